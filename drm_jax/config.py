@@ -1,0 +1,247 @@
+"""All of a run in frozen dataclasses, checked when they are made; JSON both ways.
+
+`Experiment` is the whole. An experiment file returns one; the command line changes fields of it;
+the work directory keeps it as config.json.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from typing import Any, Literal
+
+from drm_jax.errors import UsageError
+
+MAX_SIDE = 30
+"""Cells along the longest side of an ARC grid."""
+Schedule = Literal["linear", "cosine", "sigmoid"]
+NoiseKind = Literal["uniform", "spatially_correlated"]
+
+
+def _check(holds: bool, field: str, message: str) -> None:
+    if not holds:
+        raise UsageError(f"{field}: {message}")
+
+
+def _at_least(config: Any, room: str, low: float, *fields: str) -> None:
+    for name in fields:
+        value = getattr(config, name)
+        _check(value >= low, f"{room}.{name}", f"must be at least {low}, not {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which tasks, and how they are varied."""
+
+    train: tuple[str, ...] = ("arc1/training",)
+    """Sources trained on whole: arc1, arc1/training, a folder, a JSON file, a Kaggle prefix."""
+    evaluate: tuple[str, ...] = ("arc1/evaluation",)
+    """Sources of which the demonstrations are trained on and the test inputs are answered."""
+    only: tuple[str, ...] = ()
+    """Keep just the tasks of these ids; all where it is empty."""
+    leaks: Literal["refuse", "drop"] = "refuse"
+    """A training pair that is an evaluation task's test pair: refuse the run, or drop the pair."""
+    canvas: int = 30
+    """Cells along a side of the square canvas (30 in the papers)."""
+    num_augmentations: int = 1000
+    """Distinct augmentations of each task beside the identity."""
+
+    def __post_init__(self):
+        _check(
+            1 <= self.canvas <= MAX_SIDE, "data.canvas", f"must be 1..{MAX_SIDE}, not {self.canvas}"
+        )
+        _at_least(self, "data", 0, "num_augmentations")
+        _check(bool(self.train or self.evaluate), "data.train", "name at least one source of tasks")
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """How training corrupts a target."""
+
+    schedule: Schedule = "cosine"
+    """Share of masked cells by noise level."""
+    kind: NoiseKind = "uniform"
+    """Independent noise a cell, or noise blurred over neighbours."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The looped transformer. One block of `layers` layers serves every loop step."""
+
+    hidden: int = 512
+    """D, the width."""
+    heads: int = 8
+    """Attention heads; must divide the width into even parts."""
+    layers: int = 2
+    """Layers in the block."""
+    cycles: int = 3
+    """H: a cycle is `inner_steps` updates of z, then one of y. Also K, the reverse targets."""
+    inner_steps: int = 4
+    """L: updates of z in a cycle."""
+    grad_cycles: int = 1
+    """The last cycles, which carry gradient (1 in the papers)."""
+    prefix: int = 16
+    """P: puzzle tokens before the canvas."""
+    expansion: float = 4.0
+    """SwiGLU width is about 2/3 of this times D …"""
+    swiglu_multiple: int = 256
+    """… rounded up to a multiple of this."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type; auto: bfloat16 on an accelerator, float32 on a CPU. Weights are float32."""
+
+    def __post_init__(self):
+        _at_least(
+            self, "model", 1, "hidden", "heads", "layers", "cycles", "inner_steps", "grad_cycles",
+            "prefix", "swiglu_multiple",
+        )  # fmt: skip
+        _check(
+            self.hidden % (2 * self.heads) == 0,
+            "model.heads",
+            f"{self.heads} heads don't divide width {self.hidden} into even parts",
+        )
+        _check(self.expansion > 0, "model.expansion", f"must be above 0, not {self.expansion}")
+        _check(
+            self.grad_cycles <= self.cycles,
+            "model.grad_cycles",
+            f"{self.grad_cycles} is more than the {self.cycles} cycles there are",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """AdamATan2 on the network, sign-SGD on the puzzle rows that a batch touches."""
+
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    puzzle_learning_rate: float = 1e-2
+    puzzle_weight_decay: float = 0.1
+    warmup_steps: int = 2000
+    """Linear warm-up of both rates: step 1 has 1/warmup_steps of them; constant afterwards."""
+    ema: float = 0.999
+    """Decay of the averaged weights that evaluation uses."""
+
+    def __post_init__(self):
+        _at_least(
+            self, "optimizer", 0, "learning_rate", "weight_decay", "puzzle_learning_rate",
+            "puzzle_weight_decay", "warmup_steps",
+        )  # fmt: skip
+        for name in ("beta1", "beta2", "ema"):
+            value = getattr(self, name)
+            _check(0 <= value < 1, f"optimizer.{name}", f"must be in [0, 1), not {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """How long, how often, what is kept."""
+
+    steps: int = 518_000
+    batch_size: int = 768
+    """Examples a step over all devices."""
+    log_every: int = 100
+    """Steps between lines of metrics.jsonl; each is a mean over them."""
+    checkpoint_every: int = 5_000
+    keep_last: int = 2
+    """Newest checkpoints kept."""
+    keep_best: int = 1
+    """Best checkpoints kept by pass@2, beside the newest. This selects on test labels."""
+    debug_nans: bool = False
+    """Stop at the operation that makes the first NaN. Slow."""
+
+    def __post_init__(self):
+        _at_least(self, "train", 1, "steps", "batch_size", "log_every", "checkpoint_every")
+        _at_least(self, "train", 1, "keep_last")
+        _at_least(self, "train", 0, "keep_best")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """How test inputs are answered."""
+
+    every: int = 0
+    """Training steps between evaluations; one always follows the last step. 0: only that one."""
+    untrained: bool = False
+    """Score the untrained model too, before step 1."""
+    num_augmentations: int | None = None
+    """Augmentations beside the identity that vote on each test input; None: all of the task's."""
+    batch_size: int = 768
+    """Candidates denoised at a time over all devices."""
+    denoise_steps: int = 16
+    """N, forward passes from all masked to the answer."""
+    remask: Literal["uniform", "confidence"] = "uniform"
+    """What is masked again after a step: random cells, or those the model is least sure of."""
+    first_remask: Literal["full", "skip"] = "full"
+    """The first remask is at level 1000 and masks all, as published; `skip` keeps step 1's grid."""
+
+    def __post_init__(self):
+        _at_least(self, "evaluate", 0, "every")
+        _at_least(self, "evaluate", 1, "batch_size", "denoise_steps")
+        if self.num_augmentations is not None:
+            _at_least(self, "evaluate", 0, "num_augmentations")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All that decides a run. Nothing outside of it changes a number."""
+
+    name: str
+    seed: int = 0
+    data: Data = Data()
+    noise: Noise = Noise()
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+
+    def __post_init__(self):
+        _check(0 <= self.seed < 2**31, "seed", f"must be 0..{2**31 - 1}, not {self.seed}")
+
+
+# --- JSON --------------------------------------------------------------------------------------
+def to_json(experiment: Experiment) -> str:
+    return json.dumps(dataclasses.asdict(experiment), indent=2) + "\n"
+
+
+def from_json(text: str) -> Experiment:
+    """The experiment that `to_json` wrote.
+
+    Raises:
+      UsageError: not JSON, an unknown or missing field, or a value of the wrong type.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"not a configuration: {error}") from error
+    return _build(Experiment, value, "")
+
+
+def _build(cls: type, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where or 'config'}: expected an object, found {value!r}")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(value) - set(hints))
+    if unknown:
+        raise UsageError(f"{where}{unknown[0]}: unknown field; known are {', '.join(hints)}")
+    try:
+        return cls(**{k: _value(hints[k], v, f"{where}{k}") for k, v in value.items()})
+    except TypeError as error:
+        raise UsageError(f"{where or 'config'}: {error}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, f"{where}.")
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value in args:
+            return value
+        raise UsageError(f"{where}: {value!r} is not one of {', '.join(map(repr, args))}")
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(args[0], item, where) for item in value)
+    allowed = args if origin is types.UnionType else (hint,)
+    if float in allowed and type(value) is int:
+        return float(value)
+    if type(value) in allowed:
+        return value
+    raise UsageError(f"{where}: {value!r} is not {' or '.join(t.__name__ for t in allowed)}")

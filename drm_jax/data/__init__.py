@@ -1,0 +1,1 @@
+"""Grain pipelines: the endless training stream and the evaluation set. No dataset is ever built."""

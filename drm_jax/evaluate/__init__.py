@@ -1,0 +1,1 @@
+"""Denoise every test input, undo, vote, score; and pictures of it."""

@@ -1,0 +1,101 @@
+"""Pictures of denoising: in the terminal, and as an image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from drm_jax.arc.tokens import EOS, FIRST_COLOUR, MASK, NUM_COLOURS, crop, grid_sizes, to_tokens
+from drm_jax.evaluate.score import Trajectory
+
+# ARC's own ten colours, 0..9.
+ARC_COLOURS = (
+    "#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00",
+    "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25",
+)  # fmt: skip
+_PAD_COLOUR, _EOS_COLOUR, _MASK_COLOUR = "#26262B", "#3C3C46", "#F4EBD9"
+
+
+def token_colours() -> np.ndarray:
+    """(V, 3) uint8: the colour of each token."""
+    names = [_PAD_COLOUR, _EOS_COLOUR, *ARC_COLOURS, _MASK_COLOUR]
+    return np.array([[int(name[i : i + 2], 16) for i in (1, 3, 5)] for name in names], np.uint8)
+
+
+def _cell(token: int) -> str:
+    if FIRST_COLOUR <= token < FIRST_COLOUR + NUM_COLOURS:
+        return f" {token - FIRST_COLOUR}"
+    return {EOS: " │", MASK: "░░"}.get(token, "  ")
+
+
+def _frames(trajectory: Trajectory, most: int) -> list[tuple[str, np.ndarray]]:
+    """(caption, tokens (h, w)) of input, chosen steps, answer and truth, cropped alike."""
+    canvas = int(trajectory.inputs_S.size**0.5)
+    steps = len(trajectory.predicted_NxS)
+    shown = np.unique(np.linspace(0, steps - 1, min(steps, max(1, most - 3))).round().astype(int))
+    frames = [("input", trajectory.inputs_S)]
+    frames += [(f"before step {i + 1}", trajectory.tokens_NxS[i]) for i in shown]
+    frames += [("answer", trajectory.predicted_NxS[-1])]
+    if trajectory.truth is not None:
+        frames += [("truth", to_tokens(trajectory.truth, canvas))]
+    sizes = [grid_sizes(tokens_S[None])[0] for _, tokens_S in frames]
+    height, width = (min(canvas, max(s[axis] for s in sizes) + 1) for axis in (0, 1))
+    return [(name, t.reshape(canvas, canvas)[:height, :width]) for name, t in frames]
+
+
+def is_solved(trajectory: Trajectory) -> bool:
+    """Whether this one candidate is the truth."""
+    if trajectory.truth is None:
+        return False
+    return np.array_equal(crop(trajectory.predicted_NxS[-1]), trajectory.truth)
+
+
+def terminal_picture(trajectory: Trajectory, columns: int) -> Group:
+    """One test input's denoising, for rich to print in at most `columns` columns."""
+    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in token_colours()]
+    dark = token_colours().mean(axis=1) < 120
+    width = _frames(trajectory, 4)[0][1].shape[1]
+    most = max(4, columns // (max(2 * width, len("before step 10")) + 2))
+    table = Table.grid(padding=(0, 1))
+    frames = _frames(trajectory, most)
+    table.add_row(*(Text(name, style="dim") for name, _ in frames))
+    pictures = []
+    for _, tokens_hxw in frames:
+        text = Text()
+        for row in tokens_hxw.tolist():
+            for token in row:
+                ink = "#ffffff" if dark[token] else "#000000"
+                text.append(_cell(token), style=f"{ink} on {colours[token]}")
+            text.append("\n")
+        pictures.append(text)
+    table.add_row(*pictures)
+    outcome = "right" if is_solved(trajectory) else "wrong"
+    outcome = "truth unknown" if trajectory.truth is None else outcome
+    title = f"task {trajectory.task_id}, test input {trajectory.test + 1}: {outcome}"
+    return Group(Text(title, style="bold"), table)
+
+
+def image(trajectories: Sequence[Trajectory], cell: int = 12) -> np.ndarray:
+    """(H, W, 3) uint8: one test input a row; input, steps, answer and truth from left to right."""
+    colours, gap = token_colours(), cell
+    strips = []
+    for trajectory in trajectories:
+        tiles = [np.kron(t, np.ones((cell, cell), int)) for _, t in _frames(trajectory, 10)]
+        rgb = [colours[tile] for tile in tiles]
+        spacer = np.full((rgb[0].shape[0], gap, 3), 255, np.uint8)
+        strips.append(np.concatenate([part for tile in rgb for part in (spacer, tile)], axis=1))
+    height = sum(s.shape[0] + gap for s in strips) + gap
+    canvas = np.full((height, max(s.shape[1] for s in strips) + gap, 3), 255, np.uint8)
+    top = gap
+    for strip in strips:
+        canvas[top : top + strip.shape[0], : strip.shape[1]] = strip
+        top += strip.shape[0] + gap
+    return canvas
+
+
+def write_image(path: Path, image_HxWx3: np.ndarray) -> None:
+    Image.fromarray(image_HxWx3).save(path)

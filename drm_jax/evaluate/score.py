@@ -1,0 +1,202 @@
+"""Scores one checkpoint: denoise -> undo augmentation -> vote -> pass@k, submission, tasks.
+
+Training and `drm eval` both use `evaluate`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from drm_jax.arc import voting
+from drm_jax.arc.augment import PuzzleIds
+from drm_jax.arc.tasks import Task
+from drm_jax.config import Experiment
+from drm_jax.data.evaluation import evaluation_batches, evaluation_rows
+from drm_jax.dist import puzzle_table
+from drm_jax.dist.mesh import AXIS, global_batch, split_rows
+from drm_jax.model.denoise import Denoised, denoise
+from drm_jax.model.network import Network
+from drm_jax.train.state import TrainState
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+PICTURED = 8
+"""Test inputs whose denoising is kept for pictures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """How one unaugmented test input was denoised, as canvases of tokens."""
+
+    task_id: str
+    test: int
+    inputs_S: np.ndarray
+    truth: np.ndarray | None  # grid of colours
+    tokens_NxS: np.ndarray  # what each step began from
+    predicted_NxS: np.ndarray  # what each step predicted
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What one checkpoint answered."""
+
+    step: int
+    metrics: dict[str, Any]
+    submission: Mapping[str, Any]
+    trajectories: tuple[Trajectory, ...]
+
+
+def compile_denoise(
+    experiment: Experiment, network: Network, mesh: Mesh, shardings: TrainState
+) -> Callable[[TrainState, Mapping[str, jax.Array]], Denoised]:
+    """(state, batch of `evaluation_batches`) -> Denoised, jitted over the mesh.
+
+    The averaged weights are used, with the puzzle table's current rows.
+    """
+    config, seed = experiment.evaluate, experiment.seed
+
+    def on_device(params, constants, table, batch):
+        rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
+        key_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(batch["row"])
+        return denoise(
+            network,
+            params,
+            constants,
+            batch["inputs"],
+            rows_BxD,
+            key_B,
+            steps=config.denoise_steps,
+            remask=config.remask,
+            first_remask=config.first_remask,
+        )
+
+    over_batch, over_steps = P(AXIS), P(None, AXIS)
+    sharded = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(P(), P(), P(AXIS), P(AXIS)),
+        out_specs=Denoised(over_batch, over_batch, over_steps, over_steps),
+        check_vma=False,
+    )
+    return jax.jit(
+        lambda state, batch: sharded(state.ema, state.constants, state.table, batch),
+        in_shardings=(shardings, split_rows(mesh)),
+    )
+
+
+def evaluate(
+    experiment: Experiment,
+    denoise_batch: Callable[[TrainState, Mapping[str, jax.Array]], Denoised],
+    state: TrainState,
+    mesh: Mesh,
+    tasks: Sequence[Task],
+    ids: PuzzleIds,
+    progress: Progress = lambda batches, total: batches,
+) -> Evaluation:
+    """Answers every test input of the evaluation tasks and scores the answers.
+
+    Args:
+      denoise_batch: from `compile_denoise`.
+      progress: wraps the batches, given how many there are.
+    """
+    config, canvas = experiment.evaluate, experiment.data.canvas
+    rows = evaluation_rows(tasks, ids, config.num_augmentations)
+    batches = evaluation_batches(tasks, ids, rows, canvas, config.batch_size)
+    pictured = _pictured_rows(rows, ids)
+    ballot: voting.Ballot = {}
+    trajectories = []
+    for batch in progress(batches, -(-len(rows) // config.batch_size)):
+        result = denoise_batch(state, global_batch(batch, mesh))
+        predicted_BxS, q_halt_B = jax.device_get((result.predicted, result.q_halt))
+        voting.cast_votes(ballot, ids, batch["puzzle_id"], batch["inputs"], predicted_BxS, q_halt_B)
+        here = [i for i, row in enumerate(batch["row"].tolist()) if row in pictured]
+        if here:
+            paths = jax.device_get((result.trajectory_tokens, result.trajectory_predicted))
+            for i in here:
+                k, t, _ = rows[batch["row"][i]].tolist()
+                truth, (begun, predicted) = tasks[k].tests[t].output, (path[:, i] for path in paths)
+                question = batch["inputs"][i]
+                trajectories.append(Trajectory(tasks[k].id, t, question, truth, begun, predicted))
+    asked = [task for task in tasks if task.role == "evaluate"]
+    step = int(state.step)
+    metrics = {"experiment": experiment.name, "seed": experiment.seed, "checkpoint_step": step}
+    metrics |= {"candidates": len(rows), "denoise_steps": config.denoise_steps}
+    metrics |= {"remask": config.remask} | scores(ballot, asked)
+    return Evaluation(step, metrics, voting.submission(ballot, asked), tuple(trajectories))
+
+
+def _pictured_rows(rows: np.ndarray, ids: PuzzleIds) -> set[int]:
+    """Candidates that are pictured: the unaugmented copies of the first test inputs."""
+    unaugmented = {int(of_task[0]) for of_task in ids.of_task}
+    found = [r for r, puzzle_id in enumerate(rows[:, 2].tolist()) if puzzle_id in unaugmented]
+    return set(found[:PICTURED])
+
+
+def scores(ballot: voting.Ballot, tasks: Sequence[Task]) -> dict[str, Any]:
+    """pass@k over tasks, test inputs solved within k, and both for each task.
+
+    Tests without a known output are not scored; without any, only the votes are given.
+    """
+    per_task: dict[str, Any] = {}
+    solved = dict.fromkeys(voting.PASS_KS, 0)
+    total = 0
+    for task in tasks:
+        ranks, votes = [], []
+        for pair in task.tests:
+            answers = voting.ranked(ballot, task.id, pair.input)
+            votes.append([answer.votes for answer in answers[:2]])
+            known = pair.output is not None
+            ranks.append(voting.rank_of_truth(answers, pair.output) if known else None)
+            total += known
+            for k in solved:
+                solved[k] += ranks[-1] is not None and ranks[-1] < k
+        passed = voting.task_pass_at(ballot, task)
+        per_task[task.id] = {
+            "test_inputs": len(task.tests),
+            "rank_of_truth": [None if rank is None else rank + 1 for rank in ranks],
+            "votes_of_first_two": votes,
+            **({f"pass@{k}": value for k, value in passed.items()} if passed else {}),
+        }
+    passed_at = voting.pass_at(ballot, tasks)
+    known = {f"pass@{k}": value for k, value in passed_at.items() if total}
+    return {
+        "tasks": len(tasks),
+        "test_inputs": total,
+        **known,
+        **({f"solved@{k}": count for k, count in solved.items()} if total else {}),
+        "per_task": per_task,
+    }
+
+
+def copy_baseline(tasks: Sequence[Task]) -> dict[str, float]:
+    """Scores of answering every test input with itself."""
+    asked = [task for task in tasks if task.role == "evaluate"]
+    right = [
+        [np.array_equal(pair.input, pair.output) for pair in task.tests if pair.output is not None]
+        for task in asked
+    ]
+    known = [per_task for per_task in right if per_task]
+    return {
+        "test_inputs": sum(map(len, known)),
+        "solved@2": int(sum(map(sum, known))),
+        "pass@2": float(np.mean([np.mean(r) for r in known])) if known else float("nan"),
+    }
+
+
+def write_evaluation(workdir: Path, evaluation: Evaluation) -> list[Path]:
+    """Writes WORKDIR/eval/step_N/metrics.json and submission.json; returns their paths."""
+    folder = workdir / "eval" / f"step_{evaluation.step}"
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "metrics.json": json.dumps(evaluation.metrics, indent=2) + "\n",
+        "submission.json": json.dumps(evaluation.submission) + "\n",
+    }
+    for name, text in contents.items():
+        (folder / name).write_text(text)
+    return [folder / name for name in contents]

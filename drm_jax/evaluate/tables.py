@@ -1,0 +1,46 @@
+"""Score tables for the terminal."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from drm_jax.arc.tasks import Task
+from drm_jax.arc.voting import PASS_KS
+from drm_jax.evaluate.score import Evaluation, copy_baseline
+
+
+def score_table(evaluations: Sequence[Evaluation], tasks: Sequence[Task]) -> Table:
+    """One row a checkpoint, and the baseline that answers each test input with itself."""
+    table = Table(title="Scores on held-out test inputs")
+    table.add_column("answers of")
+    table.add_column("solved with 2 attempts", justify="right")
+    for k in PASS_KS:
+        table.add_column(f"pass@{k}", justify="right")
+    copy = copy_baseline(tasks)
+    blank = [""] * (len(PASS_KS) - 2)
+    if copy["test_inputs"]:
+        share = f"{copy['pass@2']:.1%}"
+        solved = f"{copy['solved@2']} of {copy['test_inputs']}"
+        table.add_row("copying the input", solved, share, share, *blank)
+    for evaluation in evaluations:
+        metrics = evaluation.metrics
+        name = f"step {evaluation.step}" if evaluation.step else "the untrained model"
+        if not metrics["test_inputs"]:
+            table.add_row(name, "outputs unknown", *[""] * len(PASS_KS))
+            continue
+        solved = f"{metrics['solved@2']} of {metrics['test_inputs']}"
+        table.add_row(name, solved, *(f"{metrics[f'pass@{k}']:.1%}" for k in PASS_KS))
+    return table
+
+
+def task_table(evaluation: Evaluation) -> Table:
+    """One row a task: at which rank the truth stands, and the votes of the first two answers."""
+    table = Table(title=f"Tasks at step {evaluation.step}")
+    for name in ("task", "rank of the truth", "votes of the first two", "pass@1", "pass@2"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for task_id, row in evaluation.metrics["per_task"].items():
+        ranks = ", ".join("–" if rank is None else str(rank) for rank in row["rank_of_truth"])
+        votes = ", ".join("/".join(map(str, v)) or "–" for v in row["votes_of_first_two"])
+        passed = [f"{row[f'pass@{k}']:.0%}" if f"pass@{k}" in row else "?" for k in (1, 2)]
+        table.add_row(task_id, ranks, votes, *passed)
+    return table

@@ -1,0 +1,95 @@
+"""The network's parameters and its four pure pieces: embed, block, decode, halting.
+
+Parameters are a plain dict, made once, outside of any loop:
+  embed_inputs, embed_answers (V, D); block/layer_i/…; head (D, V); halt {kernel (D, 2), bias (2,)}.
+Beside them stand two fixed vectors (D,), y_init and z_init: saved with the weights, never trained.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from drm_jax.arc.tokens import VOCAB
+from drm_jax.config import Experiment, Model
+from drm_jax.model.layers import Layer, linear_init, swiglu_width
+
+Params = dict[str, Any]
+# std 1/sqrt(D) over the last axis, cut like the linear layers.
+_embedding_init = nn.initializers.variance_scaling(1.0, "fan_out", "truncated_normal")
+_unit_init = nn.initializers.truncated_normal(stddev=1.0 / 0.87962566103423978)
+
+
+class Network(nn.Module):
+    """Holds the shapes; each method is used through `apply` as a pure function of the params."""
+
+    config: Model
+    canvas: int
+    dtype: jnp.dtype
+
+    def setup(self):
+        config = self.config
+        width = swiglu_width(config.hidden, config.expansion, config.swiglu_multiple)
+        self.embed_inputs = self.param("embed_inputs", _embedding_init, (VOCAB, config.hidden))
+        self.embed_answers = self.param("embed_answers", _embedding_init, (VOCAB, config.hidden))
+        self.layer = [Layer(config.heads, width, self.dtype) for _ in range(config.layers)]
+        self.head = self.param("head", linear_init, (config.hidden, VOCAB))
+        self.halt_kernel = self.param("halt_kernel", nn.initializers.zeros, (config.hidden, 2))
+        self.halt_bias = self.param("halt_bias", nn.initializers.constant(-5.0), (2,))
+
+    def __call__(self, tokens_BxS: jax.Array, rows_BxD: jax.Array) -> jax.Array:
+        """Touches every parameter once, for initialisation."""
+        both = self.embed(tokens_BxS, rows_BxD) + self.embed(tokens_BxS, rows_BxD, answers=True)
+        h_BxTxD = self.block(both, both)
+        return self.decode(h_BxTxD).sum() + self.halting(h_BxTxD).sum()
+
+    def embed(self, tokens_BxS: jax.Array, rows_BxD: jax.Array, answers: bool = False) -> jax.Array:
+        """sqrt(D) * concat(puzzle prefix, table[token]): (B, T, D) in the compute type.
+
+        Args:
+          tokens_BxS: integers.
+          rows_BxD: the puzzle rows; each fills the first D numbers of its P x D prefix.
+          answers: use the table of answers instead of that of inputs.
+        """
+        table_VxD = self.embed_answers if answers else self.embed_inputs
+        # A product with one-hot rows: its gradient is a product too, where a gather's is a scatter.
+        one_hot = jax.nn.one_hot(tokens_BxS, VOCAB, dtype=self.dtype)
+        cells_BxSxD = one_hot @ table_VxD.astype(self.dtype)
+        prefix_BxPxD = jnp.pad(rows_BxD[:, None], ((0, 0), (0, self.config.prefix - 1), (0, 0)))
+        tokens = jnp.concatenate([prefix_BxPxD.astype(self.dtype), cells_BxSxD], axis=1)
+        return tokens * jnp.asarray(self.config.hidden**0.5, self.dtype)
+
+    def block(self, h_BxTxD: jax.Array, injection_BxTxD: jax.Array) -> jax.Array:
+        """f(h, injection): the layers applied to their sum. One f serves every loop step."""
+        h_BxTxD = h_BxTxD + injection_BxTxD
+        for layer in self.layer:
+            h_BxTxD = layer(h_BxTxD)
+        return h_BxTxD
+
+    def decode(self, y_BxTxD: jax.Array) -> jax.Array:
+        """Logits (B, S, V) float32 of the canvas cells."""
+        cells = y_BxTxD[:, self.config.prefix :]
+        return jnp.matmul(cells, self.head.astype(self.dtype), preferred_element_type=jnp.float32)
+
+    def halting(self, y_BxTxD: jax.Array) -> jax.Array:
+        """Halting logits (B, 2) float32: halt, continue; read from the first prefix token."""
+        return y_BxTxD[:, 0].astype(jnp.float32) @ self.halt_kernel + self.halt_bias
+
+
+def make_network(experiment: Experiment, platform: str) -> Network:
+    """The network of an experiment, in the compute type that suits a platform ("cpu", "tpu", …)."""
+    dtype = experiment.model.dtype
+    if dtype == "auto":
+        dtype = "float32" if platform == "cpu" else "bfloat16"
+    return Network(experiment.model, experiment.data.canvas, jnp.dtype(dtype))
+
+
+def init_params(network: Network, key: jax.Array) -> tuple[Params, Params]:
+    """(params, constants), all float32; constants are y_init and z_init (D,)."""
+    params_key, y_key, z_key = jax.random.split(key, 3)
+    tokens = jnp.zeros((1, network.canvas**2), jnp.int32)
+    hidden = network.config.hidden
+    params = network.init(params_key, tokens, jnp.zeros((1, hidden)))["params"]
+    constants = {"y_init": _unit_init(y_key, (hidden,)), "z_init": _unit_init(z_key, (hidden,))}
+    return params, constants

@@ -1,0 +1,1 @@
+"""Whole jobs: set-up, the training loop, the evaluation of a work directory."""

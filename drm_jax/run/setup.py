@@ -1,0 +1,59 @@
+"""From an experiment to everything that training and evaluation share."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+from jax.sharding import Mesh
+
+from drm_jax.arc.augment import PuzzleIds, puzzle_ids
+from drm_jax.arc.tasks import Task, largest_side, load_tasks, training_pairs
+from drm_jax.config import Experiment
+from drm_jax.dist.mesh import check_divides, make_mesh
+from drm_jax.errors import InputError
+from drm_jax.model.network import Network, make_network
+from drm_jax.train.state import TrainState, init_state, state_shardings
+from drm_jax.train.step import make_optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """The tasks, the mesh and the network of a run, and how its state is made and laid out."""
+
+    experiment: Experiment
+    tasks: Sequence[Task]
+    ids: PuzzleIds
+    mesh: Mesh
+    network: Network
+    make_state: Callable[[], TrainState]
+    shardings: TrainState
+
+
+def set_up(experiment: Experiment, mesh: Mesh | None = None) -> Setup:
+    """Loads the tasks, draws their augmentations, and describes (but doesn't make) the state.
+
+    Raises:
+      InputError: a source is wrong, or a grid doesn't fit the canvas.
+      UsageError: a batch can't be split over the devices.
+    """
+    data, mesh = experiment.data, mesh or make_mesh()
+    check_divides(mesh, experiment.train.batch_size, "train.batch_size")
+    check_divides(mesh, experiment.evaluate.batch_size, "evaluate.batch_size")
+    tasks = load_tasks(data.train, data.evaluate, data.only, data.leaks)
+    for task in tasks:
+        if largest_side(task) > data.canvas:
+            raise InputError(
+                f"task {task.id} ({task.source}): a grid has {largest_side(task)} cells along a "
+                f"side, more than data.canvas {data.canvas}; leave it out or use a larger canvas"
+            )
+    if not any(training_pairs(task) for task in tasks):
+        raise InputError("data.train, data.evaluate: there is no pair to train on")
+    ids = puzzle_ids(tasks, data.num_augmentations, experiment.seed)
+    network = make_network(experiment, mesh.devices.flat[0].platform)
+    optimizer = make_optimizer(experiment)
+
+    def make_state() -> TrainState:
+        return init_state(network, optimizer, len(ids), experiment.seed)
+
+    shardings = state_shardings(jax.eval_shape(make_state), mesh)
+    return Setup(experiment, tasks, ids, mesh, network, make_state, shardings)

@@ -1,0 +1,98 @@
+"""One training step, pure: (state, batch) -> (state, metrics).
+
+rows    <- table[puzzle ids]                                   batch-sized rows travel
+loss, gradients of (network, rows)   each device its examples
+gradients of the network             summed over devices once, after the backward pass
+table rows  <- sign-SGD              only touched rows
+network     <- AdamATan2;  average <- (1 - mu) network + mu average
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import optax
+from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from drm_jax.config import Experiment
+from drm_jax.dist import puzzle_table
+from drm_jax.dist.mesh import AXIS, replicated, split_rows
+from drm_jax.model.network import Network
+from drm_jax.train.objectives import drm_loss
+from drm_jax.train.optim import average, network_optimizer, sign_sgd, warmup
+from drm_jax.train.state import TrainState
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def make_optimizer(experiment: Experiment) -> optax.GradientTransformation:
+    """The network's optimiser of an experiment."""
+    model = experiment.model
+    return network_optimizer(experiment.optimizer, model.grad_cycles == model.cycles)
+
+
+def make_train_step(
+    experiment: Experiment, network: Network, mesh: Mesh
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The step function, not yet compiled; the batch is split over the mesh's data axis.
+
+    Metrics are sums over the global batch; divide by "count".
+    """
+    optimizer = make_optimizer(experiment)
+    config, batch_size = experiment.optimizer, experiment.train.batch_size
+    row_rate = warmup(config.puzzle_learning_rate, config.warmup_steps)
+
+    def on_device(params, constants, table, step, batch):
+        """One device's part: its examples, and its rows of the table."""
+        rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
+
+        def loss(params, rows_BxD):
+            total, sums = drm_loss(network, params, rows_BxD, constants, batch)
+            return total / batch_size, sums
+
+        grads, sums = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, rows_BxD)
+        param_grads, sums = lax.psum((grads[0], sums), AXIS)
+        rate, decay = row_rate(step), config.puzzle_weight_decay
+        table = puzzle_table.update(
+            table,
+            batch["puzzle_id"],
+            grads[1],
+            lambda rows, row_grads: sign_sgd(rows, row_grads, rate, decay),
+        )
+        return param_grads, table, sums
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        grads, table, sums = jax.shard_map(
+            on_device,
+            mesh=mesh,
+            in_specs=(P(), P(), P(AXIS), P(), P(AXIS)),
+            out_specs=(P(), P(AXIS), P()),
+            check_vma=False,  # gradients stay local until the one psum above
+        )(state.params, state.constants, state.table, state.step, batch)
+        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, changes)
+        new_state = state.replace(
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            ema=average(state.ema, params, config.ema),
+            table=table,
+        )
+        norm = optax.tree.norm(grads)
+        return new_state, sums | {"grad_norm": norm * sums["count"]}  # a mean once divided
+
+    return train_step
+
+
+def compile_train_step(
+    experiment: Experiment, network: Network, mesh: Mesh, shardings: TrainState
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The step jitted over the mesh; the state is donated."""
+    return jax.jit(
+        make_train_step(experiment, network, mesh),
+        in_shardings=(shardings, split_rows(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )

@@ -1,0 +1,28 @@
+"""DRM 7M on ARC-AGI-1, with the settings of the paper (arXiv 2604.18839).
+
+    drm train experiments/arc1_drm_7m.py
+    drm train experiments/arc1_drm_7m.py --data.train arc1/training PATH/TO/ConceptARC
+
+Tasks: ARC-AGI-1 training tasks whole and the demonstrations of its evaluation tasks, each under
+1,000 augmentations. The papers add ConceptARC's 160 tasks: name the folder of its JSON files too.
+
+Expected time: 518,000 steps of 768 examples, about 100,000 epochs. Not yet run on an accelerator.
+A step is about 3.1e14 FLOPs (all matrix products of a 916-token canvas): at 40% of an H100's
+bfloat16 peak that is 4 to 5 days on one, 14 hours on eight.
+Expected memory: the 7M network with moments and average is 110 MB on each device; the puzzle
+table of about 730,000 rows is 1.5 GB over all devices together; activations ACTIVATIONS.
+Expected result: pass@2 of 50.5% on the paper's "easy" ARC tasks, where TRM of the same size has
+45.7% (paper, main table; its figure pools the votes of several checkpoints).
+"""
+
+from drm_jax.config import Data, Evaluate, Experiment
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        name="arc1_drm_7m",
+        # The test pair of training task 40853293 is that of evaluation task 070dd51e too.
+        data=Data(train=("arc1/training",), evaluate=("arc1/evaluation",), leaks="drop"),
+        # 10,000 epochs of about 4 pairs a task.
+        evaluate=Evaluate(every=51_800),
+    )

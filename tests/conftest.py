@@ -1,0 +1,37 @@
+"""Four simulated devices for all tests; a test that needs one takes the first."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+
+import pytest
+
+from drm_jax.config import (
+    Data,
+    Evaluate,
+    Experiment,
+    Model,
+    Optimizer,
+    Train,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Experiment:
+    """A run of seconds: two tasks of 3 x 3 grids, width 16."""
+    return Experiment(
+        name="tiny",
+        data=Data(
+            train=(),
+            evaluate=("arc1/training",),
+            only=("25d8a9c8", "44f52bb0"),
+            canvas=4,
+            num_augmentations=3,
+        ),
+        model=Model(hidden=16, heads=2, layers=1, cycles=2, inner_steps=1, prefix=2,
+                    swiglu_multiple=8),
+        optimizer=Optimizer(learning_rate=1e-2, warmup_steps=2),
+        train=Train(steps=4, batch_size=4, log_every=2, checkpoint_every=2),
+        evaluate=Evaluate(batch_size=4, denoise_steps=3),
+    )  # fmt: skip

@@ -1,0 +1,94 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drm_jax.arc.tokens import MASK, PAD
+from drm_jax.config import Data, Experiment, Model
+from drm_jax.model.denoise import denoise, remask_confidence, remask_uniform
+from drm_jax.model.network import init_params, make_network
+
+EXPERIMENT = Experiment(
+    "denoise",
+    data=Data(canvas=4),
+    model=Model(hidden=16, heads=2, cycles=2, inner_steps=1, prefix=1, swiglu_multiple=8),
+)
+NETWORK = make_network(EXPERIMENT, "cpu")
+PARAMS, CONSTANTS = init_params(NETWORK, jax.random.key(0))
+INPUTS = np.random.default_rng(0).integers(0, 12, (3, 16)).astype(np.uint8)
+ROWS = jax.random.normal(jax.random.key(2), (3, 16))
+KEYS = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(0), row))(jnp.arange(3))
+
+
+def run(inputs=INPUTS, rows=ROWS, keys=KEYS, **options):
+    options = {"steps": 4, "remask": "uniform"} | options
+    return denoise(NETWORK, PARAMS, CONSTANTS, inputs, rows, keys, **options)
+
+
+@pytest.mark.parametrize("remask", ["uniform", "confidence"])
+def test_trajectory(remask):
+    result = run(remask=remask)
+    assert result.trajectory_predicted.shape == (4, 3, 16)
+    assert result.predicted.dtype == jnp.uint8
+    np.testing.assert_array_equal(result.predicted, result.trajectory_predicted[-1])
+    tokens, predicted = result.trajectory_tokens, result.trajectory_predicted
+    assert (tokens[0] == MASK).all()
+    for step in range(1, 4):  # each step begins from the last prediction, a part of it masked
+        same = (tokens[step] == predicted[step - 1]) | (tokens[step] == MASK)
+        assert same.all()
+    masked = (tokens == MASK).sum(axis=(1, 2))
+    assert masked[0] == 48
+    assert masked[-1] < masked[0]
+
+
+def test_the_first_remask_masks_all_or_is_skipped():
+    assert (run().trajectory_tokens[1] == MASK).all()
+    skipped = run(first_remask="skip")
+    np.testing.assert_array_equal(skipped.trajectory_tokens[1], skipped.trajectory_predicted[0])
+
+
+def test_a_row_does_not_depend_on_its_batch():
+    whole, alone = run(), run(INPUTS[1:2], ROWS[1:2], KEYS[1:2])
+    np.testing.assert_array_equal(whole.predicted[1], alone.predicted[0])
+    np.testing.assert_allclose(whole.q_halt[1], alone.q_halt[0], atol=1e-5)
+
+
+def test_draws_follow_the_key():
+    other = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(1), row))(jnp.arange(3))
+    assert (run().trajectory_tokens[2] != run(keys=other).trajectory_tokens[2]).any()
+
+
+def test_uniform_remask_at_the_ends():
+    predicted = jnp.arange(12)[None]
+    draw = jnp.linspace(0, 0.999, 12)[None]
+    assert (remask_uniform(predicted, draw, jnp.int32(1000)) == MASK).all()
+    np.testing.assert_array_equal(remask_uniform(predicted, draw, jnp.int32(0)), predicted)
+
+
+def test_confidence_remask_takes_the_least_sure_and_spares_pad():
+    rng = np.random.default_rng(0)
+    predicted = np.full((1, 300), 5)
+    predicted[0, :100] = PAD
+    confidence = rng.random((1, 300)).astype(np.float32)
+    tokens = remask_confidence(predicted, confidence, rng.random((1, 300)), jnp.int32(750))
+    masked = np.asarray(tokens[0]) == MASK
+    assert masked.sum() == 150  # 0.75 of the 200 that are not PAD
+    assert not masked[:100].any()
+    least_sure = np.argsort(confidence[0, 100:])[:148] + 100  # 0.99 of 150
+    assert masked[least_sure].all()
+
+
+def test_cells_predicted_mask_stay_masked():
+    predicted = np.full((1, 10), MASK)
+    ones = np.ones((1, 10), np.float32)
+    for tokens in (
+        remask_uniform(predicted, ones, jnp.int32(1)),
+        remask_confidence(predicted, ones, ones, jnp.int32(1)),
+    ):
+        assert (tokens == MASK).all()
+
+
+def test_config_reaches_the_network():
+    assert dataclasses.asdict(NETWORK.config) == dataclasses.asdict(EXPERIMENT.model)

@@ -1,0 +1,153 @@
+"""The recursive block: scan equals a Python loop, and gradient flows from the window alone."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drm_jax.config import Data, Experiment, Model
+from drm_jax.model.layers import attend, rms_norm, rotary_angles, rotate, swiglu_width
+from drm_jax.model.network import init_params, make_network
+from drm_jax.model.recursion import forward, recur
+
+EXPERIMENT = Experiment(
+    "recursion",
+    data=Data(canvas=3),
+    model=Model(hidden=16, heads=2, cycles=3, inner_steps=2, prefix=2, swiglu_multiple=8),
+)
+NETWORK = make_network(EXPERIMENT, "cpu")
+PARAMS, _ = init_params(NETWORK, jax.random.key(0))
+X, Y, Z = jax.random.normal(jax.random.key(1), (3, 2, 11, 16))
+
+
+def block(params, h, injection):
+    return NETWORK.apply({"params": params}, h, injection, method="block")
+
+
+def python_loop(params, x, y, z, cycles, inner_steps, grad_cycles):
+    for cycle in range(cycles):
+        if cycle == cycles - grad_cycles:
+            y, z = jax.lax.stop_gradient((y, z))
+        for _ in range(inner_steps):
+            z = block(params, z, y + x)
+        y = block(params, y, z)
+    return y, z
+
+
+@pytest.mark.parametrize("grad_cycles", [1, 2, 3])
+def test_scan_equals_a_python_loop(grad_cycles):
+    sizes = {"cycles": 3, "inner_steps": 2, "grad_cycles": grad_cycles}
+
+    def scanned(params, x, y, z):
+        return recur(block, params, x, y, z, **sizes)
+
+    def looped(params, x, y, z):
+        return python_loop(params, x, y, z, **sizes)
+
+    def loss(run, *args):
+        y, z = run(*args)
+        return (y**2).sum() + (y * z).sum()
+
+    for ours, theirs in zip(scanned(PARAMS, X, Y, Z), looped(PARAMS, X, Y, Z), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    ours = jax.grad(lambda *a: loss(scanned, *a), argnums=(0, 1, 2, 3))(PARAMS, X, Y, Z)
+    theirs = jax.grad(lambda *a: loss(looped, *a), argnums=(0, 1, 2, 3))(PARAMS, X, Y, Z)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3, rtol=1e-3), ours, theirs)
+    starts_get_gradient = bool(jnp.any(ours[2] != 0)), bool(jnp.any(ours[3] != 0))
+    assert starts_get_gradient == (grad_cycles == 3,) * 2
+
+
+def test_cycles_without_gradient_keep_nothing_for_the_backward_pass():
+    """Memory of a gradient doesn't grow with the cycles before the window."""
+
+    def temp_bytes(cycles: int) -> int:
+        def loss(params):
+            y, _ = recur(block, params, X, Y, Z, cycles=cycles, inner_steps=2, grad_cycles=1)
+            return y.sum()
+
+        return jax.jit(jax.grad(loss)).lower(PARAMS).compile().memory_analysis().temp_size_in_bytes
+
+    assert temp_bytes(12) < 1.3 * temp_bytes(2)
+
+
+def test_forward_shapes_and_types():
+    logits, q, (y, z) = forward(NETWORK, PARAMS, X, Y, Z)
+    assert (logits.shape, logits.dtype) == ((2, 9, 13), jnp.float32)
+    assert (q.shape, q.dtype) == ((2, 2), jnp.float32)
+    assert y.shape == z.shape == X.shape
+    np.testing.assert_array_equal(q, np.full((2, 2), -5.0))  # W starts at 0, b at -5
+
+
+def test_bfloat16_compute_keeps_float32_weights():
+    model = dataclasses.replace(EXPERIMENT.model, dtype="bfloat16")
+    network = make_network(dataclasses.replace(EXPERIMENT, model=model), "cpu")
+    params, _ = init_params(network, jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    low = (X.astype(jnp.bfloat16), Y.astype(jnp.bfloat16), Z.astype(jnp.bfloat16))
+    logits, _, (y, _) = forward(network, params, *low)
+    assert (logits.dtype, y.dtype) == (jnp.float32, jnp.bfloat16)
+    exact = forward(NETWORK, params, X, Y, Z)[0]
+    assert np.corrcoef(logits.ravel(), exact.ravel())[0, 1] > 0.99
+
+
+def test_compute_type_follows_the_platform():
+    assert make_network(EXPERIMENT, "tpu").dtype == jnp.bfloat16
+    assert make_network(EXPERIMENT, "cpu").dtype == jnp.float32
+
+
+def test_paper_sizes():
+    seven = Model()
+    fourteen = dataclasses.replace(seven, hidden=768, heads=12, inner_steps=6)
+    for model, millions in ((seven, 6.83), (fourteen, 14.18)):
+        experiment = Experiment("size", data=Data(canvas=2), model=model)
+        network = make_network(experiment, "cpu")
+        params, _ = jax.eval_shape(lambda n=network: init_params(n, jax.random.key(0)))
+        assert sum(p.size for p in jax.tree.leaves(params)) / 1e6 == pytest.approx(
+            millions, abs=0.02
+        )
+    assert swiglu_width(512, 4, 256) == 1536
+
+
+def test_initialisation_has_the_stated_spread():
+    experiment = Experiment("init", data=Data(canvas=2), model=Model(hidden=256))
+    params, constants = init_params(make_network(experiment, "cpu"), jax.random.key(0))
+    kernel = params["layer_0"]["attention"]["qkv"]["kernel"]
+    assert kernel.std() == pytest.approx(1 / 16, rel=0.02)
+    assert abs(kernel).max() <= 2.001 / 0.8796 / 16
+    assert params["layer_0"]["swiglu"]["down"]["kernel"].std() == pytest.approx(768**-0.5, rel=0.02)
+    assert params["embed_inputs"].std() == pytest.approx(1 / 16, rel=0.05)
+    assert constants["y_init"].std() == pytest.approx(1, abs=0.15)
+
+
+def test_attention_is_softmax_of_scaled_products():
+    q, k, v = np.random.default_rng(0).standard_normal((3, 2, 5, 4)).astype(np.float32)
+    scores = q @ k.transpose(0, 2, 1) / 2
+    weights = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(attend(q, k, v), weights @ v, atol=1e-5)
+
+
+def test_rotary_products_depend_on_distance_alone():
+    cos, sin = rotary_angles(8, 4)
+    q, k = np.random.default_rng(0).standard_normal((2, 1, 1, 4)).astype(np.float32)
+    turned_q = rotate(np.tile(q, (1, 8, 1)), cos, sin)[0]
+    turned_k = rotate(np.tile(k, (1, 8, 1)), cos, sin)[0]
+    products = np.asarray(turned_q @ turned_k.T)
+    for distance in range(-3, 4):
+        diagonal = np.diagonal(products, distance)
+        np.testing.assert_allclose(diagonal, diagonal[0], atol=1e-5)
+    assert not np.allclose(products[0, 1], products[0, 2], atol=1e-3)
+
+
+def test_rms_norm():
+    x = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32) * 100
+    np.testing.assert_allclose(np.mean(np.square(rms_norm(x)), axis=-1), 1, rtol=1e-5)
+
+
+def test_the_puzzle_row_fills_the_first_prefix_token():
+    rows = jnp.ones((2, 16))
+    embedded = NETWORK.apply({"params": PARAMS}, jnp.zeros((2, 9), jnp.int32), rows, method="embed")
+    np.testing.assert_allclose(embedded[:, 0], 4.0)  # sqrt(16)
+    np.testing.assert_array_equal(embedded[:, 1], 0)
+    np.testing.assert_allclose(embedded[:, 2], np.tile(4 * PARAMS["embed_inputs"][0], (2, 1)))

@@ -1,0 +1,153 @@
+"""Whole runs at a tiny size: train, stop, go on, evaluate."""
+
+import dataclasses
+import io
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from drm_jax.config import from_json, to_json
+from drm_jax.errors import InputError, UsageError
+from drm_jax.io import checkpoint
+from drm_jax.run.loop import evaluate_workdir, train
+from drm_jax.run.setup import set_up
+from drm_jax.run.workdir import claim
+from drm_jax.train.state import abstract_state
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+def saved(workdir, experiment, step):
+    setup = set_up(experiment)
+    target = abstract_state(setup.make_state, setup.shardings)
+    with checkpoint.open_checkpoints(workdir, 9, 0) as manager:
+        return jax.device_get(checkpoint.restore(manager, step, target))
+
+
+def log_lines(workdir) -> list[dict]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """A run that was never stopped."""
+    workdir = tmp_path_factory.mktemp("runs") / "straight"
+    console = quiet()
+    report = train(tiny, workdir, console)
+    return workdir, report, console.file.getvalue()
+
+
+def test_a_run_leaves_what_it_says(tiny, finished):
+    workdir, report, _ = finished
+    for path in report.paths:
+        assert path.exists(), path
+    names = {path.name for path in report.paths}
+    assert {"metrics.json", "submission.json", "denoising.png", "metrics.jsonl"} <= names
+    assert from_json((workdir / "config.json").read_text()) == tiny
+    lines = log_lines(workdir)
+    assert [(line["step"], line["kind"]) for line in lines] == [
+        (2, "train"), (4, "train"), (4, "eval"),
+    ]  # fmt: skip
+    assert np.isfinite(lines[0]["loss"])
+    metrics = json.loads((workdir / "eval" / "step_4" / "metrics.json").read_text())
+    assert metrics["checkpoint_step"] == 4
+    assert {"pass@1", "pass@2", "pass@1000", "solved@2"} <= set(metrics)
+    assert (metrics["tasks"], metrics["test_inputs"], metrics["candidates"]) == (2, 3, 12)
+    submission = json.loads((workdir / "eval" / "step_4" / "submission.json").read_text())
+    assert {name: len(entries) for name, entries in submission.items()} == {
+        "25d8a9c8": 1, "44f52bb0": 2,
+    }  # fmt: skip
+    assert set(submission["25d8a9c8"][0]) == {"attempt_1", "attempt_2"}
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tiny, finished, tmp_path):
+    """Stopped at step 2 and continued with the same command: bit for bit the same."""
+    straight, _, _ = finished
+    workdir = tmp_path / "stopped"
+    shutil.copytree(straight, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "4")
+    shutil.rmtree(workdir / "eval")
+    console = quiet()
+    train(tiny, workdir, console)
+    assert "Going on from the checkpoint of step 2" in console.file.getvalue()
+    jax.tree.map(np.testing.assert_array_equal, saved(workdir, tiny, 4), saved(straight, tiny, 4))
+    assert log_lines(workdir) == log_lines(straight)
+    for name in ("metrics.json", "submission.json"):
+        again, first = (w / "eval" / "step_4" / name for w in (workdir, straight))
+        assert again.read_text() == first.read_text()
+
+
+def test_evaluating_a_work_directory_gives_the_same_scores(finished):
+    workdir, report, _ = finished
+    again = evaluate_workdir(workdir, None, quiet())
+    assert again.evaluations[-1].metrics == report.evaluations[-1].metrics
+    assert again.evaluations[-1].submission == report.evaluations[-1].submission
+    earlier = evaluate_workdir(workdir, 2, quiet())
+    assert earlier.evaluations[-1].step == 2
+    with pytest.raises(InputError, match="no checkpoint of step 3"):
+        evaluate_workdir(workdir, 3, quiet())
+
+
+def test_a_finished_run_only_scores_again(tiny, finished):
+    workdir, _, _ = finished
+    before = log_lines(workdir)
+    train(tiny, workdir, quiet())
+    assert log_lines(workdir)[: len(before)] == before
+    assert (workdir / "checkpoints" / "4").exists()
+
+
+def test_another_configuration_is_refused(tiny, finished, tmp_path):
+    workdir, _, _ = finished
+    model = dataclasses.replace(tiny.model, hidden=32)
+    with pytest.raises(UsageError, match="--model.hidden was 16, is 32"):
+        train(dataclasses.replace(tiny, model=model), workdir, quiet())
+    longer = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, steps=6))
+    copy = tmp_path / "longer"
+    shutil.copytree(workdir, copy)
+    claim(copy, longer)  # more steps may be asked for
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="can't be used as work directory"):
+        claim(tmp_path / "file", tiny)
+
+
+def test_a_grid_larger_than_the_canvas_is_named(tiny):
+    data = dataclasses.replace(tiny.data, canvas=2)
+    with pytest.raises(InputError, match=r"task 25d8a9c8 .* more than data.canvas 2"):
+        set_up(dataclasses.replace(tiny, data=data))
+
+
+def test_a_batch_must_split_over_the_devices(tiny):
+    uneven = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, batch_size=6))
+    with pytest.raises(UsageError, match="train.batch_size: 6 examples can't be split over 4"):
+        set_up(uneven)
+
+
+def test_hidden_outputs_are_answered_but_not_scored(tiny, finished, tmp_path):
+    """A Kaggle challenge without solutions: a submission, and no score."""
+    from drm_jax.arc.tasks import load_source
+
+    (task,) = (t for t in load_source("arc1/training") if t.id == "25d8a9c8")
+    challenge = {
+        task.id: {
+            "train": [
+                {"input": p.input.tolist(), "output": p.output.tolist()}
+                for p in task.demonstrations
+            ],
+            "test": [{"input": p.input.tolist()} for p in task.tests],
+        }
+    }
+    (tmp_path / "k_challenges.json").write_text(json.dumps(challenge))
+    data = dataclasses.replace(tiny.data, evaluate=(str(tmp_path / "k"),), only=())
+    train_config = dataclasses.replace(tiny.train, steps=1)
+    experiment = dataclasses.replace(tiny, data=data, train=train_config)
+    report = train(experiment, tmp_path / "run", quiet())
+    assert "pass@1" not in report.evaluations[-1].metrics
+    assert len(report.evaluations[-1].submission[task.id]) == 1
+    assert to_json(experiment) == (tmp_path / "run" / "config.json").read_text()

@@ -1,0 +1,139 @@
+"""The `drm` command: help, a whole small run, and one clear line for each wrong use."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from drm_jax.cli import load_experiment, main
+from drm_jax.errors import UsageError
+
+EXPERIMENT = """
+from drm_jax.config import Data, Evaluate, Experiment, Model, Train
+
+def experiment():
+    return Experiment(
+        name="mini",
+        data=Data(train=(), evaluate=("arc1/training",), only=("25d8a9c8",), canvas=4,
+                  num_augmentations=1),
+        model=Model(hidden=8, heads=1, layers=1, cycles=1, inner_steps=1, prefix=1,
+                    swiglu_multiple=8),
+        train=Train(steps=2, batch_size=4, log_every=1, checkpoint_every=1),
+        evaluate=Evaluate(batch_size=4, denoise_steps=2, untrained=True),
+    )
+"""
+
+
+@pytest.fixture
+def experiment_file(tmp_path):
+    path = tmp_path / "mini.py"
+    path.write_text(EXPERIMENT)
+    return str(path)
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    assert "experiment" in capsys.readouterr().out
+    assert main(["train", "--help"]) == 0
+    assert "--train.steps" in capsys.readouterr().out
+
+
+def test_help_of_an_experiment_shows_its_own_defaults(experiment_file, capsys):
+    assert main(["train", experiment_file, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--model.inner-steps" in out
+    assert "(default: 25d8a9c8)" in out
+
+
+def test_train_then_eval(experiment_file, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert main(["train", experiment_file, "--workdir", str(workdir), "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "copying the input",
+        "the untrained model",
+        "step 2",
+        "task 25d8a9c8",
+        "denoising.png",
+    ):
+        assert text in out
+    assert json.loads((workdir / "config.json").read_text())["seed"] == 3
+    assert main(["eval", str(workdir), "--step", "1"]) == 0
+    assert "step 1" in capsys.readouterr().out
+    assert (workdir / "eval" / "step_1" / "metrics.json").exists()
+
+
+def test_data(capsys):
+    assert main(["data", "arc1/evaluation"]) == 0
+    assert "400 tasks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        (["train", "nothing.py"], 2, "nothing.py: no such experiment file"),
+        (["train", "--seed", "1"], 2, "name the experiment file first"),
+        (["train", "FILE", "--model.heads", "3"], 2, "model.heads: 3 heads don't divide width 8"),
+        (["train", "FILE", "--train.steps", "0"], 2, "train.steps: must be at least 1, not 0"),
+        (["train", "FILE", "--model.grad-cycles", "2"], 2, "2 is more than the 1 cycles"),
+        (["train", "FILE", "--data.canvas", "31"], 2, "data.canvas: must be 1..30, not 31"),
+        (["train", "FILE", "--model.hiden", "3"], 2, "hidden"),
+        (["train", "FILE", "--model.hidden", "many"], 2, "hidden"),
+        (["train", "FILE", "--data.evaluate", "arc9"], 1, "arc9: no such source"),
+        (["eval", "nowhere"], 1, "nowhere: not a work directory"),
+    ],
+)
+def test_wrong_use_gets_one_clear_answer(experiment_file, capsys, tmp_path, argv, code, message):
+    argv = [experiment_file if word == "FILE" else word for word in argv]
+    if argv[0] == "train" and argv[1] == experiment_file:
+        argv += ["--workdir", str(tmp_path / "run")]
+    assert main(argv) == code
+    shown = capsys.readouterr()
+    assert message in shown.out + shown.err
+    assert "Traceback" not in shown.out + shown.err
+
+
+def test_unknown_commands_exit_with_2():
+    with pytest.raises(SystemExit) as stop:
+        main(["trian"])
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "must define experiment"),
+        ("def experiment(): return 7", "must define experiment"),
+        ("def experiment(:", "line 1"),
+    ],
+)
+def test_bad_experiment_files(tmp_path, text, message):
+    path = tmp_path / "bad.py"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_experiment(str(path))
+
+
+def test_an_experiment_may_import_its_neighbours(tmp_path, experiment_file):
+    path = tmp_path / "derived.py"
+    path.write_text(
+        textwrap.dedent("""
+        import dataclasses
+        import mini
+
+        def experiment():
+            return dataclasses.replace(mini.experiment(), name="derived")
+        """)
+    )
+    assert load_experiment(str(path)).name == "derived"
+
+
+def test_the_installed_command_runs():
+    code = "import sys; from drm_jax.cli import main; sys.exit(main(['data', 'nothing']))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "nothing: no such source" in run.stdout

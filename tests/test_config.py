@@ -1,0 +1,64 @@
+import json
+
+import pytest
+
+from drm_jax.config import Data, Experiment, Model, Optimizer, Train, from_json, to_json
+from drm_jax.errors import UsageError
+
+
+def test_json_round_trip():
+    experiment = Experiment("x", seed=3, data=Data(train=("a", "b"), only=("c",)))
+    assert from_json(to_json(experiment)) == experiment
+
+
+def changed(path: str, value) -> str:
+    tree = json.loads(to_json(Experiment("x")))
+    *rooms, last = path.split(".")
+    target = tree
+    for room in rooms:
+        target = target[room]
+    target[last] = value
+    return json.dumps(tree)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a configuration"),
+        ("[]", "expected an object"),
+        ("{}", "name"),
+        (changed("model.hiden", 3), "model.hiden: unknown field"),
+        (changed("model.hidden", "3"), "model.hidden: '3' is not int"),
+        (changed("model.hidden", True), "model.hidden: True is not int"),
+        (changed("noise.schedule", "square"), "noise.schedule: 'square' is not one of"),
+        (changed("data.only", [1]), "data.only: 1 is not str"),
+        (changed("evaluate.num_augmentations", 1.5), "1.5 is not int or NoneType"),
+        (changed("model", 3), "model.: expected an object"),
+    ],
+)
+def test_bad_json_names_the_field(text, message):
+    with pytest.raises(UsageError, match=message):
+        from_json(text)
+
+
+def test_whole_numbers_are_floats_too():
+    assert from_json(changed("optimizer.ema", 0)).optimizer.ema == 0.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Model(heads=3), "model.heads"),
+        (lambda: Model(hidden=8, heads=8), "model.heads"),
+        (lambda: Model(grad_cycles=4), "model.grad_cycles"),
+        (lambda: Model(prefix=0), "model.prefix"),
+        (lambda: Data(canvas=0), "data.canvas"),
+        (lambda: Data(train=(), evaluate=()), "data.train"),
+        (lambda: Optimizer(ema=1.0), "optimizer.ema"),
+        (lambda: Train(batch_size=0), "train.batch_size"),
+        (lambda: Experiment("x", seed=-1), "seed"),
+    ],
+)
+def test_impossible_values_name_the_field(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()

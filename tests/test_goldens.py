@@ -1,0 +1,308 @@
+"""Our functions against numbers of the published PyTorch code, on its weights and draws.
+
+goldens/*.npz and *.json are selections of arrays that the published code of DRM (arXiv 2604.18839)
+produced on a CPU in float32; the draws it made are stored with them and replayed here.
+"""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from golden_weights import EXPERIMENT, GOLDENS, NETWORK, read_params
+
+from drm_jax.arc import augment, voting
+from drm_jax.arc.tasks import parse_task
+from drm_jax.arc.tokens import MASK, crop, to_tokens
+from drm_jax.dist.mesh import make_mesh
+from drm_jax.model.denoise import remask_confidence, remask_uniform
+from drm_jax.model.recursion import forward
+from drm_jax.noise.corruption import blur_kernel, correlated_uniform, corrupt
+from drm_jax.noise.schedules import denoising_levels, mask_ratio
+from drm_jax.train.objectives import drm_loss
+from drm_jax.train.optim import adam_atan2, average, sign_sgd
+from drm_jax.train.state import TrainState
+from drm_jax.train.step import make_optimizer, make_train_step
+
+
+@pytest.fixture(scope="module")
+def drm():
+    return np.load(GOLDENS / "drm.npz", allow_pickle=True)
+
+
+# --- grids, votes, noise -----------------------------------------------------------------------
+def test_crop():
+    golden = np.load(GOLDENS / "crop.npz")
+    for tokens, grid, (h, w) in zip(golden["tokens"], golden["grids"], golden["shapes"]):
+        np.testing.assert_array_equal(crop(tokens), grid[:h, :w])
+
+
+def test_tokens_and_augmentations():
+    golden = np.load(GOLDENS / "data_arc.npz")
+    for task in golden["tasks"]:
+        for i in range(int(golden[f"tok/{task}/num_examples"])):
+            for side in ("input", "output"):
+                grid = golden[f"tok/{task}/{i}/{side}_grid"]
+                offset = tuple(golden[f"tok/{task}/{i}/pad"])
+                expected = golden[f"tok/{task}/{i}/{side}_tokens"]
+                np.testing.assert_array_equal(to_tokens(grid, 30, offset), expected)
+                np.testing.assert_array_equal(crop(to_tokens(grid, 30)), grid)
+        source = golden[f"aug/{task}/source_grid"]
+        for k in range(8):
+            np.testing.assert_array_equal(
+                augment.dihedral(source, k), golden[f"dihedral/{task}/{k}"]
+            )
+        for j in range(4):
+            name, expected = str(golden[f"aug/{task}/{j}/name"]), golden[f"aug/{task}/{j}/grid"]
+            task_id, augmentation = augment.parse_augmented_name(name)
+            assert augment.augmented_name(task_id, augmentation) == name
+            np.testing.assert_array_equal(augment.augment(source, augmentation), expected)
+            np.testing.assert_array_equal(augment.undo(expected, augmentation), source)
+
+
+def test_voting():
+    golden, arrays = (
+        json.loads((GOLDENS / "voting.json").read_text()),
+        np.load(GOLDENS / "voting.npz"),
+    )
+    ids = augment.puzzle_ids_from_names(golden["identifiers"])
+    tasks = [parse_task(task, name, "golden") for name, task in golden["test_puzzles"].items()]
+    ballot: voting.Ballot = {}
+    for start in range(0, len(arrays["preds"]), 5):  # votes may come in any number of batches
+        rows = slice(start, start + 5)
+        voting.cast_votes(
+            ballot,
+            ids,
+            arrays["puzzle_identifiers"][rows],
+            arrays["inputs"][rows],
+            arrays["preds"][rows],
+            arrays["q_halt_logits"][rows],
+        )
+    ks = arrays["pass_Ks"].tolist()
+    scores = voting.pass_at(ballot, tasks, ks)
+    np.testing.assert_array_equal([scores[k] for k in ks], arrays["pass_at_k"])
+    for attempts in (2, 6):
+        expected = json.loads((GOLDENS / f"voting_submission_k{attempts}.json").read_text())
+        assert voting.submission(ballot, tasks, attempts) == expected
+
+
+def test_schedules():
+    golden = np.load(GOLDENS / "schedules.npz")
+    for schedule in ("linear", "cosine", "sigmoid"):
+        ratio = mask_ratio(schedule, np.arange(1000))
+        assert ratio.dtype == np.float32
+        np.testing.assert_allclose(ratio, golden[f"mask_ratio/{schedule}"], rtol=0, atol=1.3e-7)
+    for steps in (4, 8, 16, 20, 32):
+        np.testing.assert_array_equal(denoising_levels(steps), golden[f"timesteps/{steps}"])
+    np.testing.assert_allclose(blur_kernel(), golden["correlated/kernel"][0, 0], atol=1e-8)
+    for normal, uniform in zip(golden["correlated/iid_normal"], golden["correlated/uniform"]):
+        np.testing.assert_allclose(correlated_uniform(normal[0]), uniform, rtol=0, atol=5e-7)
+
+
+# --- training ----------------------------------------------------------------------------------
+def golden_batch(drm, step: int) -> dict[str, np.ndarray]:
+    """Batch of a stored step, corrupted by our own code with the stored draws."""
+    labels = drm[f"train/step{step}/batch/labels"]
+    target = np.where(labels == -100, 0, labels).astype(np.uint8)
+    noise, level = drm[f"train/step{step}/rng/00_rand"], drm[f"train/step{step}/rng/01_randint"]
+    assert level.min() > 0  # level 0 is exactly clean here
+    noised = [corrupt(t, n, int(v), "cosine") for t, n, v in zip(target, noise, level)]
+    return {
+        "inputs": drm[f"train/step{step}/batch/inputs"].astype(np.uint8),
+        "target": target,
+        "noised": np.stack(noised),
+        "puzzle_id": drm[f"train/step{step}/batch/puzzle_identifiers"].astype(np.int32),
+        "weight": np.ones(3, np.float32),  # the published code counts padding rows
+    }
+
+
+def constants_of(drm) -> dict[str, np.ndarray]:
+    return {
+        "y_init": drm["train/init/core.decode_init"],
+        "z_init": drm["train/init/core.scratchpad_init"],
+    }
+
+
+def assert_trees_close(ours, theirs, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), ours, theirs)
+
+
+def test_first_step_forward_loss_and_gradients(drm):
+    params, constants = read_params(drm, "train/init/"), constants_of(drm)
+    batch = golden_batch(drm, 1)
+    rows = drm["train/init/core.puzzle_emb.weights"][batch["puzzle_id"]]
+
+    variables = {"params": params}
+    x = NETWORK.apply(variables, batch["inputs"], rows, method="embed")
+    y = NETWORK.apply(variables, batch["noised"], rows, answers=True, method="embed")
+    z = jnp.broadcast_to(constants["z_init"], x.shape)
+    logits, q, (y, z) = forward(NETWORK, params, x, y, z)
+    step = "train/step1"
+    np.testing.assert_allclose(logits, drm[f"{step}/out/logits"], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(q[:, 0], drm[f"{step}/out/q_halt_logits"], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(y, drm[f"{step}/carry_out/z_H"], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(z, drm[f"{step}/carry_out/z_L"], rtol=0, atol=2e-5)
+
+    def loss(params, rows):
+        return drm_loss(NETWORK, params, rows, constants, batch)
+
+    (total, sums), grads = jax.value_and_grad(
+        lambda p, r: (loss(p, r)[0] / 3, loss(p, r)[1]), argnums=(0, 1), has_aux=True
+    )(params, rows)
+    assert float(total * 3) == pytest.approx(float(drm[f"{step}/loss"]), abs=5e-6)
+    cell_loss, halt_loss = drm[f"{step}/metrics/lm_loss"], drm[f"{step}/metrics/q_halt_loss"]
+    assert float(sums["cell_loss"]) == pytest.approx(float(cell_loss), abs=5e-6)
+    assert float(sums["halt_loss"]) == pytest.approx(float(halt_loss), abs=5e-6)
+    for ours, theirs in zip(
+        jax.tree.leaves((grads[0], grads[1])),
+        jax.tree.leaves((read_params(drm, f"{step}/grad/"), drm[f"{step}/grad_puzzle_emb_local"])),
+        strict=True,
+    ):
+        assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
+
+
+def test_optimizers_on_stored_gradients(drm):
+    params = read_params(drm, "train/init/")
+    table = drm["train/init/core.puzzle_emb.weights"].copy()
+    optimizer, shadow = make_optimizer(EXPERIMENT), params
+    state = optimizer.init(params)
+    for step in (1, 2, 3):
+        ids = drm[f"train/step{step}/puzzle_emb_local_ids"]
+        row_grads = drm[f"train/step{step}/grad_puzzle_emb_local"]
+        for row in np.unique(ids):
+            summed = row_grads[ids == row].sum(axis=0)
+            table[row] = sign_sgd(table[row], summed, 1e-2, 0.1)
+        grads = read_params(drm, f"train/step{step}/grad/")
+        changes, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, changes)
+        shadow = average(shadow, params, 0.999)
+    expected = read_params(drm, "train/step3/params_after/")
+    assert_trees_close(params, expected, rtol=0, atol=5e-7)
+    np.testing.assert_allclose(
+        table, drm["train/step3/params_after/core.puzzle_emb.weights"], rtol=0, atol=5e-7
+    )
+    assert_trees_close(shadow, read_params(drm, "train/ema0.999/"), rtol=0, atol=5e-7)
+
+
+def test_three_whole_steps(drm):
+    """The compiled step itself: loss of each step, and the parameters after the third."""
+    params, mesh = read_params(drm, "train/init/"), make_mesh(jax.devices()[:1])
+    table = np.zeros((4096, 32), np.float32)
+    table[:7] = drm["train/init/core.puzzle_emb.weights"]
+    state = TrainState(
+        step=jnp.zeros([], jnp.int32),
+        params=params,
+        constants=constants_of(drm),
+        opt_state=make_optimizer(EXPERIMENT).init(params),
+        ema=params,
+        table=jnp.asarray(table),
+    )
+    train_step = jax.jit(make_train_step(EXPERIMENT, NETWORK, mesh))
+    for step in (1, 2, 3):
+        state, sums = train_step(state, golden_batch(drm, step))
+        expected = float(drm[f"train/step{step}/loss"])
+        assert float(sums["loss"]) == pytest.approx(expected, rel=2e-4)
+    # AdamATan2 is sign-like: where both gradients are tiny a parameter may differ by 2 lr a step.
+    expected = read_params(drm, "train/step3/params_after/")
+    assert_trees_close(state.params, expected, rtol=0, atol=6e-4)
+    apart = [
+        np.mean(np.abs(a - b) > 1e-5)
+        for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected), strict=True)
+    ]
+    assert max(apart) < 0.02
+    np.testing.assert_array_equal(state.params["embed_answers"], params["embed_answers"])
+    np.testing.assert_allclose(
+        state.table[:7], drm["train/step3/params_after/core.puzzle_emb.weights"], atol=1e-6
+    )
+
+
+# --- denoising ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("remask", ["uniform", "confidence"])
+def test_denoising_steps(drm, remask):
+    """Each stored step from its own stored start."""
+    run = f"eval_{remask}"
+    params = read_params(drm, "train/init/")
+    ids = drm[f"{run}/batch/puzzle_identifiers"]
+    rows = drm["train/init/core.puzzle_emb.weights"][ids]
+    x = NETWORK.apply({"params": params}, drm[f"{run}/batch/inputs"], rows, method="embed")
+    step_forward = jax.jit(lambda y, z: forward(NETWORK, params, x, y, z))
+    for step in (1, 2, 9, 16):
+        if step == 1:
+            y, z = (drm[f"{run}/initial_carry/{name}"] for name in ("z_H", "z_L"))
+        else:
+            y = drm[f"{run}/step{step - 1:02}/remask/z_H"]
+            z = drm[f"{run}/step{step - 1:02}/z_L"]
+        logits, q, _ = step_forward(y, z)
+        here = f"{run}/step{step:02}"
+        np.testing.assert_array_equal(jnp.argmax(logits, -1), drm[f"{here}/preds"])
+        np.testing.assert_allclose(logits, drm[f"{here}/logits"], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(q[:, 0], drm[f"{here}/q_halt_logits"], rtol=0, atol=1e-4)
+
+
+def test_start_of_denoising_is_all_masked(drm):
+    rows = drm["train/init/core.puzzle_emb.weights"][drm["eval_uniform/batch/puzzle_identifiers"]]
+    y = NETWORK.apply(
+        {"params": read_params(drm, "train/init/")},
+        np.full((3, 64), MASK),
+        rows,
+        answers=True,
+        method="embed",
+    )
+    np.testing.assert_allclose(y, drm["eval_uniform/initial_carry/z_H"], rtol=0, atol=1e-6)
+
+
+def test_remask_uniform(drm):
+    levels = drm["eval_uniform/timesteps"]
+    for step in (1, 4, 8, 9, 13, 15):
+        here = f"eval_uniform/step{step:02}"
+        tokens = remask_uniform(
+            drm[f"{here}/preds"], drm[f"{here}/remask/rng/00_rand"], levels[step - 1]
+        )
+        np.testing.assert_array_equal(tokens, drm[f"{here}/remask/y_tokens"])
+
+
+def test_remask_confidence(drm):
+    levels = drm["eval_confidence/timesteps"]
+    for step in (1, 4, 8, 9, 13, 15):
+        here = f"eval_confidence/step{step:02}"
+        predicted, logits = drm[f"{here}/preds"], drm[f"{here}/logits"]
+        confidence = np.asarray(jax.nn.softmax(logits, axis=-1).max(axis=-1))
+        priority = np.ones(predicted.shape, np.float32)
+        draws = [drm[k] for k in sorted(drm.files) if k.startswith(f"{here}/remask/rng/")]
+        masks_any = [
+            np.floor(np.float32(levels[step - 1] / 1000) * np.float32((row != 0).sum())) > 0
+            for row in predicted
+        ]
+        for row, permutation in zip(np.flatnonzero(masks_any), draws, strict=True):
+            priority[row] = published_priority(
+                predicted[row], confidence[row], permutation, int(levels[step - 1])
+            )
+        tokens = remask_confidence(predicted, confidence, priority, levels[step - 1])
+        np.testing.assert_array_equal(tokens, drm[f"{here}/remask/y_tokens"])
+
+
+def published_priority(predicted, confidence, permutation, level) -> np.ndarray:
+    """The published code permutes the cells not yet taken, in ascending order of confidence."""
+    cells = np.flatnonzero(predicted != 0)
+    cells = cells[np.argsort(confidence[cells], kind="stable")]
+    not_taken = cells[len(cells) - len(permutation) :]
+    priority = np.ones(predicted.shape, np.float32)
+    priority[not_taken[permutation]] = np.arange(len(permutation)) / len(permutation)
+    return priority
+
+
+def test_adam_atan2_formula():
+    """Two steps of one number, by hand."""
+    optimizer = adam_atan2(lambda count: 0.1, 0.9, 0.95, 0.5, lambda params: False)
+    p, state = jnp.array(2.0), optimizer.init(jnp.array(2.0))
+    m = v = 0.0
+    expected = 2.0
+    for t, g in ((1, 3.0), (2, -1.0)):
+        changes, state = optimizer.update(jnp.array(g), state, p)
+        p = optax.apply_updates(p, changes)
+        m, v = m + 0.1 * (g - m), v + 0.05 * (g * g - v)
+        direction = np.arctan2(m, np.sqrt(v) / np.sqrt(1 - 0.95**t)) / (1 - 0.9**t)
+        expected = expected * (1 - 0.1 * 0.5) - 0.1 * direction
+    assert float(p) == pytest.approx(expected, rel=1e-6)
