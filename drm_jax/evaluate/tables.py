@@ -11,11 +11,11 @@ from drm_jax.evaluate.score import Evaluation, copy_baseline
 
 def score_table(evaluations: Sequence[Evaluation], tasks: Sequence[Task]) -> Table:
     """One row a checkpoint, and the baseline that answers each test input with itself."""
-    table = Table(title="Scores on held-out test inputs")
-    table.add_column("answers of")
-    table.add_column("solved with 2 attempts", justify="right")
+    table = Table(title="Held-out test inputs solved with 2 attempts, and pass@k over tasks")
+    table.add_column("answers of", no_wrap=True)
+    table.add_column("solved", justify="right", no_wrap=True)
     for k in PASS_KS:
-        table.add_column(f"pass@{k}", justify="right")
+        table.add_column(f"pass@{k}" if k == PASS_KS[0] else f"@{k}", justify="right")
     copy = copy_baseline(tasks)
     blank = [""] * (len(PASS_KS) - 2)
     if copy["test_inputs"]:
@@ -24,9 +24,9 @@ def score_table(evaluations: Sequence[Evaluation], tasks: Sequence[Task]) -> Tab
         table.add_row("copying the input", solved, share, share, *blank)
     for evaluation in evaluations:
         metrics = evaluation.metrics
-        name = f"step {evaluation.step}" if evaluation.step else "the untrained model"
+        name = f"step {evaluation.step}" if evaluation.step else "untrained model"
         if not metrics["test_inputs"]:
-            table.add_row(name, "outputs unknown", *[""] * len(PASS_KS))
+            table.add_row(name, "unknown", *[""] * len(PASS_KS))
             continue
         solved = f"{metrics['solved@2']} of {metrics['test_inputs']}"
         table.add_row(name, solved, *(f"{metrics[f'pass@{k}']:.1%}" for k in PASS_KS))

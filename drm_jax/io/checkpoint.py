@@ -15,6 +15,16 @@ BEST_METRIC = "pass@2"
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
+def checkpoint_folder(workdir: Path) -> Path:
+    return (workdir / "checkpoints").absolute()
+
+
+def read_checkpoints(workdir: Path) -> ocp.CheckpointManager:
+    """The checkpoints of a work directory, for reading alone: a run may be writing there."""
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    return ocp.CheckpointManager(checkpoint_folder(workdir), options=options)
+
+
 def open_checkpoints(workdir: Path, keep_last: int, keep_best: int) -> ocp.CheckpointManager:
     """The checkpoints of a work directory: newest and best kept. Use it as a context manager."""
     policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
@@ -30,7 +40,7 @@ def open_checkpoints(workdir: Path, keep_last: int, keep_best: int) -> ocp.Check
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+    return ocp.CheckpointManager(checkpoint_folder(workdir), options=options)
 
 
 def save(

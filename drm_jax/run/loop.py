@@ -89,8 +89,7 @@ def evaluate_workdir(workdir: Path, step: int | None, console: Console) -> Repor
     """
     experiment = read_config(workdir)
     setup = set_up(experiment)
-    config = experiment.train
-    with checkpoint.open_checkpoints(workdir, config.keep_last, config.keep_best) as manager:
+    with checkpoint.read_checkpoints(workdir) as manager:
         step = checkpoint.existing_step(manager, step)
         console.print(f"Checkpoint of step {step} in {workdir}")
         target = abstract_state(setup.make_state, setup.shardings)

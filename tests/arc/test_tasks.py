@@ -37,14 +37,14 @@ def test_built_in_sources():
 
 def test_files_of_every_form_give_the_same_task(tmp_path):
     folder = tmp_path / "folder"
-    folder.mkdir()
-    write(folder / "t1.json", TASK)
+    (folder / "inner").mkdir(parents=True)
+    write(folder / "inner" / "t1.json", TASK)
     hidden = {"train": [PAIR], "test": [{"input": OTHER["input"]}]}
     write(tmp_path / "k_challenges.json", {"t1": hidden})
     write(tmp_path / "k_solutions.json", {"t1": [OTHER["output"]]})
     sources = [
         str(folder),
-        str(folder / "t1.json"),
+        str(folder / "inner" / "t1.json"),
         write(tmp_path / "all.json", {"t1": TASK}),
         str(tmp_path / "k"),
         str(tmp_path / "k_challenges.json"),
@@ -116,7 +116,11 @@ def test_random_bytes_and_missing_sources(tmp_path):
     with pytest.raises(InputError, match="no such source"):
         load_source("arc3")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no .json file"):
+    (tmp_path / "kaggle").mkdir()
+    write(tmp_path / "kaggle" / "x_challenges.json", {"t": TASK})
+    with pytest.raises(InputError, match=r"a Kaggle file, not one task; name the source .*/x$"):
+        load_source(str(tmp_path / "kaggle"))
+    with pytest.raises(InputError, match=r"holds no \.json file"):
         load_source(str(tmp_path / "empty"))
 
 
@@ -140,7 +144,7 @@ def test_test_pairs_of_evaluation_tasks_are_never_trained_on():
 def test_leaks_are_refused_or_dropped():
     """The test pair of one ARC-AGI-1 training task is that of an evaluation task too."""
     sources = (("arc1/training",), ("arc1/evaluation",))
-    with pytest.raises(InputError, match="40853293 would train on a test pair of .*070dd51e"):
+    with pytest.raises(InputError, match=r"40853293 would train on a test pair of .*070dd51e"):
         load_tasks(*sources)
     tasks = load_tasks(*sources, leaks="drop")
     assert find_leaks(tasks) == []

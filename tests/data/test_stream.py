@@ -1,5 +1,6 @@
 import collections
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_an_epoch_visits_every_pair_once_and_shares_a_row_within_a_visit(tasks, 
         seen = collections.Counter(id(order[i][0]) for i in places)
         assert len(seen) == order.epoch_length
         visits = [order[i][1] for i in places]
-        changes = sum(a != b for a, b in zip(visits, visits[1:], strict=False))
+        changes = sum(a != b for a, b in itertools.pairwise(visits))
         assert changes == len(tasks) - 1
     firsts = {order[e * order.epoch_length][1] for e in range(30)}
     assert len(firsts) > 5  # other tasks and augmentations in other epochs

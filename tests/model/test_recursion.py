@@ -28,7 +28,7 @@ def block(params, h, injection):
 
 def python_loop(params, x, y, z, cycles, inner_steps, grad_cycles):
     for cycle in range(cycles):
-        if cycle == cycles - grad_cycles:
+        if 0 < cycle == cycles - grad_cycles:
             y, z = jax.lax.stop_gradient((y, z))
         for _ in range(inner_steps):
             z = block(params, z, y + x)

@@ -26,7 +26,7 @@ def quiet() -> Console:
 def saved(workdir, experiment, step):
     setup = set_up(experiment)
     target = abstract_state(setup.make_state, setup.shardings)
-    with checkpoint.open_checkpoints(workdir, 9, 0) as manager:
+    with checkpoint.read_checkpoints(workdir) as manager:
         return jax.device_get(checkpoint.restore(manager, step, target))
 
 
@@ -106,7 +106,7 @@ def test_a_finished_run_only_scores_again(tiny, finished):
 def test_another_configuration_is_refused(tiny, finished, tmp_path):
     workdir, _, _ = finished
     model = dataclasses.replace(tiny.model, hidden=32)
-    with pytest.raises(UsageError, match="--model.hidden was 16, is 32"):
+    with pytest.raises(UsageError, match=r"--model\.hidden was 16, is 32"):
         train(dataclasses.replace(tiny, model=model), workdir, quiet())
     longer = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, steps=6))
     copy = tmp_path / "longer"
@@ -125,7 +125,7 @@ def test_a_grid_larger_than_the_canvas_is_named(tiny):
 
 def test_a_batch_must_split_over_the_devices(tiny):
     uneven = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, batch_size=6))
-    with pytest.raises(UsageError, match="train.batch_size: 6 examples can't be split over 4"):
+    with pytest.raises(UsageError, match=r"train\.batch_size: 6 examples can't be split over 4"):
         set_up(uneven)
 
 
