@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import importlib.util
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except InputError as error:
         return _fail(error, 1)
+    except FloatingPointError as error:  # from train.debug_nans
+        return _fail(f"{error}. The last checkpoint is kept; try a lower learning rate.", 1)
     except KeyboardInterrupt:
         return _fail("stopped; the same command goes on from the last checkpoint", 130)
 
@@ -104,8 +107,13 @@ def load_experiment(path: str) -> "Experiment":
     try:
         spec.loader.exec_module(module)
         made = module.experiment() if hasattr(module, "experiment") else None
+    except (UsageError, InputError):
+        raise
     except SyntaxError as error:
         raise UsageError(f"{path}: line {error.lineno}: {error.msg}") from error
+    except Exception as error:  # whatever a user's file raises
+        line = traceback.extract_tb(error.__traceback__)[-1].lineno
+        raise UsageError(f"{path}: line {line}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
     if not isinstance(made, Experiment):
@@ -139,9 +147,11 @@ def _train(path: str, options: list[str]) -> int:
 
     from rich.console import Console
 
+    from drm_jax.dist.mesh import use_cpu_cores
     from drm_jax.run.loop import train
 
-    console = Console(highlight=False)
+    use_cpu_cores(chosen.experiment.train.batch_size, chosen.experiment.evaluate.batch_size)
+    console = Console(highlight=False, markup=False)
     report = train(chosen.experiment, chosen.workdir, console)
     _print_report(console, report, chosen.workdir)
     return 0
@@ -150,9 +160,13 @@ def _train(path: str, options: list[str]) -> int:
 def _evaluate(workdir: Path, step: int | None) -> int:
     from rich.console import Console
 
+    from drm_jax.dist.mesh import use_cpu_cores
     from drm_jax.run.loop import evaluate_workdir
+    from drm_jax.run.workdir import read_config
 
-    console = Console(highlight=False)
+    experiment = read_config(workdir)
+    use_cpu_cores(experiment.train.batch_size, experiment.evaluate.batch_size)
+    console = Console(highlight=False, markup=False)
     _print_report(console, evaluate_workdir(workdir, step, console), workdir)
     return 0
 
@@ -163,7 +177,7 @@ def _print_report(console, report: "Report", workdir: Path) -> None:
     from drm_jax.evaluate.tables import score_table, task_table
 
     if not report.evaluations:
-        console.print("Nothing was left to do: all steps are done and scored.")
+        console.print(f"All steps were done before. To score them again: drm eval {workdir}")
         return
     last = report.evaluations[-1]
     solved = [t for t in last.trajectories if is_solved(t)]

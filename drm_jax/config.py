@@ -99,7 +99,11 @@ class Model:
             "model.heads",
             f"{self.heads} heads don't divide width {self.hidden} into even parts",
         )
-        _check(self.expansion > 0, "model.expansion", f"must be above 0, not {self.expansion}")
+        _check(
+            0.1 <= self.expansion <= 100,
+            "model.expansion",
+            f"must be 0.1 to 100, not {self.expansion}",
+        )
         _check(
             self.grad_cycles <= self.cycles,
             "model.grad_cycles",
@@ -147,7 +151,7 @@ class Train:
     keep_best: int = 1
     """Best checkpoints kept by pass@2, beside the newest. This selects on test labels."""
     debug_nans: bool = False
-    """Stop at the operation that makes the first NaN. Slow."""
+    """Stop at the first step that makes a NaN, and name the part of it. Slow."""
 
     def __post_init__(self):
         _at_least(self, "train", 1, "steps", "batch_size", "log_every", "checkpoint_every")
@@ -183,7 +187,7 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """All that decides a run. Nothing outside of it changes a number."""
+    """All that decides a run, but for the rounding of the devices that it runs on."""
 
     name: str
     seed: int = 0

@@ -3,8 +3,8 @@
     drm train experiments/arc1_drm_14m.py
 
 Expected time and memory: 2.7 times the FLOPs of the 7M model a step, 250 MB a device for
-network, moments and average, 2.2 GB for the puzzle table over all devices together. Not yet run
-on an accelerator.
+network, moments and average, 2.2 GB for the puzzle table and twice the activations of the 7M
+model over all devices together. Not yet run on an accelerator.
 Expected result: the paper reports the 14M model on ARC-AGI-2 only; see `arc2_drm_14m`.
 """
 

@@ -9,7 +9,7 @@ set holds many ARC-AGI-1 evaluation tasks: never quote this model's score on tho
 Expected time: as `arc1_drm_7m` a step; the papers train for about 724,000 steps. Not yet run on
 an accelerator.
 Expected memory: 110 MB a device for network, moments and average; 2.1 GB for the puzzle table of
-about 1,030,000 rows over all devices together.
+about 1,050,000 rows over all devices together.
 Expected result: pass@2 of 16.7% on the ARC-AGI-2 evaluation tasks, TRM 12.5% (paper, with more
 training data than the sources named here).
 """

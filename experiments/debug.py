@@ -3,8 +3,8 @@
     drm train experiments/debug.py                            (or: launch/debug_gpu.sh)
     drm train experiments/debug.py --model.hidden 512 --model.heads 8    the 7M model's width
 
-Everything that a full run does, on 16 real tasks with grids up to 10 x 10: evaluation and a
-checkpoint every 100 steps, and a stop at the first operation that makes a NaN.
+Everything that a full run does, on 16 real tasks of small grids: evaluation and a
+checkpoint every 100 steps, and a stop at the first step that makes a NaN.
 
 Expected time: 300 steps in about DEBUG_TIME on 2 CPU cores; minutes on one GPU.
 Expected memory: under 2 GB.

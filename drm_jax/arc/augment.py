@@ -74,7 +74,7 @@ def parse_augmented_name(name: str) -> tuple[str, Augmentation]:
     return task_id, Augmentation(int(transform[1:]), np.array(list(digits), np.uint8))
 
 
-# --- distinct augmentations without looking at a grid more than once ---------------------------
+# --- distinct augmentations, without making them ------------------------------------------------
 # The hash of a pair is a sum over cells of position weight * colour value, modulo 2**64. Gathered
 # by colour it is a sum of ten products, so the hash of an augmented pair needs only the ten sums
 # of weights of each transform: 1,000 augmentations of a task cost some milliseconds.
@@ -104,14 +104,24 @@ def _colour_weights(pair: Pair, transform: int) -> tuple[np.ndarray, np.uint64]:
     return weights, shape_term
 
 
+HashTables = tuple[np.ndarray, np.ndarray]
+
+
+def hash_tables(pairs: Sequence[Pair]) -> HashTables:
+    """What `hash_augmented` needs of P pairs: colour weights (8, P, 10), shape terms (8, P)."""
+    with np.errstate(over="ignore"):
+        rows = [[_colour_weights(p, t) for p in pairs] for t in range(NUM_TRANSFORMS)]
+    return np.array([[w for w, _ in row] for row in rows]), np.array(
+        [[s for _, s in row] for row in rows]
+    )
+
+
 def hash_augmented(
-    pairs: Sequence[Pair], transform_N: np.ndarray, colours_Nx10: np.ndarray
+    tables: HashTables, transform_N: np.ndarray, colours_Nx10: np.ndarray
 ) -> np.ndarray:
     """(N,) uint64: equal for two augmentations under which the set of pairs is the same."""
+    weights_8xPx10, shape_8xP = tables
     with np.errstate(over="ignore"):
-        tables = [[_colour_weights(p, t) for p in pairs] for t in range(NUM_TRANSFORMS)]
-        weights_8xPx10 = np.array([[w for w, _ in row] for row in tables])
-        shape_8xP = np.array([[s for _, s in row] for row in tables])
         value_Nx10 = _COLOUR_VALUE[colours_Nx10]
         pair_NxP = (weights_8xPx10[transform_N] * value_Nx10[:, None]).sum(axis=-1)
         return _mix(pair_NxP + shape_8xP[transform_N]).sum(axis=-1)  # a sum has no order
@@ -129,12 +139,12 @@ def distinct_augmentations(
     Returns:
       transform_A (A,) uint8 and colours_Ax10 (A, 10) uint8, 1 <= A <= 1 + num_augmentations.
     """
-    pairs = visible_pairs(task)
+    tables = hash_tables(visible_pairs(task))
     name_digest = hashlib.sha256(task.id.encode()).digest()[:8]
     rng = np.random.default_rng([seed, int.from_bytes(name_digest, "little")])
     transform_A = np.zeros(1, np.uint8)
     colours_Ax10 = IDENTITY_COLOURS[None]
-    hash_A = hash_augmented(pairs, transform_A, colours_Ax10)
+    hash_A = hash_augmented(tables, transform_A, colours_Ax10)
     for _ in range(10):
         missing = num_augmentations + 1 - len(transform_A)
         if missing <= 0:
@@ -145,7 +155,7 @@ def distinct_augmentations(
         colours_Nx10[:, 1:] = rng.permuted(colours_Nx10[:, 1:], axis=1)
         transform_A = np.concatenate([transform_A, transform_N])
         colours_Ax10 = np.concatenate([colours_Ax10, colours_Nx10])
-        hash_A = np.concatenate([hash_A, hash_augmented(pairs, transform_N, colours_Nx10)])
+        hash_A = np.concatenate([hash_A, hash_augmented(tables, transform_N, colours_Nx10)])
         _, first = np.unique(hash_A, return_index=True)
         kept = np.sort(first)[: num_augmentations + 1]
         transform_A, colours_Ax10, hash_A = transform_A[kept], colours_Ax10[kept], hash_A[kept]

@@ -11,7 +11,7 @@ Sources, by name:
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -98,7 +98,7 @@ def load_source(name: str) -> list[Task]:
     if root in BUILT_IN and part in ("", "training", "evaluation"):
         return _load_built_in(root, part)
     path = Path(name)
-    if path.is_dir():
+    if name and _is(Path.is_dir, path):
         files = sorted(path.rglob("*.json"))
         if not files:
             raise InputError(f"{name}: the folder holds no .json file")
@@ -108,9 +108,9 @@ def load_source(name: str) -> list[Task]:
                 raise InputError(f"{file}: a Kaggle file, not one task; name the source {prefix}")
         return [parse_task(_read_json(file), file.stem, str(file)) for file in files]
     challenges = Path(f"{name}_challenges.json")
-    if challenges.is_file():
+    if _is(Path.is_file, challenges):
         return _load_kaggle(challenges)
-    if path.is_file():
+    if _is(Path.is_file, path):
         if path.name.endswith("_challenges.json"):
             return _load_kaggle(path)
         value = _read_json(path)
@@ -121,6 +121,14 @@ def load_source(name: str) -> list[Task]:
         f"{name}: no such source; use arc1, arc2 (or arc1/training, arc1/evaluation, …), a folder "
         "of task files, a JSON file, or a prefix of PREFIX_challenges.json"
     )
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+    """Whether a path is a folder or a file; a name that no path can have is neither."""
+    try:
+        return kind(path)
+    except (OSError, ValueError):
+        return False
 
 
 def _load_built_in(root: str, part: str) -> list[Task]:
@@ -154,7 +162,7 @@ def _with_solutions(task: Task, solutions: dict, path: Path) -> Task:
     where = f"{path}: task {task.id}"
     outputs = solutions.get(task.id)
     if not isinstance(outputs, list) or len(outputs) != len(task.tests):
-        found = "nothing" if outputs is None else f"{len(outputs)} outputs"
+        found = f"{len(outputs)} outputs" if isinstance(outputs, list) else _kind(outputs)
         raise InputError(f"{where}: {len(task.tests)} test inputs, but the solutions hold {found}")
     tests = tuple(
         Pair(pair.input, parse_grid(output, f"{where}: solution {i}"))

@@ -24,7 +24,6 @@ class Answer:
     grid: np.ndarray
     votes: int = 0
     score_sum: float = 0.0
-    puzzle_ids: list[int] = dataclasses.field(default_factory=list)
 
     @property
     def rank_key(self) -> tuple[int, float]:
@@ -69,11 +68,17 @@ def cast_votes(
             continue
         question = plain(inputs_BxS[row], input_size_Bx2[row], puzzle_id)
         grid = plain(predictions_BxS[row], size_Bx2[row], puzzle_id)
-        answers = ballot.setdefault((ids.task_id(puzzle_id), _key(question)), {})
-        answer = answers.setdefault(_key(grid), Answer(grid))
-        answer.votes += 1
-        answer.score_sum += float(score_B[row])
-        answer.puzzle_ids.append(puzzle_id)
+        cast_vote(ballot, ids.task_id(puzzle_id), question, grid, float(score_B[row]))
+
+
+def cast_vote(
+    ballot: Ballot, task_id: str, question: np.ndarray, grid: np.ndarray, score: float
+) -> None:
+    """Adds one vote for answering the test input `question` with `grid`; score is in [0, 1]."""
+    answers = ballot.setdefault((task_id, _key(question)), {})
+    answer = answers.setdefault(_key(grid), Answer(grid))
+    answer.votes += 1
+    answer.score_sum += score
 
 
 def ranked(ballot: Ballot, task_id: str, test_input: np.ndarray) -> list[Answer]:
@@ -90,29 +95,24 @@ def rank_of_truth(answers: Sequence[Answer], truth: np.ndarray) -> int | None:
     return None
 
 
-def pass_at(ballot: Ballot, tasks: Iterable[Task], ks: Sequence[int] = PASS_KS) -> dict[int, float]:
-    """Share solved within the first k answers: mean over a task's test inputs, then over tasks.
-
-    A task without any candidate counts as 0. Tests with a hidden output are not scored; a task
-    without a scored test is left out; NaN where nothing is left.
-    """
-    per_task = [task_pass_at(ballot, task, ks) for task in tasks]
-    scored = [solved for solved in per_task if solved]
-    return {k: float(np.mean([s[k] for s in scored])) if scored else float("nan") for k in ks}
-
-
-def task_pass_at(
-    ballot: Ballot, task: Task, ks: Sequence[int] = PASS_KS
-) -> dict[int, float] | None:
-    """pass@k of one task; None where no test output is known."""
-    ranks = [
+def truth_ranks(ballot: Ballot, task: Task) -> list[int | None]:
+    """`rank_of_truth` of each of a task's test inputs whose output is known."""
+    return [
         rank_of_truth(ranked(ballot, task.id, pair.input), pair.output)
         for pair in task.tests
         if pair.output is not None
     ]
-    if not ranks:
-        return None
-    return {k: float(np.mean([r is not None and r < k for r in ranks])) for k in ks}
+
+
+def pass_at(ranks_by_task: Iterable[Sequence[int | None]], k: int) -> float:
+    """pass@k: the truth is among the first k; mean over a task's test inputs, then over tasks.
+
+    Args:
+      ranks_by_task: `truth_ranks` of each task. A task without a known output is left out; one
+        without any candidate counts as 0. NaN where nothing is left.
+    """
+    solved = [np.mean([r is not None and r < k for r in ranks]) for ranks in ranks_by_task if ranks]
+    return float(np.mean(solved)) if solved else float("nan")
 
 
 def submission(

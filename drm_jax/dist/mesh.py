@@ -5,6 +5,8 @@
     batch (B, …)                                  examples split over the axis
 """
 
+import math
+import os
 from collections.abc import Mapping
 
 import jax
@@ -15,6 +17,23 @@ from jax.sharding import PartitionSpec as P
 from drm_jax.errors import UsageError
 
 AXIS = "data"
+
+
+def use_cpu_cores(*batch_sizes: int) -> None:
+    """Where jax runs on the CPU, makes each core a device; call it before jax is used.
+
+    A step of small products runs about twice as fast on two devices of one core each as on one
+    device of two cores. Each device gets at least 8 examples of every batch. Does nothing if the
+    number was chosen already (JAX_NUM_CPU_DEVICES, XLA_FLAGS).
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in flags:
+        return
+    common = math.gcd(*batch_sizes)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    most = min(cores or 1, max(1, common // 8))
+    fitting = max(n for n in range(1, most + 1) if common % n == 0)
+    jax.config.update("jax_num_cpu_devices", fitting)
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:

@@ -38,7 +38,7 @@ def _frames(trajectory: Trajectory, most: int) -> list[tuple[str, np.ndarray]]:
     steps = len(trajectory.predicted_NxS)
     shown = np.unique(np.linspace(0, steps - 1, min(steps, max(1, most - 3))).round().astype(int))
     frames = [("input", trajectory.inputs_S)]
-    frames += [(f"before step {i + 1}", trajectory.tokens_NxS[i]) for i in shown]
+    frames += [(f"step {i + 1}", trajectory.tokens_NxS[i]) for i in shown]
     frames += [("answer", trajectory.predicted_NxS[-1])]
     if trajectory.truth is not None:
         frames += [("truth", to_tokens(trajectory.truth, canvas))]
@@ -55,13 +55,18 @@ def is_solved(trajectory: Trajectory) -> bool:
 
 
 def terminal_picture(trajectory: Trajectory, columns: int) -> Group:
-    """One test input's denoising, for rich to print in at most `columns` columns."""
+    """One test input's denoising, for rich to print in at most `columns` columns.
+
+    From left to right: the input, what steps began from (░ is masked), the answer, the truth.
+    """
     colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in token_colours()]
     dark = token_colours().mean(axis=1) < 120
-    width = _frames(trajectory, 4)[0][1].shape[1]
-    most = max(4, columns // (max(2 * width, len("before step 10")) + 2))
+    cells = _frames(trajectory, 4)[0][1].shape[1]
+    fitting = columns // (max(2 * cells, len("step 10")) + 2)
+    if not fitting:
+        return Group(Text("(too wide for this terminal: see denoising.png)", style="dim"))
+    frames = _frames(trajectory, max(4, fitting))[-fitting:]  # answer and truth stand last
     table = Table.grid(padding=(0, 1))
-    frames = _frames(trajectory, most)
     table.add_row(*(Text(name, style="dim") for name, _ in frames))
     pictures = []
     for _, tokens_hxw in frames:

@@ -126,8 +126,9 @@ def evaluate(
     asked = [task for task in tasks if task.role == "evaluate"]
     step = int(state.step)
     metrics = {"experiment": experiment.name, "seed": experiment.seed, "checkpoint_step": step}
-    metrics |= {"candidates": len(rows), "denoise_steps": config.denoise_steps}
-    metrics |= {"remask": config.remask} | scores(ballot, asked)
+    metrics |= {"candidates": len(rows), "evaluate": dataclasses.asdict(config)}
+    metrics |= {"best_checkpoints_selected_on_test_labels": experiment.train.keep_best > 0}
+    metrics |= scores(ballot, asked)
     return Evaluation(step, metrics, voting.submission(ballot, asked), tuple(trajectories))
 
 
@@ -143,50 +144,47 @@ def scores(ballot: voting.Ballot, tasks: Sequence[Task]) -> dict[str, Any]:
 
     Tests without a known output are not scored; without any, only the votes are given.
     """
-    per_task: dict[str, Any] = {}
-    solved = dict.fromkeys(voting.PASS_KS, 0)
-    total = 0
-    for task in tasks:
-        ranks, votes = [], []
-        for pair in task.tests:
-            answers = voting.ranked(ballot, task.id, pair.input)
-            votes.append([answer.votes for answer in answers[:2]])
-            known = pair.output is not None
-            ranks.append(voting.rank_of_truth(answers, pair.output) if known else None)
-            total += known
-            for k in solved:
-                solved[k] += ranks[-1] is not None and ranks[-1] < k
-        passed = voting.task_pass_at(ballot, task)
-        per_task[task.id] = {
+    ranks = {task.id: voting.truth_ranks(ballot, task) for task in tasks}
+    flat = [rank for of_task in ranks.values() for rank in of_task]
+    per_task = {
+        task.id: {
             "test_inputs": len(task.tests),
-            "rank_of_truth": [None if rank is None else rank + 1 for rank in ranks],
-            "votes_of_first_two": votes,
-            **({f"pass@{k}": value for k, value in passed.items()} if passed else {}),
+            "rank_of_truth": [None if rank is None else rank + 1 for rank in ranks[task.id]],
+            "votes_of_first_two": [
+                [answer.votes for answer in voting.ranked(ballot, task.id, pair.input)[:2]]
+                for pair in task.tests
+            ],
+            **pass_rates([ranks[task.id]]),
         }
-    passed_at = voting.pass_at(ballot, tasks)
-    known = {f"pass@{k}": value for k, value in passed_at.items() if total}
+        for task in tasks
+    }
+    solved = {
+        f"solved@{k}": sum(rank is not None and rank < k for rank in flat) for k in voting.PASS_KS
+    }
     return {
         "tasks": len(tasks),
-        "test_inputs": total,
-        **known,
-        **({f"solved@{k}": count for k, count in solved.items()} if total else {}),
+        "test_inputs": len(flat),
+        **pass_rates(list(ranks.values())),
+        **(solved if flat else {}),
         "per_task": per_task,
     }
 
 
-def copy_baseline(tasks: Sequence[Task]) -> dict[str, float]:
+def pass_rates(ranks_by_task: Sequence[Sequence[int | None]]) -> dict[str, float]:
+    """{"pass@k": …}; empty where no output is known."""
+    if not any(ranks_by_task):
+        return {}
+    return {f"pass@{k}": voting.pass_at(ranks_by_task, k) for k in voting.PASS_KS}
+
+
+def copy_baseline(tasks: Sequence[Task]) -> dict[str, Any]:
     """Scores of answering every test input with itself."""
+    ballot: voting.Ballot = {}
     asked = [task for task in tasks if task.role == "evaluate"]
-    right = [
-        [np.array_equal(pair.input, pair.output) for pair in task.tests if pair.output is not None]
-        for task in asked
-    ]
-    known = [per_task for per_task in right if per_task]
-    return {
-        "test_inputs": sum(map(len, known)),
-        "solved@2": int(sum(map(sum, known))),
-        "pass@2": float(np.mean([np.mean(r) for r in known])) if known else float("nan"),
-    }
+    for task in asked:
+        for pair in task.tests:
+            voting.cast_vote(ballot, task.id, pair.input, pair.input, score=1.0)
+    return scores(ballot, asked)
 
 
 def write_evaluation(workdir: Path, evaluation: Evaluation) -> list[Path]:

@@ -16,15 +16,9 @@ def score_table(evaluations: Sequence[Evaluation], tasks: Sequence[Task]) -> Tab
     table.add_column("solved", justify="right", no_wrap=True)
     for k in PASS_KS:
         table.add_column(f"pass@{k}" if k == PASS_KS[0] else f"@{k}", justify="right")
-    copy = copy_baseline(tasks)
-    blank = [""] * (len(PASS_KS) - 2)
-    if copy["test_inputs"]:
-        share = f"{copy['pass@2']:.1%}"
-        solved = f"{copy['solved@2']} of {copy['test_inputs']}"
-        table.add_row("copying the input", solved, share, share, *blank)
-    for evaluation in evaluations:
-        metrics = evaluation.metrics
-        name = f"step {evaluation.step}" if evaluation.step else "untrained model"
+    rows = [("copying the input", copy_baseline(tasks))]
+    rows += [(f"step {e.step}" if e.step else "untrained model", e.metrics) for e in evaluations]
+    for name, metrics in rows:
         if not metrics["test_inputs"]:
             table.add_row(name, "unknown", *[""] * len(PASS_KS))
             continue

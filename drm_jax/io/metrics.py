@@ -19,12 +19,13 @@ class MetricsLog:
         if jax.process_index() != 0:
             return
         path = workdir / "metrics.jsonl"
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= first_step]
-        path.write_text("".join(kept))
+        kept = [line for line in _lines(path) if 0 < first_step >= json.loads(line)["step"]]
+        replacement = path.with_suffix(".tmp")
+        replacement.write_text("".join(kept))
+        replacement.replace(path)
         self._file = path.open("a")
-        self._writer = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=first_step + 1 if first_step else None
-        )
+        purge_step = first_step + 1 if first_step else 0
+        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=purge_step)
 
     def __enter__(self) -> "MetricsLog":
         return self

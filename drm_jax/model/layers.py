@@ -26,7 +26,10 @@ def rotary_angles(tokens: int, head_size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rotate(x_NxTxd: jax.Array, cos_Txd: np.ndarray, sin_Txd: np.ndarray) -> jax.Array:
-    """Rotary positions in the half-split form: (a, b) -> (a cos - b sin, b cos + a sin)."""
+    """Rotary positions in the half-split form: (a, b) -> (a cos - b sin, b cos + a sin).
+
+    Computed in float32: bfloat16 can't tell the angles of far positions apart.
+    """
     a, b = jnp.split(x_NxTxd, 2, axis=-1)
     turned = jnp.concatenate([-b, a], axis=-1)
     return (x_NxTxd * cos_Txd + turned * sin_Txd).astype(x_NxTxd.dtype)
@@ -60,7 +63,7 @@ class Attention(nn.Module):
         qkv = nn.Dense(3 * hidden, name="qkv", **dense)(x_BxTxD)
         qkv = qkv.reshape(batch, tokens, 3, self.heads, size).transpose(2, 0, 3, 1, 4)
         q, k, v = qkv.reshape(3, batch * self.heads, tokens, size)
-        cos, sin = (t.astype(self.dtype) for t in rotary_angles(tokens, size))
+        cos, sin = rotary_angles(tokens, size)
         mixed = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
         mixed = mixed.reshape(batch, self.heads, tokens, size).transpose(0, 2, 1, 3)
         return nn.Dense(hidden, name="out", **dense)(mixed.reshape(batch, tokens, hidden))

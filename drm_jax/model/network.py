@@ -1,7 +1,7 @@
 """The network's parameters and its four pure pieces: embed, block, decode, halting.
 
 Parameters are a plain dict, made once, outside of any loop:
-  embed_inputs, embed_answers (V, D); block/layer_i/…; head (D, V); halt {kernel (D, 2), bias (2,)}.
+  embed_inputs, embed_answers (V, D); layer_i/…; head (D, V); halt_kernel (D, 2), halt_bias (2,).
 Beside them stand two fixed vectors (D,), y_init and z_init: saved with the weights, never trained.
 """
 

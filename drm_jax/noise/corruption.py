@@ -11,7 +11,7 @@ import numpy as np
 
 from drm_jax.arc.tokens import MASK
 from drm_jax.config import NoiseKind, Schedule
-from drm_jax.noise.schedules import mask_ratio, reverse_levels
+from drm_jax.noise.schedules import ratio_table, reverse_levels
 
 _RADIUS, _SIGMA = 2, 1.5
 
@@ -51,7 +51,7 @@ def corrupt(
     """
     if level == 0:
         return target_S.copy()
-    return np.where(noise_S < mask_ratio(schedule, level), np.uint8(MASK), target_S)
+    return np.where(noise_S < ratio_table(schedule)[level], np.uint8(MASK), target_S)
 
 
 def reverse_targets(

@@ -1,5 +1,7 @@
 """How much of a grid is masked at each noise level, and which levels denoising visits."""
 
+import functools
+
 import numpy as np
 
 from drm_jax.config import Schedule
@@ -21,6 +23,12 @@ def mask_ratio(schedule: Schedule, level: np.ndarray) -> np.ndarray:
             ratio = (1 / (1 + np.exp(-(time * 8 - 5))) - start) / (end - start)
             return np.clip(ratio, 0, 1).astype(np.float32)
     raise ValueError(f"there is no noise schedule {schedule!r}")
+
+
+@functools.cache
+def ratio_table(schedule: Schedule) -> np.ndarray:
+    """`mask_ratio` of all levels (1000,) float32, computed once."""
+    return mask_ratio(schedule, np.arange(NUM_LEVELS))
 
 
 def denoising_levels(steps: int) -> np.ndarray:

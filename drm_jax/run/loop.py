@@ -70,12 +70,7 @@ def train(experiment: Experiment, workdir: Path, console: Console) -> Report:
             run = _Run(setup, workdir, manager, log, bar)
             if first_step == 0 and experiment.evaluate.untrained:
                 run.evaluate(state)
-            state = run.steps(state, first_step, started)
-            done = int(state.step)
-            if done not in [evaluation.step for evaluation in run.evaluations]:
-                metrics = run.evaluate(state)
-                if done not in manager.all_steps():
-                    run.save(state, metrics)
+            run.steps(state, first_step, started)
         manager.wait_until_finished()
     run.paths += [workdir / name for name in ("metrics.jsonl", "tensorboard", "checkpoints")]
     return Report(setup, tuple(run.evaluations), tuple(run.paths))
@@ -92,6 +87,7 @@ def evaluate_workdir(workdir: Path, step: int | None, console: Console) -> Repor
     with checkpoint.read_checkpoints(workdir) as manager:
         step = checkpoint.existing_step(manager, step)
         console.print(f"Checkpoint of step {step} in {workdir}")
+        _check_tasks(setup, manager, step)
         target = abstract_state(setup.make_state, setup.shardings)
         state = checkpoint.restore(manager, step, target)
     with progress_bar(console) as bar:
@@ -107,21 +103,26 @@ def _start(
     experiment, mesh = setup.experiment, setup.mesh
     held_out = sum(task.role == "evaluate" for task in setup.tasks)
     console.print(
-        f"[bold]{experiment.name}[/bold], seed {experiment.seed}: {len(setup.tasks)} tasks "
+        f"{experiment.name}, seed {experiment.seed}: {len(setup.tasks)} tasks "
         f"({held_out} with held-out tests), {len(setup.ids) - 1} puzzle ids; {mesh.size} x "
         f"{mesh.devices.flat[0].device_kind}, {setup.network.dtype.name}"
     )
     if not manager.all_steps():
         return make_sharded(setup.make_state, setup.shardings), 0
     step = checkpoint.existing_step(manager, None)
+    _check_tasks(setup, manager, step)
+    console.print(f"Going on from the checkpoint of step {step}")
+    target = abstract_state(setup.make_state, setup.shardings)
+    return checkpoint.restore(manager, step, target), step
+
+
+def _check_tasks(setup: Setup, manager: ocp.CheckpointManager, step: int) -> None:
+    """Puzzle ids must mean what they meant when the checkpoint was trained."""
     if checkpoint.saved_fingerprint(manager, step) != stream_fingerprint(setup):
         raise InputError(
             f"{manager.directory}: the tasks have changed since step {step} was saved; "
             "use the same sources, or another --workdir"
         )
-    console.print(f"Going on from the checkpoint of step {step}")
-    target = abstract_state(setup.make_state, setup.shardings)
-    return checkpoint.restore(manager, step, target), step
 
 
 def progress_bar(console: Console) -> Progress:
@@ -162,10 +163,11 @@ class _Run:
         )
 
     # --- training ---
-    def steps(self, state: TrainState, first_step: int, started: float) -> TrainState:
+    def steps(self, state: TrainState, first_step: int, started: float) -> None:
+        """Trains from `first_step` to the last step, which is evaluated and saved."""
         setup, config = self.setup, self.setup.experiment.train
         if first_step >= config.steps:
-            return state
+            return
         stream = training_stream(
             setup.experiment, setup.tasks, setup.ids, jax.process_index(), jax.process_count()
         )
@@ -200,16 +202,14 @@ class _Run:
                     self.save(state, metrics)
                 clock = _Clock(done)
             self.bar.update(task, completed=done)
-        return state
 
     def _due(self, done: int) -> tuple[bool, bool]:
         """Whether to evaluate and whether to save after this many steps."""
         experiment = self.setup.experiment
-        last = done == experiment.train.steps
         every = experiment.evaluate.every
-        return last or bool(every and done % every == 0), (
-            last or done % experiment.train.checkpoint_every == 0
-        )
+        evaluates = done == experiment.train.steps or bool(every and done % every == 0)
+        # What is scored is saved too: a score names a checkpoint that exists.
+        return evaluates, evaluates or done % experiment.train.checkpoint_every == 0
 
     def _log(
         self, step: int, interval: list[dict[str, jax.Array]], clock: "_Clock", task: TaskID
@@ -225,9 +225,9 @@ class _Run:
         self.bar.update(task, info=info)
         if not self.console.is_terminal:
             self.console.print(f"step {step}  {info}")
-        if not math.isfinite(means["loss"]):
+        if not all(map(math.isfinite, means.values())):
             raise InputError(
-                f"the loss is not finite in the steps up to {step}; the last checkpoint is kept. "
+                f"loss or gradient is not finite in the steps up to {step}, which are not saved. "
                 "Look for the first NaN with --train.debug-nans, or lower the learning rate"
             )
 

@@ -10,7 +10,7 @@ from drm_jax.arc.augment import PuzzleIds, puzzle_ids
 from drm_jax.arc.tasks import Task, largest_side, load_tasks, training_pairs
 from drm_jax.config import Experiment
 from drm_jax.dist.mesh import check_divides, make_mesh
-from drm_jax.errors import InputError
+from drm_jax.errors import InputError, UsageError
 from drm_jax.model.network import Network, make_network
 from drm_jax.train.state import TrainState, init_state, state_shardings
 from drm_jax.train.step import make_optimizer
@@ -34,8 +34,10 @@ def set_up(experiment: Experiment, mesh: Mesh | None = None) -> Setup:
 
     Raises:
       InputError: a source is wrong, or a grid doesn't fit the canvas.
-      UsageError: a batch can't be split over the devices.
+      UsageError: a batch can't be split over the devices, or there are several processes.
     """
+    if jax.process_count() > 1:
+        raise UsageError("several processes: not supported yet; start one process on one machine")
     data, mesh = experiment.data, mesh or make_mesh()
     check_divides(mesh, experiment.train.batch_size, "train.batch_size")
     check_divides(mesh, experiment.evaluate.batch_size, "evaluate.batch_size")

@@ -30,7 +30,7 @@ def read_config(workdir: Path) -> Experiment:
         raise InputError(f"{workdir}: not a work directory, there is no config.json in it")
     try:
         return from_json(path.read_text())
-    except UsageError as error:
+    except (UsageError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}") from error
 
 
@@ -54,7 +54,9 @@ def claim(workdir: Path, experiment: Experiment) -> None:
             )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.json").write_text(to_json(experiment))
+        replacement = workdir / "config.tmp"
+        replacement.write_text(to_json(experiment))
+        replacement.replace(workdir / "config.json")
     except OSError as error:
         raise InputError(f"{workdir}: can't be used as work directory: {error.strerror}") from error
 

@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +7,7 @@ from drm_jax.arc.tokens import MASK, PAD
 from drm_jax.config import Data, Experiment, Model
 from drm_jax.model.denoise import denoise, remask_confidence, remask_uniform
 from drm_jax.model.network import init_params, make_network
+from drm_jax.model.recursion import forward
 
 EXPERIMENT = Experiment(
     "denoise",
@@ -41,6 +40,20 @@ def test_trajectory(remask):
     masked = (tokens == MASK).sum(axis=(1, 2))
     assert masked[0] == 48
     assert masked[-1] < masked[0]
+
+
+def test_denoising_is_a_loop_over_forward():
+    """z carries over from step to step, y is embedded anew with the prefix of the start."""
+    result = run()
+    variables = {"params": PARAMS}
+    x = NETWORK.apply(variables, INPUTS, ROWS, method="embed")
+    z = jnp.broadcast_to(CONSTANTS["z_init"], x.shape)
+    for step in range(4):
+        tokens = result.trajectory_tokens[step]
+        y = NETWORK.apply(variables, tokens, ROWS, answers=True, method="embed")
+        logits, q, (_, z) = forward(NETWORK, PARAMS, x, y, z)
+        np.testing.assert_array_equal(logits.argmax(-1), result.trajectory_predicted[step])
+    np.testing.assert_allclose(result.q_halt, q[:, 0], atol=1e-5)
 
 
 def test_the_first_remask_masks_all_or_is_skipped():
@@ -88,7 +101,3 @@ def test_cells_predicted_mask_stay_masked():
         remask_confidence(predicted, ones, ones, jnp.int32(1)),
     ):
         assert (tokens == MASK).all()
-
-
-def test_config_reaches_the_network():
-    assert dataclasses.asdict(NETWORK.config) == dataclasses.asdict(EXPERIMENT.model)
