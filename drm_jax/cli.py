@@ -10,6 +10,7 @@ jax is imported only inside the commands that compute.
 import argparse
 import dataclasses
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except FloatingPointError as error:  # from train.debug_nans
         return _fail(f"{error}. The last checkpoint is kept; try a lower learning rate.", 1)
+    except BrokenPipeError:  # `drm data | head`: whoever read our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return _fail("stopped; the same command goes on from the last checkpoint", 130)
 
