@@ -32,7 +32,7 @@ def demo(name: str, first_rank: int, last_rank: int) -> Experiment:
         ),
         model=Model(hidden=64, heads=2, cycles=2, inner_steps=2, prefix=2, swiglu_multiple=64),
         optimizer=Optimizer(learning_rate=1e-3, warmup_steps=50, ema=0.99),
-        train=Train(steps=5000, batch_size=32, log_every=100, checkpoint_every=1000),
+        train=Train(steps=4000, batch_size=32, log_every=100, checkpoint_every=1000),
         evaluate=Evaluate(untrained=True, batch_size=64, denoise_steps=4),
     )
 
