@@ -37,8 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except InputError as error:
         return _fail(error, 1)
-    except FloatingPointError as error:  # from train.debug_nans
-        return _fail(f"{error}. The last checkpoint is kept; try a lower learning rate.", 1)
     except BrokenPipeError:  # `drm data | head`: whoever read our output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -151,7 +151,7 @@ class Train:
     keep_best: int = 1
     """Best checkpoints kept by pass@2, beside the newest. This selects on test labels."""
     debug_nans: bool = False
-    """Stop at the first step that makes a NaN, and name the part of it. Slow."""
+    """Stop at the first step that makes a NaN; name the values and the batch's tasks. Slower."""
 
     def __post_init__(self):
         _at_least(self, "train", 1, "steps", "batch_size", "log_every", "checkpoint_every")

@@ -62,7 +62,6 @@ def train(experiment: Experiment, workdir: Path, console: Console) -> Report:
     started = time.perf_counter()
     setup = set_up(experiment)
     claim(workdir, experiment)
-    jax.config.update("jax_debug_nans", experiment.train.debug_nans)
     config = experiment.train
     with checkpoint.open_checkpoints(workdir, config.keep_last, config.keep_best) as manager:
         state, first_step = _start(setup, manager, console)
@@ -180,7 +179,10 @@ class _Run:
         task = self.bar.add_task("train", total=config.steps, completed=first_step, info="")
         clock = _Clock(first_step)
         for done in range(first_step + 1, config.steps + 1):
-            state, sums = train_step(state, global_batch(next(batches), setup.mesh))
+            batch = next(batches)
+            state, sums = train_step(state, global_batch(batch, setup.mesh))
+            if config.debug_nans:
+                self._check_finite(done, state, sums, batch["puzzle_id"])
             interval.append(sums)
             if done == first_step + 1:
                 jax.block_until_ready(sums)
@@ -229,6 +231,26 @@ class _Run:
             raise InputError(
                 f"loss or gradient is not finite in the steps up to {step}, which are not saved. "
                 "Look for the first NaN with --train.debug-nans, or lower the learning rate"
+            )
+
+    def _check_finite(
+        self, step: int, state: TrainState, sums: dict[str, jax.Array], puzzle_id_B: np.ndarray
+    ) -> None:
+        """Stops at the first step that made a NaN or an infinity. Waits for the step.
+
+        jax's own debug_nans looks only at a compiled function's first call, so we look ourselves.
+        """
+        values = jax.device_get({"metrics": sums, "params": state.params})
+        wrong = [
+            jax.tree_util.keystr(path, simple=True, separator="/")
+            for path, value in jax.tree_util.tree_leaves_with_path(values)
+            if not np.isfinite(value).all()
+        ]
+        if wrong:
+            tasks = sorted({self.setup.ids.task_id(i) for i in puzzle_id_B.tolist() if i})
+            raise InputError(
+                f"step {step}: not finite: {', '.join(wrong)}; tasks of its batch: "
+                f"{', '.join(tasks)}; the last checkpoint is kept"
             )
 
     def save(self, state: TrainState, metrics: dict[str, float] | None) -> None:

@@ -117,6 +117,22 @@ def test_another_configuration_is_refused(tiny, finished, tmp_path):
         claim(tmp_path / "file", tiny)
 
 
+def test_a_nan_is_named_and_not_saved(tiny, tmp_path):
+    optimizer = dataclasses.replace(tiny.optimizer, learning_rate=1e38)
+    for debug, message in (
+        (True, r"step \d: not finite: .*params/.*; tasks of its batch: 44f52bb0"),
+        (False, r"not finite in the steps up to \d, which are not saved"),
+    ):
+        config = dataclasses.replace(tiny.train, debug_nans=debug)
+        experiment = dataclasses.replace(tiny, optimizer=optimizer, train=config)
+        workdir = tmp_path / str(debug)
+        with pytest.raises(InputError, match=message):
+            train(experiment, workdir, quiet())
+        for step in (workdir / "checkpoints").glob("[0-9]*"):
+            state = saved(workdir, experiment, int(step.name))
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
 def test_a_grid_larger_than_the_canvas_is_named(tiny):
     data = dataclasses.replace(tiny.data, canvas=2)
     with pytest.raises(InputError, match=r"task 25d8a9c8 .* more than data.canvas 2"):
