@@ -7,7 +7,7 @@ Tasks: of the ARC-AGI-1 training tasks whose grids all fit the canvas, the 8 who
 the fewest cells, ties by id. Their demonstrations are trained on under 16 augmentations; their 12
 test inputs are held out.
 
-Expected time: 212 to 233 s on 2 quiet cores of an AMD EPYC, start and evaluation included.
+Expected time: 209 to 233 s on 2 quiet cores of an AMD EPYC, start and evaluation included.
 Expected memory: 0.9 GB.
 Expected result: 8, 7 and 7 of the 12 test inputs solved with 2 attempts (seeds 0, 1, 2; measured
 here). Copying the input and the untrained model solve none. The settings were chosen on other
