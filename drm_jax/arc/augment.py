@@ -111,9 +111,9 @@ def hash_tables(pairs: Sequence[Pair]) -> HashTables:
     """What `hash_augmented` needs of P pairs: colour weights (8, P, 10), shape terms (8, P)."""
     with np.errstate(over="ignore"):
         rows = [[_colour_weights(p, t) for p in pairs] for t in range(NUM_TRANSFORMS)]
-    return np.array([[w for w, _ in row] for row in rows]), np.array(
-        [[s for _, s in row] for row in rows]
-    )
+    weights_8xPx10 = np.array([[weights for weights, _ in row] for row in rows])
+    shape_8xP = np.array([[shape for _, shape in row] for row in rows])
+    return weights_8xPx10, shape_8xP
 
 
 def hash_augmented(

@@ -86,9 +86,7 @@ def evaluate_workdir(workdir: Path, step: int | None, console: Console) -> Repor
     with checkpoint.read_checkpoints(workdir) as manager:
         step = checkpoint.existing_step(manager, step)
         console.print(f"Checkpoint of step {step} in {workdir}")
-        _check_tasks(setup, manager, step)
-        target = abstract_state(setup.make_state, setup.shardings)
-        state = checkpoint.restore(manager, step, target)
+        state = _restore(setup, manager, step)
     with progress_bar(console) as bar:
         run = _Run(setup, workdir, None, None, bar)
         run.evaluate(state)
@@ -109,19 +107,19 @@ def _start(
     if not manager.all_steps():
         return make_sharded(setup.make_state, setup.shardings), 0
     step = checkpoint.existing_step(manager, None)
-    _check_tasks(setup, manager, step)
+    state = _restore(setup, manager, step)
     console.print(f"Going on from the checkpoint of step {step}")
-    target = abstract_state(setup.make_state, setup.shardings)
-    return checkpoint.restore(manager, step, target), step
+    return state, step
 
 
-def _check_tasks(setup: Setup, manager: ocp.CheckpointManager, step: int) -> None:
-    """Puzzle ids must mean what they meant when the checkpoint was trained."""
+def _restore(setup: Setup, manager: ocp.CheckpointManager, step: int) -> TrainState:
+    """A saved state, if its puzzle ids still mean what they meant when it was trained."""
     if checkpoint.saved_fingerprint(manager, step) != stream_fingerprint(setup):
         raise InputError(
             f"{manager.directory}: the tasks have changed since step {step} was saved; "
             "use the same sources, or another --workdir"
         )
+    return checkpoint.restore(manager, step, abstract_state(setup.make_state, setup.shardings))
 
 
 def progress_bar(console: Console) -> Progress:
