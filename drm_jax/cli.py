@@ -3,45 +3,117 @@
     drm data [SOURCE ...]                       look at tasks before training on them
     drm train experiments/NAME.py [--option …]  train, evaluate, keep checkpoints; again: go on
     drm eval WORKDIR [--step N]                 score one checkpoint
+    drm checkpoints WORKDIR                     list checkpoints, and whether they are intact
 
 jax is imported only inside the commands that compute.
 """
 
 import argparse
+import contextlib
 import dataclasses
+import difflib
+import errno
 import importlib.util
+import io
 import os
+import re
+import shlex
 import sys
+import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-from drm_jax.errors import InputError, UsageError
+from drm_jax.errors import InputError, StoppedError, UsageError
 
 if TYPE_CHECKING:
     from drm_jax.config import Experiment
     from drm_jax.run.loop import Report
 
 _TRAIN_EPILOG = """\
-drm train experiments/demo.py --help lists every option with its default in that experiment, such as
+Options of this command:
+  --workdir DIR   where everything of the run is kept: a folder or gs://BUCKET/FOLDER (runs/NAME)
+  --dry-run       check all that can be checked, say what would be done, write nothing
+  --strict        refuse to go on from a damaged checkpoint, instead of using the one before
+  --profile N     trace N steps for TensorBoard's profiler or ui.perfetto.dev
+  --init-from DIR begin with the weights of another run's newest checkpoint
+
+All fields of the experiment are options too. drm train experiments/demo.py --help lists them with
+their defaults in that experiment, such as
   --seed 1  --train.steps 2000  --data.evaluate arc2/evaluation  --model.hidden 128
-The same command again goes on from the newest checkpoint."""
+
+The same command again goes on from the newest checkpoint. Ctrl-C saves first."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers wrong usage in one line, with the nearest name there is."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        if unknown:
+            known = [name for action in self._actions for name in action.option_strings]
+            raise _unknown_option(unknown[1], known, f"{self.prog} --help")
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _unknown_option(option: str, known: Iterable[str], help_command: str) -> UsageError:
+    near = difflib.get_close_matches(option, known, 1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return UsageError(f"{option}: there is no such option; {meant}(see {help_command})")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 1 for a failure, 2 for wrong usage."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    again = shlex.join(["drm", *argv])
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        return _run(argv)
     except UsageError as error:
         return _fail(error, 2)
     except InputError as error:
         return _fail(error, 1)
+    except StoppedError as error:
+        return _fail(f"{error}. To go on: {again}", 130)
+    except KeyboardInterrupt:
+        return _fail(f"stopped at once. To go on from the last checkpoint: {again}", 130)
     except BrokenPipeError:  # `drm data | head`: whoever read our output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        return _fail("stopped; the same command goes on from the last checkpoint", 130)
+    except OSError as error:
+        return _fail(_file_error(error), 1)
+    except MemoryError:
+        return _fail(_TOO_LARGE, 1)
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" in str(error):  # a device's memory; jax must not be imported here
+            return _fail(_TOO_LARGE, 1)
+        return _fail(_unexpected(error), 1)
+
+
+_TOO_LARGE = (
+    "not enough memory: use a smaller --train.batch-size, --evaluate.batch-size or --model.hidden, "
+    "fewer --data.num-augmentations, or more devices"
+)
+
+
+def _file_error(error: OSError) -> str:
+    """What the operating system said about a file, and what to do."""
+    what = error.strerror or str(error)
+    text = f"{error.filename}: {what}" if error.filename else what
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text += "; what was saved before is intact: free some space and give the same command again"
+    return text
+
+
+def _unexpected(error: Exception) -> str:
+    """A fault of ours: one line here, all of it in a file."""
+    with tempfile.NamedTemporaryFile("w", prefix="drm-", suffix=".log", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    text = (str(error).strip() or "no message").splitlines()[0][:200]
+    return f"unexpected {type(error).__name__}: {text} (please report it with {file.name})"
 
 
 def _fail(error: object, code: int) -> int:
@@ -50,44 +122,48 @@ def _fail(error: object, code: int) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
+        "data": (_data, "what a source of tasks holds, and what is wrong in it"),
+        "train": (_train, "train an experiment, or go on with it"),
+        "eval": (_evaluate, "score one checkpoint of a work directory"),
+        "checkpoints": (_checkpoints, "list the checkpoints of a work directory, and verify them"),
+    }
+    lines = [f"  {name:13}{text}" for name, (_, text) in commands.items()]
+    parser = _Parser(
         prog="drm",
+        usage="drm [-h] [--version] COMMAND ...",
         description="Denoising Recursion Models in JAX: train, evaluate and look at them on ARC.",
+        epilog="\n".join(["commands (drm COMMAND --help tells more):", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    data = commands.add_parser("data", help="what a source of tasks holds, and what is wrong in it")
-    data.add_argument(
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    if argv and not argv[0].startswith("-"):
+        if argv[0] in commands:
+            return commands[argv[0]][0](argv[1:])
+        near = difflib.get_close_matches(argv[0], commands, 1)
+        meant = f"did you mean {near[0]}?" if near else f"use {', '.join(commands)}"
+        raise UsageError(f"{argv[0]}: there is no such command; {meant}")
+    if parser.parse_args(argv).version:
+        from drm_jax import __version__
+
+        print(f"drm_jax {__version__}")
+        return 0
+    parser.print_help()
+    return 2
+
+
+def _data(argv: list[str]) -> int:
+    from drm_jax.arc.describe import describe_sources
+
+    parser = _Parser(prog="drm data", description="What sources of tasks hold and share.")
+    parser.add_argument(
         "source",
         nargs="*",
         default=["arc1", "arc2"],
         help="arc1, arc2 (or arc1/training, …), a folder of task files, a JSON file, or the PREFIX "
         "of Kaggle's PREFIX_challenges.json; arc1 and arc2 where none is named",
     )
-    train = commands.add_parser(
-        "train",
-        help="train an experiment, or go on with it",
-        epilog=_TRAIN_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    train.add_argument("experiment", nargs="?", help="a file with a function experiment()")
-    evaluate = commands.add_parser("eval", help="score one checkpoint of a work directory")
-    evaluate.add_argument("workdir", type=Path, help="what drm train wrote, such as runs/demo")
-    evaluate.add_argument("--step", type=int, help="the checkpoint's step; the newest by default")
-
-    if argv[:1] == ["train"]:  # its options are the experiment's fields
-        if len(argv) == 1 or argv[1] in ("-h", "--help"):
-            train.print_help()
-            return 0 if len(argv) > 1 else 2
-        if argv[1].startswith("-"):
-            raise UsageError("drm train: name the experiment file first, then its options")
-        return _train(argv[1], argv[2:])
-    args = parser.parse_args(argv)
-    if args.command == "data":
-        from drm_jax.arc.describe import describe_sources
-
-        return describe_sources(args.source)
-    return _evaluate(args.workdir, args.step)
+    return describe_sources(parser.parse_args(argv).source)
 
 
 def load_experiment(path: str) -> "Experiment":
@@ -123,57 +199,152 @@ def load_experiment(path: str) -> "Experiment":
     return made
 
 
-def _train(path: str, options: list[str]) -> int:
+def _train(argv: list[str]) -> int:
+    parser = _Parser(
+        prog="drm train",
+        usage="drm train experiments/NAME.py [--option value ...]",
+        description="Train an experiment: a file with a function experiment().",
+        epilog=_TRAIN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    if not argv or argv[0] in ("-h", "--help"):
+        parser.print_help()
+        return 0 if argv else 2
+    if argv[0].startswith("-"):
+        raise UsageError("drm train: name the experiment file first, then its options")
     import tyro
 
     from drm_jax.config import Experiment
 
-    base = load_experiment(path)
+    base = load_experiment(argv[0])
 
     @dataclasses.dataclass(frozen=True)
     class Options:
         experiment: Annotated[Experiment, tyro.conf.arg(name="")]
-        workdir: Path
-        """Where everything of this run is kept."""
+        workdir: str
+        """Where everything of this run is kept: a folder, or gs://BUCKET/FOLDER."""
+        dry_run: bool = False
+        """Check all that can be checked, say what would be done, and write nothing."""
+        strict: bool = False
+        """Refuse to go on from a damaged checkpoint, instead of using the one before."""
+        profile: int = 0
+        """Trace so many steps, for TensorBoard's profiler or ui.perfetto.dev."""
 
-    try:
-        chosen = tyro.cli(
-            Options,
-            args=options,
-            default=Options(base, Path("runs") / base.name),
-            prog=f"drm train {path}",
-            description=f"Options of {path}, with their defaults.",
-        )
-    except SystemExit as stop:  # tyro has printed its own message or help
-        return int(stop.code or 0)
+    chosen = _parse_fields(Options, Options(base, f"runs/{base.name}"), argv)
+    if chosen is None:
+        return 0
+    if chosen.profile < 0:
+        raise UsageError(f"--profile: must be at least 0, not {chosen.profile}")
 
     from rich.console import Console
 
     from drm_jax.dist.mesh import use_cpu_cores
+    from drm_jax.io.files import work_path
+    from drm_jax.run.dry_run import dry_run
     from drm_jax.run.loop import train
 
-    use_cpu_cores(chosen.experiment.train.batch_size, chosen.experiment.evaluate.batch_size)
+    experiment, workdir = chosen.experiment, work_path(chosen.workdir)
+    use_cpu_cores(experiment.train.batch_size, experiment.evaluate.batch_size)
     console = Console(highlight=False, markup=False)
-    report = train(chosen.experiment, chosen.workdir, console)
-    _print_report(console, report, chosen.workdir)
+    if chosen.dry_run:
+        dry_run(experiment, workdir, console)
+        return 0
+    report = train(experiment, workdir, console, strict=chosen.strict, profile_steps=chosen.profile)
+    _print_report(console, report, workdir)
     return 0
 
 
-def _evaluate(workdir: Path, step: int | None) -> int:
+def _parse_fields(options: type, default: object, argv: list[str]) -> object | None:
+    """The options with what the command line changes; None where it asked for help instead."""
+    import tyro
+
+    path, given = argv[0], argv[1:]
+    known = _option_names(default, "")
+    for word in given:
+        name = word.split("=")[0].replace("_", "-")
+        if name.startswith("--") and name not in (*known, "--help"):
+            raise _unknown_option(name, known, f"drm train {path} --help")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                options,
+                args=given,
+                default=default,
+                prog=f"drm train {path}",
+                description=f"Options of {path}, with their defaults.",
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            return None  # tyro has printed its help
+        raise UsageError(_first_sentence(said.getvalue())) from None
+
+
+def _option_names(value: object, prefix: str) -> list[str]:
+    """--data.train and the like, as tyro names the fields of nested dataclasses."""
+    names = []
+    for field in dataclasses.fields(value):
+        inner, name = getattr(value, field.name), f"{prefix}{field.name.replace('_', '-')}"
+        if not dataclasses.is_dataclass(inner):
+            names.append(f"--{name}")
+        else:
+            names += _option_names(inner, "" if name == "experiment" else f"{name}.")
+    return names
+
+
+def _first_sentence(box: str) -> str:
+    """What tyro's box of several lines says up to its first rule, as one line."""
+    lines = [line.strip("│╭╮╰╯─ ").strip() for line in box.splitlines()[1:]]
+    end = lines.index("") if "" in lines else len(lines)
+    return " ".join(lines[:end]) or "the options can't be read"
+
+
+def _evaluate(argv: list[str]) -> int:
+    parser = _Parser(prog="drm eval", description="Score one checkpoint of a work directory.")
+    parser.add_argument("workdir", help="what drm train wrote, such as runs/demo or gs://…")
+    parser.add_argument("--step", type=int, help="the checkpoint's step; the newest by default")
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse a damaged newest checkpoint, instead of "
+        "scoring the one before"
+    )  # fmt: skip
+    args = parser.parse_args(argv)
     from rich.console import Console
 
     from drm_jax.dist.mesh import use_cpu_cores
+    from drm_jax.io.files import work_path
     from drm_jax.run.loop import evaluate_workdir
     from drm_jax.run.workdir import read_config
 
+    workdir = work_path(args.workdir)
     experiment = read_config(workdir)
     use_cpu_cores(experiment.train.batch_size, experiment.evaluate.batch_size)
     console = Console(highlight=False, markup=False)
-    _print_report(console, evaluate_workdir(workdir, step, console), workdir)
+    report = evaluate_workdir(workdir, args.step, console, strict=args.strict)
+    _print_report(console, report, workdir)
     return 0
 
 
-def _print_report(console, report: "Report", workdir: Path) -> None:
+def _checkpoints(argv: list[str]) -> int:
+    parser = _Parser(
+        prog="drm checkpoints",
+        description="List the checkpoints of a work directory: step, size, scores, and whether "
+        "every value is what was saved. Exit code 1 if one is not. Reads alone, on the CPU.",
+    )
+    parser.add_argument("workdir", help="what drm train wrote, such as runs/demo or gs://…")
+    args = parser.parse_args(argv)
+    os.environ["JAX_PLATFORMS"] = "cpu"  # a run on this machine may hold its accelerator
+    from rich.console import Console
+
+    from drm_jax.io.files import work_path
+    from drm_jax.run.checkpoints import list_checkpoints
+
+    fine = list_checkpoints(work_path(args.workdir), Console(highlight=False, markup=False))
+    return 0 if fine else 1
+
+
+def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
     """Scores, two grids denoising, and the paths written."""
     from drm_jax.evaluate.pictures import is_solved, terminal_picture
     from drm_jax.evaluate.tables import score_table, task_table

@@ -150,8 +150,6 @@ class Train:
     """Newest checkpoints kept."""
     keep_best: int = 1
     """Best checkpoints kept by pass@2, beside the newest. This selects on test labels."""
-    debug_nans: bool = False
-    """Stop at the first step that makes a NaN; name the values and the batch's tasks. Slower."""
 
     def __post_init__(self):
         _at_least(self, "train", 1, "steps", "batch_size", "log_every", "checkpoint_every")
@@ -191,6 +189,8 @@ class Experiment:
 
     name: str
     seed: int = 0
+    init_from: str | None = None
+    """Work directory whose newest checkpoint gives the weights to begin with; new puzzle rows."""
     data: Data = Data()
     noise: Noise = Noise()
     model: Model = Model()

@@ -7,3 +7,7 @@ class UsageError(ValueError):
 
 class InputError(Exception):
     """A file, a task or a checkpoint that is not as it should be. Exit code 1."""
+
+
+class StoppedError(Exception):
+    """The user stopped a run, and it ended in order. Exit code 130."""

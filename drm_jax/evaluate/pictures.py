@@ -1,7 +1,7 @@
 """Pictures of denoising: in the terminal, and as an image."""
 
+import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -102,5 +102,8 @@ def image(trajectories: Sequence[Trajectory], cell: int = 12) -> np.ndarray:
     return canvas
 
 
-def write_image(path: Path, image_HxWx3: np.ndarray) -> None:
-    Image.fromarray(image_HxWx3).save(path)
+def png(image_HxWx3: np.ndarray) -> bytes:
+    """The image as the contents of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image_HxWx3).save(buffer, "PNG")
+    return buffer.getvalue()

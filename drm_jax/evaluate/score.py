@@ -6,11 +6,11 @@ Training and `drm eval` both use `evaluate`.
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -21,6 +21,7 @@ from drm_jax.config import Experiment
 from drm_jax.data.evaluation import evaluation_batches, evaluation_rows
 from drm_jax.dist import puzzle_table
 from drm_jax.dist.mesh import AXIS, global_batch, split_rows
+from drm_jax.io.files import write_whole
 from drm_jax.model.denoise import Denoised, denoise
 from drm_jax.model.network import Network
 from drm_jax.train.state import TrainState
@@ -187,7 +188,7 @@ def copy_baseline(tasks: Sequence[Task]) -> dict[str, Any]:
     return scores(ballot, asked)
 
 
-def write_evaluation(workdir: Path, evaluation: Evaluation) -> list[Path]:
+def write_evaluation(workdir: epath.Path, evaluation: Evaluation) -> list[epath.Path]:
     """Writes WORKDIR/eval/step_N/metrics.json and submission.json; returns their paths."""
     folder = workdir / "eval" / f"step_{evaluation.step}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,5 +197,5 @@ def write_evaluation(workdir: Path, evaluation: Evaluation) -> list[Path]:
         "submission.json": json.dumps(evaluation.submission) + "\n",
     }
     for name, text in contents.items():
-        (folder / name).write_text(text)
+        write_whole(folder / name, text)
     return [folder / name for name in contents]

@@ -1,101 +1,441 @@
-"""Orbax checkpoints of the whole TrainState, restorable onto any mesh."""
+"""Orbax checkpoints that can be trusted: checksums inside, restorable onto any mesh.
 
+    checkpoints/STEP/state     the TrainState, written by Orbax
+                    /record    JSON: what the state doesn't say (interval, fingerprint, …), each
+                               leaf's shape and checksum, and a digest of all this
+    damaged/STEP               a checkpoint that could not be used, set aside
+
+A flipped byte can make Orbax restore wrong values without a word, and an empty folder counts as a
+step. So nothing restored is used before every leaf has its saved checksum again.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import hashlib
+import json
 import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
+from etils import epath
+from jax import lax
 
 from drm_jax.errors import InputError
-from drm_jax.train.state import TrainState
+from drm_jax.io.files import is_remote
+from drm_jax.train.state import TrainState, leaf_names
 
-BEST_METRIC = "pass@2"
-# Orbax tells of every file it writes; absl's logger then drowns the progress bar.
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Orbax tells of every file it writes, and of a failed save in a traceback for each thread; what is
+# of use reaches the user as one line.
+for _name in ("absl", "asyncio", "concurrent.futures"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
-
-def checkpoint_folder(workdir: Path) -> Path:
-    return (workdir / "checkpoints").absolute()
-
-
-def read_checkpoints(workdir: Path) -> ocp.CheckpointManager:
-    """The checkpoints of a work directory, for reading alone: a run may be writing there."""
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    return ocp.CheckpointManager(checkpoint_folder(workdir), options=options)
+_UNFINISHED = ".orbax-checkpoint-tmp"
+NO_SPACE = ("No space left", "Disk quota exceeded", "not enough space")
 
 
-def open_checkpoints(workdir: Path, keep_last: int, keep_best: int) -> ocp.CheckpointManager:
-    """The checkpoints of a work directory: newest and best kept. Use it as a context manager."""
-    policies: list[Any] = [checkpoint_managers.LatestN(keep_last)]
-    if keep_best:
-        policies.append(
-            checkpoint_managers.BestN(
-                get_metric_fn=lambda metrics: metrics[BEST_METRIC],
-                n=keep_best,
-                keep_checkpoints_without_metrics=False,
-            )
-        )
+class DamagedError(InputError):
+    """A checkpoint that is not what was saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A state whose checksums are right, and the record that was saved with it."""
+
+    step: int
+    state: TrainState
+    record: Mapping[str, Any]
+
+
+def checkpoint_folder(workdir: epath.Path) -> epath.Path:
+    return workdir / "checkpoints"
+
+
+# --- checksums ---------------------------------------------------------------------------------
+def _mixed(x: jax.Array) -> jax.Array:
+    """The finaliser of murmur3: each bit of a uint32 reaches all 32."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def _words(x: jax.Array) -> jax.Array:
+    """The bits of an array as uint32, one word an element."""
+    width = x.dtype.itemsize
+    if x.dtype == jnp.bool_ or width not in (1, 2, 4):
+        raise TypeError(f"no checksum is defined for {x.dtype}")
+    return lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * width}")).astype(jnp.uint32)
+
+
+def leaf_checksum(x: jax.Array) -> jax.Array:
+    """(2,) uint32: sums over elements, modulo 2**32, of two hashes of the bits and the index.
+
+    A sum has no order, so the value doesn't depend on how the array lies on devices. The hash is a
+    bijection of the bits: one changed element always changes the sum. (Bits times an odd hash of
+    the index would not do: the signs of any two elements could flip, 2**31 + 2**31 = 0.)
+    """
+    index = jnp.zeros(x.shape, jnp.uint32)
+    for axis, size in enumerate(x.shape):
+        index = index * jnp.uint32(size) + lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+    once = _mixed(_words(x) ^ _mixed(index + jnp.uint32(1)))
+    twice = _mixed(once + jnp.uint32(0x9E3779B9))
+    # One reduction over both: two would each want the hashes in memory, twice the array's bytes.
+    zero, axes = jnp.uint32(0), range(x.ndim)
+    sums = lax.reduce((once, twice), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), axes)
+    return jnp.stack(sums)
+
+
+@jax.jit
+def _all_checksums(tree: Any) -> jax.Array:
+    return jnp.stack([leaf_checksum(x) for x in jax.tree.leaves(tree)])
+
+
+def checksums(tree: Any) -> dict[str, str]:
+    """The checksum of each leaf by name, 16 hexadecimal digits; waits for the arrays."""
+    values = np.asarray(_all_checksums(tree)).tolist()
+    return {n: f"{a:08x}{b:08x}" for n, (a, b) in zip(leaf_names(tree), values, strict=True)}
+
+
+def leaf_shapes(tree: Any) -> dict[str, list[Any]]:
+    """[shape, dtype] of each leaf by name."""
+    leaves = jax.tree.leaves(tree)
+    pairs = [[list(x.shape), np.dtype(x.dtype).name] for x in leaves]
+    return dict(zip(leaf_names(tree), pairs, strict=True))
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+# --- saving ------------------------------------------------------------------------------------
+@dataclasses.dataclass
+class _KeepNewestAndBest:
+    """Orbax preservation policy. The newest is never given up for a better one."""
+
+    newest: int
+    best: int
+    scores: Mapping[int, float]
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        steps = [info.step for info in checkpoints]
+        scored = sorted((s for s in steps if s in self.scores), key=lambda s: (self.scores[s], s))
+        kept = set(sorted(steps)[-self.newest :]) | set(scored[len(scored) - self.best :])
+        return [step in kept for step in steps]
+
+
+@contextlib.contextmanager
+def open_checkpoints(
+    workdir: epath.Path, keep_last: int, keep_best: int, scores: Mapping[int, float]
+) -> Iterator[ocp.CheckpointManager]:
+    """For saving: the newest and the best are kept, and leftovers of cut-off saves removed.
+
+    Args:
+      scores: of the steps that were scored; read anew at each save.
+    """
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        preservation_policy=_KeepNewestAndBest(keep_last, keep_best, scores),
         cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager(checkpoint_folder(workdir), options=options)
+    folder = checkpoint_folder(workdir)
+    with _explained(folder):
+        manager = ocp.CheckpointManager(folder, options=options)
+    try:
+        yield manager
+    finally:
+        with contextlib.suppress(Exception):  # `finish` has raised it, or a worse one is under way
+            manager.close()
+        for name in unfinished_saves(workdir):  # what a full disk cut off still fills it
+            with contextlib.suppress(OSError):
+                (folder / name).rmtree()
+
+
+def finish(manager: ocp.CheckpointManager) -> None:
+    """Waits for the save in the background; InputError if it failed."""
+    with _explained(epath.Path(manager.directory)):
+        manager.wait_until_finished()
 
 
 def save(
-    manager: ocp.CheckpointManager,
-    step: int,
-    state: TrainState,
-    fingerprint: str,
-    metrics: dict[str, float] | None,
+    manager: ocp.CheckpointManager, step: int, state: TrainState, record: Mapping[str, Any]
 ) -> None:
     """Starts a save; it is written in the background.
 
     Args:
-      fingerprint: of the data stream, see `data.stream.fingerprint`.
-      metrics: scores of this very state, if it was evaluated; decides which ones are best.
-    """
-    args = ocp.args.Composite(
-        state=ocp.args.StandardSave(state), data=ocp.args.JsonSave({"fingerprint": fingerprint})
-    )
-    manager.save(step, args=args, metrics=metrics)
-
-
-def restore(manager: ocp.CheckpointManager, step: int | None, target: TrainState) -> TrainState:
-    """The state saved at a step (the newest where None), laid out as the target says.
-
-    Args:
-      target: shapes, types and shardings, see `train.state.abstract_state`.
+      record: JSON that belongs to this state.
 
     Raises:
-      InputError: there is no such checkpoint.
+      InputError: this save or the one before failed; checkpoints before are as they were.
     """
-    step = existing_step(manager, step)
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-    return manager.restore(step, args=args)["state"]
+    record = {**record, "shapes": leaf_shapes(state), "checksums": checksums(state)}
+    args = ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        record=ocp.args.JsonSave({**record, "digest": _digest(record)}),
+    )
+    with _explained(epath.Path(manager.directory)):
+        manager.save(step, args=args)
 
 
-def saved_fingerprint(manager: ocp.CheckpointManager, step: int) -> str:
-    """The fingerprint of the data stream that a checkpoint was trained on."""
-    args = ocp.args.Composite(data=ocp.args.JsonRestore())
-    return manager.restore(step, args=args)["data"]["fingerprint"]
+def check_saved(manager: ocp.CheckpointManager) -> None:
+    """Raises InputError if a save in the background has failed. Doesn't wait."""
+    with _explained(epath.Path(manager.directory)):
+        manager.check_for_errors()
 
 
-def existing_step(manager: ocp.CheckpointManager, step: int | None) -> int:
+@contextlib.contextmanager
+def _explained(folder: epath.Path) -> Iterator[None]:
+    """Whatever Orbax or tensorstore raises about a save, in one line."""
+    try:
+        yield
+    except Exception as error:  # errors of files come as ValueError, OSError and others
+        saved = steps_in(folder) if folder.exists() else []
+        kept = f"the checkpoint of step {saved[-1]} is intact" if saved else "none was saved before"
+        if any(text in str(error) for text in NO_SPACE):
+            raise InputError(
+                f"{folder}: no space left on the disk for a checkpoint; {kept}. Free some space "
+                "and give the same command again"
+            ) from error
+        raise InputError(
+            f"{folder}: a checkpoint can't be saved: {_line(error)}; {kept}"
+        ) from error
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+# --- what is there -----------------------------------------------------------------------------
+def steps_in(folder: epath.Path) -> list[int]:
+    """Steps that have a folder, ascending, whatever is in it."""
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def unfinished_saves(workdir: epath.Path) -> list[str]:
+    """Names of folders that a save left when it was cut off."""
+    folder = checkpoint_folder(workdir)
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    return sorted(name for name in names if _UNFINISHED in name)
+
+
+def size_of(path: epath.Path) -> int:
+    """Bytes of all files below a folder."""
+    if path.is_dir():
+        return sum(size_of(inner) for inner in path.iterdir())
+    return path.stat().length
+
+
+def saved_at(path: epath.Path) -> datetime.datetime | None:
+    """When a step was finished, in local time; None if its files don't say."""
+    try:
+        text = (path / "_CHECKPOINT_METADATA").read_text()
+        seconds = json.loads(text)["commit_timestamp_nsecs"] / 1e9
+        return datetime.datetime.fromtimestamp(seconds).astimezone()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def existing_step(workdir: epath.Path, step: int | None) -> int:
     """`step`, or the newest where None.
 
     Raises:
       InputError: it isn't there.
     """
-    steps = sorted(manager.all_steps())
+    folder = checkpoint_folder(workdir)
+    steps = steps_in(folder)
     if not steps:
-        raise InputError(f"{manager.directory}: holds no checkpoint yet")
+        raise InputError(f"{folder}: holds no checkpoint yet")
     if step is None:
         return steps[-1]
     if step not in steps:
         raise InputError(
-            f"{manager.directory}: no checkpoint of step {step}; there are "
-            f"{', '.join(map(str, steps))}"
+            f"{folder}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}"
         )
     return step
+
+
+# --- restoring ---------------------------------------------------------------------------------
+@functools.cache
+def _reader() -> ocp.Checkpointer:
+    return ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler(
+            state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler()
+        )
+    )
+
+
+def read_record(workdir: epath.Path, step: int) -> dict[str, Any]:
+    """The record of a checkpoint, if its digest is right.
+
+    Raises:
+      DamagedError: it is missing, cut off or changed.
+    """
+    path = checkpoint_folder(workdir) / str(step)
+    if not (path / "state").is_dir() or not (path / "record").is_dir():
+        found = ", ".join(sorted(p.name for p in path.iterdir())) if path.is_dir() else ""
+        found = f"has only {found} in it" if found else "is empty"
+        raise DamagedError(f"{path}: damaged: the folder {found}")
+    with _damage(path, "record"):
+        record = _reader().restore(path, ocp.args.Composite(record=ocp.args.JsonRestore()))[
+            "record"
+        ]
+        digest = record.pop("digest")
+    if digest != _digest(record):
+        raise DamagedError(f"{path}/record: damaged: its digest is not that of its contents")
+    return record
+
+
+def abstract_from_record(record: Mapping[str, Any], sharding: Any) -> dict[str, Any]:
+    """The tree that a record describes, as nested dicts of shapes, for `restore`.
+
+    Args:
+      sharding: of every leaf, or a function from a leaf's name to its sharding.
+    """
+    tree: dict[str, Any] = {}
+    for name, (shape, dtype) in record["shapes"].items():
+        *rooms, last = name.split("/")
+        branch = tree
+        for room in rooms:
+            branch = branch.setdefault(room, {})
+        where = sharding(name) if callable(sharding) else sharding
+        branch[last] = jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype), sharding=where)
+    return tree
+
+
+def restore(workdir: epath.Path, step: int, target: Any) -> Restored:
+    """The state saved at a step, laid out as the target says, with every checksum compared.
+
+    Args:
+      target: shapes, types and shardings: `train.state.abstract_state`; or a function from the
+        checkpoint's record to a target, see `abstract_from_record`.
+
+    Raises:
+      DamagedError: the checkpoint is not what was saved; the message names the leaf or the file.
+      InputError: it is a state of another shape, or can't be read now.
+    """
+    path = checkpoint_folder(workdir) / str(step)
+    record = read_record(workdir, step)
+    target = target(record) if callable(target) else target
+    check_shapes(path, record["shapes"], leaf_shapes(target))
+    with _damage(path, "state"):
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        state = _reader().restore(path, args)["state"]
+    found = checksums(state)
+    wrong = [name for name, value in record["checksums"].items() if found.get(name) != value]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise DamagedError(
+            f"{path}: damaged: {wrong[0]}{more}: the values are not those that were saved"
+        )
+    return Restored(step, state, record)
+
+
+def check_shapes(path: epath.Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raises InputError if these leaves, [shape, dtype] by name, are not the same."""
+    for name in sorted(saved.keys() | wanted.keys()):
+        if saved.get(name) != wanted.get(name):
+            has, needs = (_shape_text(shapes.get(name)) for shapes in (saved, wanted))
+            raise InputError(
+                f"{path}: a checkpoint of another model: {name} is {has} there, and would be "
+                f"{needs} here; use the model options that it was trained with"
+            )
+
+
+def _shape_text(shape: list[Any] | None) -> str:
+    return "missing" if shape is None else f"{shape[1]} ({', '.join(map(str, shape[0]))})"
+
+
+@contextlib.contextmanager
+def _damage(path: epath.Path, part: str) -> Iterator[None]:
+    """Whatever reading raises means damage, unless it may pass or has nothing to do with the files.
+
+    A checkpoint taken for damaged is passed over, so a disk or a bucket that doesn't answer now
+    must not look like one.
+    """
+    passing = ("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError):
+        raise
+    except Exception as error:  # damaged files raise ValueError, KeyError, OSError and others
+        files = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+        if isinstance(error, OSError) and not isinstance(error, files):
+            raise InputError(f"{path}/{part}: can't be read now: {_line(error)}") from error
+        if str(error).startswith(passing):
+            raise InputError(f"{path}/{part}: can't be read now: {_line(error)}") from error
+        raise DamagedError(f"{path}/{part}: damaged: {_line(error)}") from error
+
+
+def restore_newest(
+    workdir: epath.Path, target: Any, strict: bool, say: Callable[[str], None]
+) -> Restored | None:
+    """The newest checkpoint that is what was saved; None where there is none at all.
+
+    Args:
+      strict: raise at the first damage found instead of passing to the step before.
+      say: told of every damage, and which step is used instead.
+
+    Raises:
+      DamagedError: with `strict`, or if no checkpoint is left that can be used.
+      InputError: it is a state of another shape, or can't be read now.
+    """
+    folder = checkpoint_folder(workdir)
+    damages = [
+        f"{folder / name}: damaged: a save that was cut off" for name in unfinished_saves(workdir)
+    ]
+    restored = None
+    for step in reversed(steps_in(folder)):
+        if strict and damages:
+            break
+        try:
+            restored = restore(workdir, step, target)
+            break
+        except DamagedError as error:
+            damages.append(str(error))
+    if strict and damages:
+        raise DamagedError(f"{damages[0]}; without --strict, the step before is used")
+    for damage in damages:
+        say(damage)
+    if restored is None and steps_in(folder):
+        raise DamagedError(
+            f"{folder}: none of {len(steps_in(folder))} checkpoints can be used; nothing was "
+            "changed: bring one back from a copy, or start anew in another --workdir"
+        )
+    if restored and damages:
+        say(f"The checkpoint of step {restored.step} is used instead")
+    return restored
+
+
+def set_aside_after(workdir: epath.Path, step: int | None) -> list[epath.Path]:
+    """Moves checkpoints newer than a step to WORKDIR/damaged, since they will be made again."""
+    folder, aside = checkpoint_folder(workdir), workdir / "damaged"
+    moved = []
+    for newer in steps_in(folder):
+        if step is not None and newer <= step:
+            continue
+        aside.mkdir(parents=True, exist_ok=True)
+        taken = {path.name for path in aside.iterdir()}
+        names = [str(newer)] + [f"{newer}-{i}" for i in range(2, len(taken) + 3)]
+        target = aside / next(name for name in names if name not in taken)
+        if is_remote(folder):
+            _copy_objects(folder / str(newer), target)
+            (folder / str(newer)).rmtree()
+        else:
+            shutil.move(Path(folder / str(newer)), Path(target))
+        moved.append(target)
+    return moved
+
+
+def _copy_objects(source: epath.Path, target: epath.Path) -> None:
+    for path in source.iterdir():
+        if path.is_dir():
+            _copy_objects(path, target / path.name)
+        else:
+            path.copy(target / path.name)

@@ -2,59 +2,122 @@
 
 import json
 import math
+import os
+import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from etils import epath
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from drm_jax.io.files import is_remote, write_whole
+
+FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends to WORKDIR/metrics.jsonl and WORKDIR/tensorboard. Use it as a context manager."""
+    """Appends to WORKDIR/metrics.jsonl and WORKDIR/tensorboard. Use it as a context manager.
 
-    def __init__(self, workdir: Path, first_step: int):
-        """Drops what an earlier start logged past `first_step`, the step this one goes on from."""
-        self._file = self._writer = None
+    The objects of a bucket can't be appended to: there, logs are written to a local folder and
+    copied by `publish`, at each save.
+    """
+
+    def __init__(self, workdir: epath.Path, resumed_at: int | None):
+        """Drops what an earlier start logged past the step that this one goes on from.
+
+        Args:
+          resumed_at: that step; None for a fresh start, which drops all.
+        """
+        kept = [] if resumed_at is None else read_metrics(workdir, resumed_at)
+        self.scores = {line["step"]: line["pass@2"] for line in kept if "pass@2" in line}
+        """pass@2 of each step that was scored."""
+        self._evaluated = {line["step"] for line in kept if line["kind"] == "eval"}
+        self._file = self._events = None
         if jax.process_index() != 0:
             return
-        path = workdir / "metrics.jsonl"
-        kept = [line for line in _lines(path) if 0 < first_step >= json.loads(line)["step"]]
-        replacement = path.with_suffix(".tmp")
-        replacement.write_text("".join(kept))
-        replacement.replace(path)
+        self._workdir = workdir
+        self._remote = is_remote(workdir)
+        self._local = Path(tempfile.mkdtemp(prefix="drm-logs-") if self._remote else workdir)
+        path = self._local / FILE
+        write_whole(epath.Path(path), "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a")
-        purge_step = first_step + 1 if first_step else 0
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=purge_step)
+        # Written here and now, not by SummaryWriter's thread: that dies on a full disk, unheard.
+        folder = self._local / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        suffix = f".{os.getpid()}.{resumed_at or 0}"  # two starts within a second are two files
+        self._events = EventsWriter(str(folder / "events"), suffix)
+        # TensorBoard drops what earlier event files hold from this step on.
+        first = 0 if resumed_at is None else resumed_at + 1
+        self._event(first, file_version="brain.Event:2")
+        self._event(first, session_log=SessionLog(status=SessionLog.START))
+
+    def _event(self, step: int, **content: Any) -> None:
+        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+        self._events.flush()
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, *_) -> None:
         if self._file:
+            self._events.close()
             self._file.close()
-            self._writer.close()
+            self.publish()
+
+    def was_evaluated(self, step: int) -> bool:
+        """Whether the line of this step's evaluation was written."""
+        return step in self._evaluated
 
     def scalars(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """A line of metrics.jsonl, and TensorBoard scalars `kind/name`. NaN is written as null."""
+        plain = {name: float(value) for name, value in values.items()}
+        if kind == "eval":
+            self._evaluated.add(step)
+            if "pass@2" in plain:
+                self.scores[step] = plain["pass@2"]
         if not self._file:
             return
-        plain = {name: float(value) for name, value in values.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in plain.items()}
         self._file.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
         self._file.flush()
-        for name, value in plain.items():
-            self._writer.add_scalar(f"{kind}/{name}", value, step)
-        self._writer.flush()
+        values = [summary.scalar(f"{kind}/{name}", value).value[0] for name, value in plain.items()]
+        self._event(step, summary=summary.Summary(value=values))
 
     def picture(self, step: int, name: str, image_HxWx3: np.ndarray) -> None:
         """A TensorBoard image, uint8."""
-        if self._writer:
-            self._writer.add_image(name, image_HxWx3, step, dataformats="HWC")
+        if self._file:
+            self._event(step, summary=summary.image(name, image_HxWx3, dataformats="HWC"))
+
+    def publish(self) -> None:
+        """Makes sure that what was logged is in the work directory, as at a save."""
+        if not self._file:
+            return
+        if not self._remote:
+            if not self._file.closed:
+                os.fsync(self._file.fileno())
+            return
+        for path in sorted(self._local.rglob("*")):
+            if path.is_file():
+                write_whole(self._workdir / path.relative_to(self._local), path.read_bytes())
 
 
-def _lines(path: Path) -> list[str]:
-    """The whole lines of a file; a torn last one is left out."""
+def read_metrics(workdir: epath.Path, last_step: int | None = None) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl up to a step; lines torn by a kill are left out."""
+    path = workdir / FILE
     if not path.exists():
         return []
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    lines = []
+    for text in path.read_bytes().decode(errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+            if last_step is None or line["step"] <= last_step:
+                lines.append({"step": line["step"], "kind": line["kind"], **line})
+        except (ValueError, KeyError, TypeError):
+            continue
+    return lines

@@ -2,45 +2,45 @@
 
 for step:  batch (Grain threads, ahead) -> global arrays -> train_step (state donated)
            metrics of an interval are fetched when the next step is already under way
-every evaluate.every steps:          denoise, vote, score, pictures
 every train.checkpoint_every steps:  save in the background
+every evaluate.every steps:          save, then denoise, vote, score, pictures
+
+Killed anywhere, a run goes on from its newest checkpoint as if it had never stopped: an evaluation
+that was cut off is made again, an interval that was cut off goes on from its saved sums.
 """
 
+import contextlib
 import dataclasses
-import math
+import json
 import time
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TaskID
 
 from drm_jax.config import Experiment
-from drm_jax.data.stream import batches_from, fingerprint, training_stream
+from drm_jax.data.stream import batches_from, training_stream
 from drm_jax.dist.mesh import global_batch
-from drm_jax.errors import InputError
-from drm_jax.evaluate.pictures import image, write_image
+from drm_jax.errors import InputError, StoppedError
+from drm_jax.evaluate.pictures import image, png
 from drm_jax.evaluate.score import Evaluation, compile_denoise, evaluate, write_evaluation
-from drm_jax.io import checkpoint
+from drm_jax.io import checkpoint, lock
+from drm_jax.io.files import write_whole
 from drm_jax.io.metrics import MetricsLog
+from drm_jax.run.interval import Interval
+from drm_jax.run.profile import Profiler
+from drm_jax.run.progress import progress_bar
 from drm_jax.run.setup import Setup, set_up
-from drm_jax.run.workdir import claim, read_config
-from drm_jax.train.state import TrainState, abstract_state, make_sharded
-from drm_jax.train.step import compile_train_step
-
-STEPS_IN_FLIGHT = 2
+from drm_jax.run.start import Start, restore_own, start
+from drm_jax.run.stop import StopRequest
+from drm_jax.run.workdir import check_claim, claim, read_config
+from drm_jax.train.state import TrainState
+from drm_jax.train.step import compile_train_step, watched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,221 +49,239 @@ class Report:
 
     setup: Setup
     evaluations: tuple[Evaluation, ...]
-    paths: tuple[Path, ...]
+    paths: tuple[epath.Path, ...]
 
 
-def train(experiment: Experiment, workdir: Path, console: Console) -> Report:
-    """Trains to experiment.train.steps, going on from the newest checkpoint if there is one.
+def train(
+    experiment: Experiment,
+    workdir: epath.Path,
+    console: Console,
+    *,
+    strict: bool = False,
+    profile_steps: int = 0,
+) -> Report:
+    """Trains to experiment.train.steps, going on from the newest good checkpoint if there is one.
+
+    Args:
+      workdir: from `io.files.work_path`.
+      strict: refuse to go on where a checkpoint is damaged, instead of using the one before.
+      profile_steps: how many steps to trace, after the first ones; 0 for none.
 
     Raises:
-      InputError: bad tasks, a checkpoint that doesn't fit, or a loss that is not finite.
+      InputError: bad tasks, a checkpoint that can't be used, a loss that is not finite, another
+        run in the work directory, or a full disk.
       UsageError: the work directory belongs to another configuration.
+      StoppedError: Ctrl-C; the state is saved.
     """
     started = time.perf_counter()
     setup = set_up(experiment)
-    claim(workdir, experiment)
-    config = experiment.train
-    with checkpoint.open_checkpoints(workdir, config.keep_last, config.keep_best) as manager:
-        state, first_step = _start(setup, manager, console)
-        with MetricsLog(workdir, first_step) as log, progress_bar(console) as bar:
-            run = _Run(setup, workdir, manager, log, bar)
-            if first_step == 0 and experiment.evaluate.untrained:
-                run.evaluate(state)
-            run.steps(state, first_step, started)
-        manager.wait_until_finished()
-    run.paths += [workdir / name for name in ("metrics.jsonl", "tensorboard", "checkpoints")]
-    return Report(setup, tuple(run.evaluations), tuple(run.paths))
+    check_claim(workdir, experiment)
+    workdir.mkdir(parents=True, exist_ok=True)
+    console.print(describe(setup), soft_wrap=True)
+    say = _teller(console)
+    with lock.hold(workdir, say) as held:
+        claim(workdir, experiment)
+        begin = start(setup, workdir, strict, say)
+        resumed_at = begin.step if begin.resumed else None
+        config = experiment.train
+        with (
+            MetricsLog(workdir, resumed_at) as log,
+            checkpoint.open_checkpoints(
+                workdir, config.keep_last, config.keep_best, log.scores
+            ) as manager,
+            progress_bar(console) as bar,
+            StopRequest(say) as stop,
+        ):
+            scorer = _Scorer(setup, workdir, log, bar, stop)
+            with Profiler(workdir, begin.step, profile_steps) as profiler:
+                run = _Training(setup, begin, manager, log, scorer, held, profiler)
+                run.steps(started)
+    paths = [*scorer.paths, *profiler.paths]
+    paths += [workdir / name for name in ("metrics.jsonl", "tensorboard", "checkpoints")]
+    return Report(setup, tuple(scorer.evaluations), tuple(paths))
 
 
-def evaluate_workdir(workdir: Path, step: int | None, console: Console) -> Report:
-    """Scores one checkpoint of a work directory, the newest where `step` is None.
+def evaluate_workdir(
+    workdir: epath.Path, step: int | None, console: Console, *, strict: bool = False
+) -> Report:
+    """Scores one checkpoint of a work directory, the newest good one where `step` is None.
 
     Raises:
-      InputError: there is no such work directory or checkpoint.
+      InputError: there is no such work directory or checkpoint, or it is damaged.
     """
     experiment = read_config(workdir)
     setup = set_up(experiment)
-    with checkpoint.read_checkpoints(workdir) as manager:
-        step = checkpoint.existing_step(manager, step)
-        console.print(f"Checkpoint of step {step} in {workdir}")
-        state = _restore(setup, manager, step)
+    checkpoint.existing_step(workdir, step)
+    restored = restore_own(setup, workdir, strict, _teller(console), step)
+    console.print(f"Checkpoint of step {restored.step} in {workdir}", soft_wrap=True)
     with progress_bar(console) as bar:
-        run = _Run(setup, workdir, None, None, bar)
-        run.evaluate(state)
-    return Report(setup, tuple(run.evaluations), tuple(run.paths))
+        scorer = _Scorer(setup, workdir, None, bar, None)
+        scorer.score(restored.state)
+    return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths))
 
 
-def _start(
-    setup: Setup, manager: ocp.CheckpointManager, console: Console
-) -> tuple[TrainState, int]:
-    """A fresh state, or the newest saved one and its step."""
+def describe(setup: Setup) -> str:
+    """One line: the run, its tasks, and what it runs on."""
     experiment, mesh = setup.experiment, setup.mesh
     held_out = sum(task.role == "evaluate" for task in setup.tasks)
-    console.print(
+    return (
         f"{experiment.name}, seed {experiment.seed}: {len(setup.tasks)} tasks "
         f"({held_out} with held-out tests), {len(setup.ids) - 1} puzzle ids; {mesh.size} x "
         f"{mesh.devices.flat[0].device_kind}, {setup.network.dtype.name}"
     )
-    if not manager.all_steps():
-        return make_sharded(setup.make_state, setup.shardings), 0
-    step = checkpoint.existing_step(manager, None)
-    state = _restore(setup, manager, step)
-    console.print(f"Going on from the checkpoint of step {step}")
-    return state, step
 
 
-def _restore(setup: Setup, manager: ocp.CheckpointManager, step: int) -> TrainState:
-    """A saved state, if its puzzle ids still mean what they meant when it was trained."""
-    if checkpoint.saved_fingerprint(manager, step) != stream_fingerprint(setup):
-        raise InputError(
-            f"{manager.directory}: the tasks have changed since step {step} was saved; "
-            "use the same sources, or another --workdir"
-        )
-    return checkpoint.restore(manager, step, abstract_state(setup.make_state, setup.shardings))
+def _teller(console: Console) -> Callable[[str], None]:
+    return lambda text: console.print(text, soft_wrap=True)
 
 
-def progress_bar(console: Console) -> Progress:
-    """One bar a phase, with what is done, the time taken and left, and the newest numbers."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[info]}"),
-        console=console,
-        refresh_per_second=2,
-    )
-
-
-def stream_fingerprint(setup: Setup) -> str:
-    return fingerprint(setup.experiment, setup.tasks, setup.ids)
-
-
-class _Run:
-    """The compiled functions and open files of a job."""
+class _Training:
+    """The training loop with what it writes to."""
 
     def __init__(
         self,
         setup: Setup,
-        workdir: Path,
-        manager: ocp.CheckpointManager | None,
-        log: MetricsLog | None,
-        bar: Progress,
+        begin: Start,
+        manager: ocp.CheckpointManager,
+        log: MetricsLog,
+        scorer: "_Scorer",
+        held: lock.Lock,
+        profiler: Profiler,
     ):
-        self.setup, self.workdir, self.manager, self.log = setup, workdir, manager, log
-        self.bar, self.console = bar, bar.console
-        self.evaluations: list[Evaluation] = []
-        self.paths: list[Path] = []
-        self._denoise = compile_denoise(
-            setup.experiment, setup.network, setup.mesh, setup.shardings
-        )
-
-    # --- training ---
-    def steps(self, state: TrainState, first_step: int, started: float) -> None:
-        """Trains from `first_step` to the last step, which is evaluated and saved."""
-        setup, config = self.setup, self.setup.experiment.train
-        if first_step >= config.steps:
-            return
-        stream = training_stream(
+        self.setup, self.begin, self.manager, self.log = setup, begin, manager, log
+        self.scorer, self.held, self.profiler = scorer, held, profiler
+        self.stream = training_stream(
             setup.experiment, setup.tasks, setup.ids, jax.process_index(), jax.process_count()
         )
-        batches = batches_from(stream, first_step)
+
+    def steps(self, started: float) -> None:
+        """Trains to the last step, which is saved and evaluated."""
+        setup, config, begin = self.setup, self.setup.experiment.train, self.begin
+        bar, stop = self.scorer.bar, self.scorer.stop
+        state = begin.state
+        if not begin.resumed and setup.experiment.init_from is not None:
+            self.save(0, state, {})  # a restart must not depend on the other run any more
+        if self._evaluates(begin.step) and not self.log.was_evaluated(begin.step):
+            self.scorer.score(state)
+        if begin.step >= config.steps:
+            return
+        batches = batches_from(self.stream, begin.step)
         train_step = compile_train_step(
             setup.experiment, setup.network, setup.mesh, setup.shardings
         )
-        interval: list[dict[str, jax.Array]] = []
-        unlogged: tuple[int, list[dict[str, jax.Array]]] | None = None
-        task = self.bar.add_task("train", total=config.steps, completed=first_step, info="")
-        clock = _Clock(first_step)
-        for done in range(first_step + 1, config.steps + 1):
-            batch = next(batches)
-            state, sums = train_step(state, global_batch(batch, setup.mesh))
-            if config.debug_nans:
-                self._check_finite(done, state, sums, batch["puzzle_id"])
-            interval.append(sums)
-            if done == first_step + 1:
-                jax.block_until_ready(sums)
-                self.console.print(f"First step after {time.perf_counter() - started:.1f} s")
+        interval = Interval(begin.step, self._not_finite, begin.interval_totals)
+        unlogged: tuple[int, Interval] | None = None
+        task = bar.add_task("train", total=config.steps, completed=begin.step, info="")
+        clock = _Clock(begin.step)
+        for done in range(begin.step + 1, config.steps + 1):
+            self.profiler.before(done)
+            state, metrics = train_step(state, global_batch(next(batches), setup.mesh))
+            self.profiler.after(done, metrics)
+            interval.add(metrics)
+            if done == begin.step + 1:
+                jax.block_until_ready(metrics)
+                bar.console.print(f"First step after {time.perf_counter() - started:.1f} s")
                 clock = _Clock(done)
-            if len(interval) > STEPS_IN_FLIGHT:
-                jax.block_until_ready(interval[-1 - STEPS_IN_FLIGHT])
             if unlogged:  # the next step is under way: fetching doesn't keep the device idle
                 self._log(*unlogged, clock, task)
                 unlogged = None
-            evaluates, saves = self._due(done)
-            if evaluates or saves or done % config.log_every == 0:
-                unlogged, interval = (done, interval), []
-            if evaluates or saves:
-                self._log(*unlogged, clock, task)
-                unlogged = None
-                metrics = self.evaluate(state) if evaluates else None
-                if saves:
-                    self.save(state, metrics)
-                clock = _Clock(done)
-            self.bar.update(task, completed=done)
+            if done % config.log_every == 0 or done == config.steps:
+                unlogged, interval = (done, interval), Interval(done, self._not_finite)
+            # What is scored is saved first: a kill while it is scored loses no training.
+            evaluates = self._evaluates(done)
+            if evaluates or stop.requested or done % config.checkpoint_every == 0:
+                if unlogged:
+                    self._log(*unlogged, clock, task)
+                    unlogged = None
+                with clock.paused():
+                    self.save(done, state, interval.fetch())  # fetched: only a finite state is
+                    if evaluates and not stop.requested:
+                        self.scorer.score(state)
+            bar.update(task, completed=done)
+            if stop.requested:
+                checkpoint.finish(self.manager)
+                raise StoppedError(f"stopped; step {done} is saved in {self.scorer.workdir}")
+        checkpoint.finish(self.manager)
 
-    def _due(self, done: int) -> tuple[bool, bool]:
-        """Whether to evaluate and whether to save after this many steps."""
+    def _evaluates(self, step: int) -> bool:
+        """Whether an evaluation belongs after this many steps."""
         experiment = self.setup.experiment
+        if step == 0:
+            return experiment.evaluate.untrained
         every = experiment.evaluate.every
-        evaluates = done == experiment.train.steps or bool(every and done % every == 0)
-        # What is scored is saved too: a score names a checkpoint that exists.
-        return evaluates, evaluates or done % experiment.train.checkpoint_every == 0
+        return step == experiment.train.steps or bool(every and step % every == 0)
 
-    def _log(
-        self, step: int, interval: list[dict[str, jax.Array]], clock: "_Clock", task: TaskID
-    ) -> None:
+    def save(self, step: int, state: TrainState, interval_totals: Mapping[str, float]) -> None:
+        """Saves in the background; the log is made safe first, so that it is never behind."""
+        self.held.check()
+        self.log.publish()
+        record = {**self.begin.record, "interval": dict(interval_totals)}
+        checkpoint.save(self.manager, step, state, record)
+
+    def _log(self, step: int, interval: Interval, clock: "_Clock", task: TaskID) -> None:
         """Fetches an interval's sums and writes their means."""
-        sums = jax.device_get(interval)
-        totals = {name: float(sum(s[name] for s in sums)) for name in sums[0]}
+        totals = dict(interval.fetch())
         count = max(totals.pop("count"), 1.0)
         means = {name: value / count for name, value in totals.items()}
         rate = clock.steps_per_second(step) * self.setup.experiment.train.batch_size
         self.log.scalars(step, "train", means | {"examples_per_second": rate})
         info = f"loss {means['loss']:.3f}  exact {means['exact_accuracy']:.1%}  {rate:,.0f} ex/s"
-        self.bar.update(task, info=info)
-        if not self.console.is_terminal:
-            self.console.print(f"step {step}  {info}")
-        if not all(map(math.isfinite, means.values())):
-            raise InputError(
-                f"loss or gradient is not finite in the steps up to {step}, which are not saved. "
-                "Look for the first NaN with --train.debug-nans, or lower the learning rate"
-            )
+        bar = self.scorer.bar
+        bar.update(task, info=info)
+        if not bar.console.is_terminal:
+            bar.console.print(f"step {step}  {info}")
+        self.held.check()
+        checkpoint.check_saved(self.manager)
 
-    def _check_finite(
-        self, step: int, state: TrainState, sums: dict[str, jax.Array], puzzle_id_B: np.ndarray
-    ) -> None:
-        """Stops at the first step that made a NaN or an infinity. Waits for the step.
-
-        jax's own debug_nans looks only at a compiled function's first call, so we look ourselves.
-        """
-        values = jax.device_get({"metrics": sums, "params": state.params})
-        wrong = [
-            jax.tree_util.keystr(path, simple=True, separator="/")
-            for path, value in jax.tree_util.tree_leaves_with_path(values)
-            if not np.isfinite(value).all()
-        ]
-        if wrong:
-            tasks = sorted({self.setup.ids.task_id(i) for i in puzzle_id_B.tolist() if i})
-            raise InputError(
-                f"step {step}: not finite: {', '.join(wrong)}; tasks of its batch: "
-                f"{', '.join(tasks)}; the last checkpoint is kept"
-            )
-
-    def save(self, state: TrainState, metrics: dict[str, float] | None) -> None:
-        checkpoint.save(
-            self.manager, int(state.step), state, stream_fingerprint(self.setup), metrics
+    def _not_finite(self, step: int, flags_L: np.ndarray) -> NoReturn:
+        """Ends a run at a NaN or an infinity, naming what made it. Nothing of it was saved."""
+        names = watched(self.begin.state.params)
+        wrong = [name for name, fine in zip(names, flags_L.tolist(), strict=True) if not fine]
+        puzzle_ids = self.stream[step - 1]["puzzle_id"].tolist()
+        tasks = sorted({self.setup.ids.task_id(i) for i in puzzle_ids if i})
+        path = self.scorer.workdir / "not_finite.json"
+        report = {"step": step, "not_finite": wrong, "tasks": tasks, "puzzle_ids": puzzle_ids}
+        write_whole(path, json.dumps(report) + "\n")
+        saved = checkpoint.steps_in(checkpoint.checkpoint_folder(self.scorer.workdir))
+        kept = f"the checkpoint of step {saved[-1]} is kept" if saved else "none was saved before"
+        raise InputError(
+            f"step {step}: not finite: {_some(wrong, 4)}; tasks of its batch: {_some(tasks, 12)} "
+            f"(all in {path}); {kept}. Try a lower learning rate, or --init-from in a new --workdir"
         )
 
-    # --- evaluation ---
-    def evaluate(self, state: TrainState) -> dict[str, float] | None:
-        """Scores a state, writes and logs it; the scores, or None where no output is known."""
+
+def _some(names: Sequence[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+class _Scorer:
+    """Evaluates states, and writes what comes of it."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        workdir: epath.Path,
+        log: MetricsLog | None,
+        bar: Progress,
+        stop: StopRequest | None,
+    ):
+        self.setup, self.workdir, self.log, self.bar, self.stop = setup, workdir, log, bar, stop
+        self.evaluations: list[Evaluation] = []
+        self.paths: list[epath.Path] = []
+        self._denoise = compile_denoise(
+            setup.experiment, setup.network, setup.mesh, setup.shardings
+        )
+
+    def score(self, state: TrainState) -> None:
+        """Scores a state, writes its files, and logs it last: a line says that all is there."""
         setup = self.setup
 
         def progress(batches: Iterable[Any], total: int) -> Iterable[Any]:
             task = self.bar.add_task("evaluate", total=total, info="")
             for batch in batches:
+                if self.stop and self.stop.requested:
+                    raise StoppedError(f"stopped while step {int(state.step)} was evaluated")
                 yield batch
                 self.bar.advance(task)
             self.bar.remove_task(task)
@@ -276,25 +294,32 @@ class _Run:
             self.paths += write_evaluation(self.workdir, result)
         if result.trajectories:
             self._write_picture(result.step, image(result.trajectories))
-        numbers = {k: v for k, v in result.metrics.items() if k.startswith(("pass@", "solved@"))}
-        if self.log and numbers:
+        shown = ("pass@", "solved@", "candidates")
+        numbers = {k: v for k, v in result.metrics.items() if k.startswith(shown)}
+        if self.log:
             self.log.scalars(result.step, "eval", numbers)
-        return numbers or None
+            self.log.publish()
 
     def _write_picture(self, step: int, picture_HxWx3: np.ndarray) -> None:
         if jax.process_index() == 0:
             path = self.workdir / "eval" / f"step_{step}" / "denoising.png"
-            write_image(path, picture_HxWx3)
+            write_whole(path, png(picture_HxWx3))
             self.paths.append(path)
         if self.log:
             self.log.picture(step, "eval/denoising", picture_HxWx3)
 
 
 class _Clock:
-    """Steps a second since the last look."""
+    """Steps a second since the last look, pauses left out."""
 
     def __init__(self, step: int):
         self._step, self._time = step, time.perf_counter()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        before = time.perf_counter()
+        yield
+        self._time += time.perf_counter() - before
 
     def steps_per_second(self, step: int) -> float:
         now = time.perf_counter()

@@ -9,7 +9,9 @@ from jax.sharding import Mesh
 from drm_jax.arc.augment import PuzzleIds, puzzle_ids
 from drm_jax.arc.tasks import Task, largest_side, load_tasks, training_pairs
 from drm_jax.config import Experiment
+from drm_jax.data.stream import fingerprint
 from drm_jax.dist.mesh import check_divides, make_mesh
+from drm_jax.dist.puzzle_table import ROW_MULTIPLE
 from drm_jax.errors import InputError, UsageError
 from drm_jax.model.network import Network, make_network
 from drm_jax.train.state import TrainState, init_state, state_shardings
@@ -18,7 +20,10 @@ from drm_jax.train.step import make_optimizer
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """The tasks, the mesh and the network of a run, and how its state is made and laid out."""
+    """The tasks, the mesh and the network of a run, and how its state is made and laid out.
+
+    `fingerprint` tells the data stream from any other: it is saved and compared on resume.
+    """
 
     experiment: Experiment
     tasks: Sequence[Task]
@@ -27,6 +32,7 @@ class Setup:
     network: Network
     make_state: Callable[[], TrainState]
     shardings: TrainState
+    fingerprint: str
 
 
 def set_up(experiment: Experiment, mesh: Mesh | None = None) -> Setup:
@@ -39,6 +45,11 @@ def set_up(experiment: Experiment, mesh: Mesh | None = None) -> Setup:
     if jax.process_count() > 1:
         raise UsageError("several processes: not supported yet; start one process on one machine")
     data, mesh = experiment.data, mesh or make_mesh()
+    if ROW_MULTIPLE % mesh.size:
+        raise UsageError(
+            f"{mesh.size} devices can't share the puzzle table: use a power of two of them "
+            f"(up to {ROW_MULTIPLE})"
+        )
     check_divides(mesh, experiment.train.batch_size, "train.batch_size")
     check_divides(mesh, experiment.evaluate.batch_size, "evaluate.batch_size")
     tasks = load_tasks(data.train, data.evaluate, data.only, data.leaks)
@@ -58,4 +69,5 @@ def set_up(experiment: Experiment, mesh: Mesh | None = None) -> Setup:
         return init_state(network, optimizer, len(ids), experiment.seed)
 
     shardings = state_shardings(jax.eval_shape(make_state), mesh)
-    return Setup(experiment, tasks, ids, mesh, network, make_state, shardings)
+    stream = fingerprint(experiment, tasks, ids)
+    return Setup(experiment, tasks, ids, mesh, network, make_state, shardings, stream)

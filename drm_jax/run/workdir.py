@@ -1,64 +1,71 @@
 """The work directory: what a run leaves behind, and whether another start may go on in it.
 
 config.json      the experiment, all of it
-checkpoints/     Orbax, one folder a step
+lock             who is at work here
+checkpoints/     Orbax, one folder a step; damaged/ where one had to be set aside
 metrics.jsonl    one line a log interval and an evaluation
 tensorboard/     the same, and pictures
 eval/step_N/     metrics.json, submission.json, denoising.png
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from drm_jax.config import Experiment, from_json, to_json
 from drm_jax.errors import InputError, UsageError
+from drm_jax.io.files import write_whole
 
-# What may differ between starts of one run: it changes no number of the training.
-_MAY_CHANGE = ("evaluate.", "train.steps", "train.log_every", "train.checkpoint_every",
-               "train.keep_last", "train.keep_best", "train.debug_nans")  # fmt: skip
+# What may differ between starts of one run: it changes no number of the training, nor a score.
+MAY_CHANGE = ("train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_best",
+              "evaluate.every", "evaluate.untrained", "evaluate.batch_size")  # fmt: skip
 
 
-def read_config(workdir: Path) -> Experiment:
+def read_config(workdir: epath.Path) -> Experiment:
     """The experiment of a work directory.
 
     Raises:
       InputError: it is not one, or its config.json can't be used.
     """
     path = workdir / "config.json"
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{workdir}: not a work directory, there is no config.json in it")
     try:
-        return from_json(path.read_text())
+        return from_json(path.read_bytes().decode())
     except (UsageError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def claim(workdir: Path, experiment: Experiment) -> None:
-    """Makes the work directory, or checks that this experiment may go on in it.
+def check_claim(workdir: epath.Path, experiment: Experiment) -> bool:
+    """Whether this experiment goes on in the work directory; False where it would be a new one.
 
     Raises:
       UsageError: it belongs to another experiment; the differing options are named.
-      InputError: it can't be made, or is not a directory.
+      InputError: it is not a directory, or its config.json can't be used.
     """
-    if (workdir / "config.json").exists():
-        differences = [
-            f"--{name} was {before!r}, is {now!r}"
-            for name, before, now in config_differences(read_config(workdir), experiment)
-            if not name.startswith(_MAY_CHANGE)
-        ]
-        if differences:
-            raise UsageError(
-                f"{workdir} holds a run of another configuration ({'; '.join(differences)}): "
-                "use the same options, or another --workdir"
-            )
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        replacement = workdir / "config.tmp"
-        replacement.write_text(to_json(experiment))
-        replacement.replace(workdir / "config.json")
-    except OSError as error:
-        raise InputError(f"{workdir}: can't be used as work directory: {error.strerror}") from error
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"{workdir}: is a file: name a folder as --workdir")
+    if not (workdir / "config.json").exists():
+        return False
+    refused = []
+    for name, before, now in config_differences(read_config(workdir), experiment):
+        longer = name == "train.steps" and now > before
+        if name not in MAY_CHANGE and not longer:
+            hint = " (a run can be made longer, not shorter)" if name == "train.steps" else ""
+            refused.append(f"--{name.replace('_', '-')} was {before!r}, is {now!r}{hint}")
+    if refused:
+        raise UsageError(
+            f"{workdir} holds a run of another configuration ({'; '.join(refused)}): use the same "
+            "options, or another --workdir"
+        )
+    return True
+
+
+def claim(workdir: epath.Path, experiment: Experiment) -> None:
+    """Writes the experiment to an existing work directory, which `check_claim` allows."""
+    check_claim(workdir, experiment)
+    write_whole(workdir / "config.json", to_json(experiment))
 
 
 def config_differences(before: Any, now: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:

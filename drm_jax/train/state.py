@@ -1,6 +1,7 @@
 """TrainState: everything that a resume needs, as one pytree."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,3 +59,40 @@ def abstract_state(make_state: Callable[[], TrainState], shardings: TrainState) 
         return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
     return jax.tree.map(leaf, jax.eval_shape(make_state), shardings)
+
+
+def leaf_names(tree: Any) -> list[str]:
+    """A name such as params/layer_0/attention/qkv/kernel for each leaf, in tree order."""
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
+def start_from(
+    state: TrainState,
+    params: Params,
+    ema: Params,
+    constants: Params,
+    row_mean_D: jax.Array,
+    num_ids: int,
+) -> TrainState:
+    """A fresh state with another run's network, and every puzzle row at the mean of its rows.
+
+    The blank row and the padding rows stay zero; moments and the step count begin anew.
+
+    Args:
+      row_mean_D: see `mean_row`.
+      num_ids: ids in use in this run, the blank one counted.
+    """
+    row_R = jnp.arange(state.table.shape[0])
+    used_R = (row_R > 0) & (row_R < num_ids)
+    table = jnp.where(used_R[:, None], row_mean_D, 0).astype(state.table.dtype)
+    return state.replace(params=params, ema=ema, constants=constants, table=table)
+
+
+def mean_row(table_RxD: jax.Array, num_ids: int) -> jax.Array:
+    """The mean (D,) of the rows in use; the blank row and the padding rows are left out."""
+    row_R = jnp.arange(table_RxD.shape[0])
+    used_R = (row_R > 0) & (row_R < num_ids)
+    return jnp.where(used_R[:, None], table_RxD, 0).sum(axis=0) / max(num_ids - 1, 1)

@@ -5,11 +5,13 @@ loss, gradients of (network, rows)   each device its examples
 gradients of the network             summed over devices once, after the backward pass
 table rows  <- sign-SGD              only touched rows
 network     <- AdamATan2;  average <- (1 - mu) network + mu average
+finite?                              a flag for the loss, the gradients and each new parameter
 """
 
 from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.sharding import Mesh
@@ -18,13 +20,25 @@ from jax.sharding import PartitionSpec as P
 from drm_jax.config import Experiment
 from drm_jax.dist import puzzle_table
 from drm_jax.dist.mesh import AXIS, replicated, split_rows
-from drm_jax.model.network import Network
+from drm_jax.model.network import Network, Params
 from drm_jax.train.objectives import drm_loss
 from drm_jax.train.optim import average, network_optimizer, sign_sgd, warmup
-from drm_jax.train.state import TrainState
+from drm_jax.train.state import TrainState, leaf_names
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
+FINITE = "finite"
+"""The one metric that is not a sum: a flag for each of `watched`, (L,) bool."""
+
+
+def watched(params: Params) -> list[str]:
+    """What each flag of the metric `FINITE` is about."""
+    return [
+        "loss",
+        "gradient",
+        "gradient of the puzzle rows",
+        *(f"params/{x}" for x in leaf_names(params)),
+    ]
 
 
 def make_optimizer(experiment: Experiment) -> optax.GradientTransformation:
@@ -38,7 +52,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step function, not yet compiled; the batch is split over the mesh's data axis.
 
-    Metrics are sums over the global batch; divide by "count".
+    Metrics are sums over the global batch, to be divided by "count", and the flags `FINITE`, which
+    tell the very step that made a NaN or an infinity, though metrics are fetched much later.
     """
     optimizer = make_optimizer(experiment)
     config, batch_size = experiment.optimizer, experiment.train.batch_size
@@ -53,7 +68,8 @@ def make_train_step(
             return total / batch_size, sums
 
         grads, sums = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, rows_BxD)
-        param_grads, sums = lax.psum((grads[0], sums), AXIS)
+        bad_rows = (~jnp.isfinite(grads[1])).sum()
+        param_grads, sums, bad_rows = lax.psum((grads[0], sums, bad_rows), AXIS)
         rate, decay = row_rate(step), config.puzzle_weight_decay
         table = puzzle_table.update(
             table,
@@ -61,14 +77,14 @@ def make_train_step(
             grads[1],
             lambda rows, row_grads: sign_sgd(rows, row_grads, rate, decay),
         )
-        return param_grads, table, sums
+        return param_grads, table, sums, bad_rows
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, table, sums = jax.shard_map(
+        grads, table, sums, bad_rows = jax.shard_map(
             on_device,
             mesh=mesh,
             in_specs=(P(), P(), P(AXIS), P(), P(AXIS)),
-            out_specs=(P(), P(AXIS), P()),
+            out_specs=(P(), P(AXIS), P(), P()),
             check_vma=False,  # gradients stay local until the one psum above
         )(state.params, state.constants, state.table, state.step, batch)
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -81,7 +97,10 @@ def make_train_step(
             table=table,
         )
         norm = optax.tree.norm(grads)
-        return new_state, sums | {"grad_norm": norm * sums["count"]}  # a mean once divided
+        finite = [jnp.isfinite(sums["loss"]), jnp.isfinite(norm), bad_rows == 0]
+        finite += [jnp.isfinite(x).all() for x in jax.tree.leaves(params)]
+        sums["grad_norm"] = norm * sums["count"]  # a mean once divided
+        return new_state, sums | {FINITE: jnp.stack(finite)}
 
     return train_step
 

@@ -1,63 +1,242 @@
+"""Checkpoints of a real state: saved, damaged in every way, restored onto other devices."""
+
 import json
+import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from drm_jax.data.stream import training_stream
-from drm_jax.dist.mesh import global_batch, make_mesh
+from drm_jax.dist.mesh import global_batch, make_mesh, replicated, split_rows
 from drm_jax.errors import InputError
 from drm_jax.io import checkpoint
-from drm_jax.io.metrics import MetricsLog
+from drm_jax.io.files import work_path
 from drm_jax.run.setup import set_up
-from drm_jax.train.state import abstract_state, make_sharded
+from drm_jax.train.state import abstract_state, leaf_names, make_sharded
 from drm_jax.train.step import compile_train_step
 
 
-def test_a_saved_state_is_the_state_though_its_buffers_are_donated(tiny, tmp_path):
-    """Saved in the background while training goes on, and restored onto more devices."""
+@pytest.fixture(scope="module")
+def saved(tiny, tmp_path_factory):
+    """Four saves while training goes on: (work directory, the states, what to restore them as)."""
+    workdir = work_path(tmp_path_factory.mktemp("saved"))
     setup = set_up(tiny, make_mesh(jax.devices()[:1]))
     state = make_sharded(setup.make_state, setup.shardings)
     step = compile_train_step(tiny, setup.network, setup.mesh, setup.shardings)
     stream = training_stream(tiny, setup.tasks, setup.ids)
-    kept = {}
-    with checkpoint.open_checkpoints(tmp_path, 2, 1) as manager:
+    kept, scores = {}, {1: 1.0, 2: 0.0}
+    with checkpoint.open_checkpoints(workdir, 2, 1, scores) as manager:
         for i in range(1, 5):
             state, _ = step(state, global_batch(stream[i], setup.mesh))
             kept[i] = jax.tree.map(np.array, jax.device_get(state))
-            checkpoint.save(manager, i, state, f"print {i}", {"pass@2": 1.0 if i == 1 else 0.0})
-        manager.wait_until_finished()
-        assert sorted(manager.all_steps()) == [1, 3, 4]  # the best, and the two newest
-        assert checkpoint.saved_fingerprint(manager, 3) == "print 3"
-        wide = set_up(tiny, make_mesh(jax.devices()[:4]))
-        target = abstract_state(wide.make_state, wide.shardings)
+            checkpoint.save(manager, i, state, {"interval": {"loss": i / 3}})
+        checkpoint.finish(manager)
+    return workdir, kept, abstract_state(setup.make_state, setup.shardings)
+
+
+def assert_same(restored: checkpoint.Restored, state) -> None:
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored.state), state)
+
+
+def copy(saved, tmp_path):
+    shutil.copytree(saved[0], tmp_path / "copy")
+    return work_path(tmp_path / "copy")
+
+
+def test_the_newest_and_the_best_are_kept(saved):
+    """The best is the first: a later save with a lower score or none doesn't push it out."""
+    assert checkpoint.steps_in(checkpoint.checkpoint_folder(saved[0])) == [1, 3, 4]
+
+
+def test_a_saved_state_is_the_state_though_its_buffers_are_donated(saved, tiny):
+    """Saved in the background while training goes on, and restored onto more devices."""
+    workdir, kept, target = saved
+    wide = set_up(tiny, make_mesh(jax.devices()[:4]))
+    for where in (target, abstract_state(wide.make_state, wide.shardings)):
         for i in (1, 3, 4):
-            restored = checkpoint.restore(manager, i, target)
-            jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored), kept[i])
-            assert len(restored.table.sharding.device_set) == 4
-        assert checkpoint.existing_step(manager, None) == 4
-        with pytest.raises(InputError, match="no checkpoint of step 2; there are 1, 3, 4"):
-            checkpoint.existing_step(manager, 2)
+            restored = checkpoint.restore(workdir, i, where)
+            assert_same(restored, kept[i])
+            assert restored.record["interval"] == {"loss": i / 3}  # exactly: JSON keeps doubles
+            devices = where.table.sharding.device_set
+            assert restored.state.table.sharding.device_set == devices
 
 
-def test_no_checkpoint_yet(tmp_path):
-    with (
-        checkpoint.open_checkpoints(tmp_path, 1, 0) as manager,
-        pytest.raises(InputError, match="holds no checkpoint yet"),
+def test_a_step_that_is_not_there(saved, tmp_path):
+    assert checkpoint.existing_step(saved[0], None) == 4
+    with pytest.raises(InputError, match="no checkpoint of step 2; there are 1, 3, 4"):
+        checkpoint.existing_step(saved[0], 2)
+    with pytest.raises(InputError, match="holds no checkpoint yet"):
+        checkpoint.existing_step(work_path(tmp_path), None)
+    assert checkpoint.restore_newest(work_path(tmp_path), None, True, print) is None
+
+
+# --- checksums ---
+def test_the_checksum_does_not_depend_on_how_an_array_lies():
+    x = jax.random.normal(jax.random.key(0), (64, 6))
+    mesh = make_mesh(jax.devices()[:4])
+    split, whole = (jax.device_put(x, s(mesh)) for s in (split_rows, replicated))
+    assert checkpoint.checksums({"x": split}) == checkpoint.checksums({"x": whole})
+    assert checkpoint.checksums({"x": x}) == checkpoint.checksums({"x": whole})
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32, jnp.uint8])
+def test_one_bit_or_two_swapped_elements_change_the_checksum(dtype):
+    x = np.asarray(jnp.arange(12).astype(dtype).reshape(3, 4))
+    seen = {checkpoint.checksums({"x": jnp.asarray(x)})["x"]}
+    raw = x.view(np.uint8)
+    for i in range(raw.size):
+        for bit in (0, 3, 7):
+            changed = raw.copy().reshape(-1)
+            changed[i] ^= 1 << bit
+            seen.add(checkpoint.checksums({"x": changed.view(x.dtype).reshape(x.shape)})["x"])
+    assert len(seen) == 1 + 3 * raw.size
+    swapped = x[[1, 0, 2]]
+    assert checkpoint.checksums({"x": jnp.asarray(swapped)})["x"] not in seen
+
+
+def test_two_flipped_signs_do_not_cancel():
+    x = jnp.arange(1.0, 7.0)
+    flipped = x.at[1].multiply(-1).at[4].multiply(-1)
+    assert checkpoint.checksums({"x": x}) != checkpoint.checksums({"x": flipped})
+
+
+def test_the_checksum_by_hand():
+    """In plain Python: a checkpoint of today must still verify in a year."""
+    x = np.array([[1.5, -2.0, 0.0]], np.float32)
+
+    def mixed(value: int) -> int:
+        value = ((value ^ (value >> 16)) * 0x85EBCA6B) % 2**32
+        value = ((value ^ (value >> 13)) * 0xC2B2AE35) % 2**32
+        return value ^ (value >> 16)
+
+    bits = x.view(np.uint32)[0].tolist()
+    once = [mixed(b ^ mixed(i + 1)) for i, b in enumerate(bits)]
+    twice = [mixed((value + 0x9E3779B9) % 2**32) for value in once]
+    expected = f"{sum(once) % 2**32:08x}{sum(twice) % 2**32:08x}"
+    assert checkpoint.checksums({"x": jnp.asarray(x)})["x"] == expected
+
+
+def test_the_checksum_makes_no_copy_of_the_array():
+    big = jax.ShapeDtypeStruct((4096, 512), jnp.float32)
+    memory = jax.jit(checkpoint.leaf_checksum).lower(big).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 4096 * 512  # a quarter of its bytes would be 2 MB
+
+
+# --- damage ---
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(bytes(data))
+
+
+def truncate(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def remove(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("harm", [flip, truncate, remove])
+def test_no_harm_to_any_file_gives_wrong_values(saved, tmp_path, harm):
+    """Each file of a checkpoint in turn: it is found, or nothing that is used was in it."""
+    workdir = copy(saved, tmp_path)
+    folder, found = tmp_path / "copy" / "checkpoints" / "4", 0
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        original = path.read_bytes()
+        harm(path)
+        try:
+            assert_same(checkpoint.restore(workdir, 4, saved[2]), saved[1][4])
+        except checkpoint.DamagedError as error:
+            found += 1
+            assert str(error).startswith(str(folder))
+            assert "damaged" in str(error)
+            assert "\n" not in str(error)
+        path.write_bytes(original)
+    arrays = [path for path in files if path.parent.name == "d"]
+    assert found >= len(arrays) > 3
+
+
+def test_wrong_values_name_the_leaf(saved, tmp_path):
+    """A whole, readable checkpoint whose values are others: only the checksums can tell."""
+    workdir, kept, target = saved
+    other = work_path(tmp_path)
+    state = jax.tree.map(jnp.asarray, kept[4])
+    changed = state.replace(table=state.table.at[3, 5].add(1e-3))
+    with checkpoint.open_checkpoints(other, 2, 0, {}) as manager:
+        checkpoint.save(manager, 4, changed, {"interval": {}})
+        checkpoint.finish(manager)
+    real = (other / "checkpoints" / "4" / "record" / "metadata").read_text()
+    record = json.loads(real) | {"checksums": checkpoint.checksums(state)}
+    path = other / "checkpoints" / "4" / "record" / "metadata"
+    path.write_text(json.dumps(record))
+    with pytest.raises(checkpoint.DamagedError, match="record: damaged: its digest"):
+        checkpoint.restore(other, 4, target)
+    del record["digest"]
+    path.write_text(json.dumps(record | {"digest": checkpoint._digest(record)}))
+    with pytest.raises(checkpoint.DamagedError, match=r"damaged: table: the values are not"):
+        checkpoint.restore(other, 4, target)
+
+
+def test_damage_is_named_and_the_step_before_is_used(saved, tmp_path):
+    workdir, (_, kept, target) = copy(saved, tmp_path), saved
+    folder = tmp_path / "copy" / "checkpoints"
+    (folder / "9").mkdir()  # Orbax counts it as a step
+    shutil.copytree(folder / "4", folder / "8.orbax-checkpoint-tmp")
+    shutil.rmtree(folder / "8.orbax-checkpoint-tmp" / "record")
+    (folder / "7" / "state").mkdir(parents=True)
+    flip(max((folder / "4" / "state").rglob("d/*"), key=lambda path: path.stat().st_size))
+    said = []
+    restored = checkpoint.restore_newest(workdir, target, False, said.append)
+    assert restored.step == 3
+    assert_same(restored, kept[3])
+    for text in (
+        "8.orbax-checkpoint-tmp: damaged: a save that was cut off",
+        "checkpoints/9: damaged: the folder is empty",
+        "checkpoints/7: damaged: the folder has only state in it",
+        "checkpoints/4",
+        "The checkpoint of step 3 is used instead",
     ):
-        checkpoint.existing_step(manager, None)
+        assert any(text in line for line in said), (text, said)
+    with pytest.raises(checkpoint.DamagedError, match=r"damaged: .*without --strict"):
+        checkpoint.restore_newest(workdir, target, True, said.append)
+    moved = checkpoint.set_aside_after(workdir, 3)
+    assert [path.name for path in moved] == ["4", "7", "9"]
+    assert checkpoint.steps_in(folder) == [1, 3]
+    (folder / "4").mkdir()
+    assert checkpoint.set_aside_after(workdir, 3)[0].name == "4-2"  # the first one stays
 
 
-def test_log_lines_past_the_restored_step_are_dropped(tmp_path):
-    with MetricsLog(tmp_path, 0) as log:
-        for step in (1, 2, 3):
-            log.scalars(step, "train", {"loss": 1.0 / step})
-        log.scalars(3, "train", {"loss": float("nan")})
-        log.picture(3, "a", np.zeros((4, 4, 3), np.uint8))
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 4, "ki')  # torn by a kill
-    with MetricsLog(tmp_path, 2) as log:
-        log.scalars(3, "train", {"loss": 7.0})
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 0.5), (3, 7.0)]
-    assert list((tmp_path / "tensorboard").glob("events*"))
+def test_where_all_are_damaged_nothing_is_changed(saved, tmp_path):
+    workdir = copy(saved, tmp_path)
+    for step in (1, 3, 4):
+        shutil.rmtree(tmp_path / "copy" / "checkpoints" / str(step) / "record")
+    with pytest.raises(checkpoint.DamagedError, match="none of 3 checkpoints can be used; nothing"):
+        checkpoint.restore_newest(workdir, saved[2], False, lambda _: None)
+    assert checkpoint.steps_in(checkpoint.checkpoint_folder(workdir)) == [1, 3, 4]
+
+
+def test_another_shape_is_no_damage(saved):
+    workdir, _, target = saved
+    wide = jax.ShapeDtypeStruct((16, 26), np.float32, sharding=target.params["head"].sharding)
+    other = target.replace(params={**target.params, "head": wide})
+    with pytest.raises(
+        InputError, match=r"params/head is float32 \(16, 13\) there, and would be .*\(16, 26\)"
+    ) as raised:
+        checkpoint.restore_newest(workdir, other, False, print)
+    assert not isinstance(raised.value, checkpoint.DamagedError)
+
+
+def test_a_record_describes_its_state(saved):
+    workdir, kept, _ = saved
+    record = checkpoint.read_record(workdir, 4)
+    tree = checkpoint.abstract_from_record(
+        record, jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    )
+    assert sorted(leaf_names(tree)) == sorted(leaf_names(kept[4]))
+    restored = checkpoint.restore(workdir, 4, tree)
+    np.testing.assert_array_equal(restored.state["params"]["head"], kept[4].params["head"])

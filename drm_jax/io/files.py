@@ -1,0 +1,55 @@
+"""Files of a work directory, which is a local folder or a bucket's (gs://…)."""
+
+import contextlib
+import importlib.util
+import os
+from pathlib import Path
+
+from etils import epath
+
+from drm_jax.errors import UsageError
+
+
+def is_remote(path: os.PathLike | str) -> bool:
+    """Whether a path is a bucket's: its objects are written whole, never appended to."""
+    return "://" in os.fspath(path)
+
+
+def work_path(name: os.PathLike | str) -> epath.Path:
+    """The path of a work directory; a local one is made absolute, as Orbax needs it.
+
+    Raises:
+      UsageError: a bucket of a kind that can't be used, or without the package that reads it.
+    """
+    text = os.fspath(name)
+    if not is_remote(text):
+        return epath.Path(Path(text).expanduser().absolute())
+    if not text.startswith("gs://"):
+        raise UsageError(f"workdir: {text}: only gs:// buckets and local folders can be used")
+    if not text.removeprefix("gs://").strip("/"):
+        raise UsageError(
+            f"workdir: {text}: name a bucket and a folder, as in gs://BUCKET/runs/NAME"
+        )
+    if importlib.util.find_spec("gcsfs") is None:
+        raise UsageError(f"workdir: {text}: gs:// needs gcsfs: pip install 'drm_jax[gcs]'")
+    return epath.Path(text)
+
+
+def write_whole(path: epath.Path, content: str | bytes) -> None:
+    """Writes a file so that a reader, a kill or a full disk never meets half of it."""
+    data = content.encode() if isinstance(content, str) else content
+    if is_remote(path):
+        path.write_bytes(data)  # an object appears whole or not at all
+        return
+    target = Path(path)
+    half = target.with_name(f".{target.name}.{os.getpid()}.half")
+    try:
+        with half.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            half.unlink()
+        raise

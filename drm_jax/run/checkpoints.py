@@ -1,0 +1,86 @@
+"""`drm checkpoints`: what is saved in a work directory, and whether it is intact."""
+
+import math
+
+import jax
+from etils import epath
+from rich.console import Console
+from rich.table import Table
+
+from drm_jax.errors import InputError
+from drm_jax.io import checkpoint
+from drm_jax.io.metrics import read_metrics
+from drm_jax.run.progress import progress_bar
+from drm_jax.run.workdir import read_config
+
+
+def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
+    """Prints a line for each checkpoint; whether all of them are intact.
+
+    Each is read whole and its checksums compared, on the first device.
+
+    Raises:
+      InputError: it is not a work directory.
+    """
+    read_config(workdir)
+    folder = checkpoint.checkpoint_folder(workdir)
+    steps = checkpoint.steps_in(folder)
+    lines = read_metrics(workdir)
+    wrong = [
+        f"{folder / name}: a save that was cut off, not counted; the next start removes it"
+        for name in checkpoint.unfinished_saves(workdir)
+    ]
+    table = Table(title=f"Checkpoints of {workdir}")
+    for name in ("step", "saved", "size", "loss", "pass@1", "pass@2"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verified", no_wrap=True)
+    intact = 0
+    with progress_bar(console) as bar:
+        task = bar.add_task("verify", total=len(steps), info="")
+        for step in steps:
+            fault = _fault(workdir, step)
+            intact += fault is None
+            wrong += [] if fault is None else [fault]
+            table.add_row(*_row(folder / str(step), step, lines), "as saved" if fault is None
+                          else "DAMAGED")  # fmt: skip
+            bar.advance(task)
+    console.print(table)
+    for text in wrong:
+        console.print(text, soft_wrap=True)
+    if not steps:
+        console.print("No checkpoint has been saved yet")
+    elif wrong:
+        console.print("A start goes on from the newest one that is verified", soft_wrap=True)
+    return intact == len(steps)
+
+
+def _fault(workdir: epath.Path, step: int) -> str | None:
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    try:
+        checkpoint.restore(
+            workdir, step, lambda record: checkpoint.abstract_from_record(record, device)
+        )
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _row(path: epath.Path, step: int, lines: list[dict]) -> list[str]:
+    """Step, time, size, the loss of the last line up to this step, and the scores of this step."""
+    when = checkpoint.saved_at(path)
+    losses = [x.get("loss") for x in lines if x["kind"] == "train" and x["step"] <= step]
+    scores = [x for x in lines if x["kind"] == "eval" and x["step"] == step]
+    loss = f"{losses[-1]:.3f}" if losses and losses[-1] is not None else ""
+    passed = [scores[-1].get(f"pass@{k}") if scores else None for k in (1, 2)]
+    return [
+        str(step),
+        when.strftime("%Y-%m-%d %H:%M:%S") if when else "",
+        _size(checkpoint.size_of(path)),
+        loss,
+        *("" if p is None else f"{p:.1%}" for p in passed),
+    ]
+
+
+def _size(count: int) -> str:
+    unit = min(int(math.log(max(count, 1), 1000)), 4)
+    return f"{count / 1000**unit:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"

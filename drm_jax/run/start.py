@@ -1,0 +1,103 @@
+"""Where a run begins: fresh, from its newest good checkpoint, or from another run's weights."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from etils import epath
+
+from drm_jax.dist.mesh import replicated, split_rows
+from drm_jax.errors import InputError, UsageError
+from drm_jax.io import checkpoint
+from drm_jax.io.files import work_path
+from drm_jax.run.setup import Setup
+from drm_jax.train.state import TrainState, abstract_state, make_sharded, mean_row, start_from
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """A state to train from, and what every checkpoint of the run records beside its own state."""
+
+    state: TrainState
+    step: int
+    resumed: bool
+    record: Mapping[str, Any]
+    interval_totals: Mapping[str, float]
+
+
+def start(setup: Setup, workdir: epath.Path, strict: bool, say: Say) -> Start:
+    """The newest good checkpoint of the work directory; else a new state.
+
+    Raises:
+      InputError: the tasks have changed, a checkpoint doesn't fit, or none can be used.
+      UsageError: `init_from` can't be used.
+    """
+    restored = restore_own(setup, workdir, strict, say)
+    if restored:
+        for path in checkpoint.set_aside_after(workdir, restored.step):
+            say(f"Set aside: {path}")
+        say(f"Going on from the checkpoint of step {restored.step}")
+        record = {name: restored.record[name] for name in ("fingerprint", "num_ids")}
+        return Start(restored.state, restored.step, True, record, restored.record["interval"])
+    state = make_sharded(setup.make_state, setup.shardings)
+    record = {"fingerprint": setup.fingerprint, "num_ids": len(setup.ids)}
+    if setup.experiment.init_from is not None:
+        state = _from_other(setup, state, setup.experiment.init_from, strict, say)
+    return Start(state, 0, False, record, {})
+
+
+def restore_own(
+    setup: Setup, workdir: epath.Path, strict: bool, say: Say, step: int | None = None
+) -> checkpoint.Restored | None:
+    """A checkpoint of this very run: of `step`, or the newest good one; None where there is none.
+
+    Raises:
+      InputError: the tasks have changed since, or the checkpoint can't be used.
+    """
+    target = abstract_state(setup.make_state, setup.shardings)
+    if step is None:
+        restored = checkpoint.restore_newest(workdir, target, strict, say)
+    else:
+        restored = checkpoint.restore(workdir, step, target)
+    if restored and restored.record["fingerprint"] != setup.fingerprint:
+        raise InputError(
+            f"{workdir}: the tasks have changed since step {restored.step} was saved; use the same "
+            "sources, or another --workdir"
+        )
+    return restored
+
+
+def _from_other(setup: Setup, state: TrainState, name: str, strict: bool, say: Say) -> TrainState:
+    """This fresh state with the network of another work directory's newest good checkpoint."""
+    other = work_path(name)
+    if not checkpoint.steps_in(checkpoint.checkpoint_folder(other)):
+        raise UsageError(
+            f"init_from: {name}: holds no checkpoint; name the work directory of a run"
+        )
+    wanted = {
+        leaf: shape
+        for leaf, shape in checkpoint.leaf_shapes(state).items()
+        if leaf.startswith(("params/", "ema/", "constants/"))
+    }
+
+    def target(record: Mapping[str, Any]) -> dict[str, Any]:
+        saved = {leaf: record["shapes"].get(leaf) for leaf in wanted}
+        checkpoint.check_shapes(other, saved, wanted)
+        rows, rest = split_rows(setup.mesh), replicated(setup.mesh)
+        return checkpoint.abstract_from_record(
+            record, lambda leaf: rows if leaf == "table" else rest
+        )
+
+    restored = checkpoint.restore_newest(other, target, strict, say)
+    saved, num_ids = restored.state, len(setup.ids)
+    row_D = jax.jit(mean_row, static_argnames="num_ids")(
+        saved["table"], num_ids=restored.record["num_ids"]
+    )
+    say(f"Beginning with the weights of step {restored.step} of {name}; new puzzle rows")
+    begin = jax.jit(
+        start_from, out_shardings=setup.shardings, donate_argnums=0, static_argnames="num_ids"
+    )
+    return begin(state, saved["params"], saved["ema"], saved["constants"], row_D, num_ids=num_ids)
