@@ -5,6 +5,9 @@
 
 Tasks: ARC-AGI-1 training tasks whole and the demonstrations of its evaluation tasks, each under
 1,000 augmentations. The papers add ConceptARC's 160 tasks: name the folder of its JSON files too.
+Two pairs are dropped from training (`leaks="drop"`), as they answer a test of an evaluation task:
+the test pair of 40853293 is that of 070dd51e, and the third demonstration of caa06a1f is, in other
+colours, that of 50a16a69.
 
 Expected time: 518,000 steps of 768 examples: 100,000 epochs with ConceptARC, 129,000 without. Not
 yet run on an accelerator.
@@ -25,7 +28,6 @@ from drm_jax.config import Data, Evaluate, Experiment
 def experiment() -> Experiment:
     return Experiment(
         name="arc1_drm_7m",
-        # The test pair of training task 40853293 is that of evaluation task 070dd51e too.
         data=Data(train=("arc1/training",), evaluate=("arc1/evaluation",), leaks="drop"),
         # 10,000 epochs with ConceptARC.
         evaluate=Evaluate(every=51_800),

@@ -3,8 +3,9 @@
     drm train experiments/arc2_drm_7m.py
     drm train experiments/arc2_drm_7m.py --data.train arc2/training PATH/TO/ConceptARC
 
-Tasks: ARC-AGI-2 training tasks whole and the demonstrations of its evaluation tasks. Its training
-set holds many ARC-AGI-1 evaluation tasks: never quote this model's score on those.
+Tasks: ARC-AGI-2 training tasks whole and the demonstrations of its evaluation tasks. No training
+pair answers a test of the evaluation tasks, up to augmentation. But the training set holds 376 of
+the 400 ARC-AGI-1 evaluation tasks: never quote this model's score on those.
 
 Expected time: as `arc1_drm_7m` a step; the papers train for about 724,000 steps. Not yet run on
 an accelerator.

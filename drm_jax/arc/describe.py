@@ -1,13 +1,16 @@
 """`drm data`: what sources of tasks hold, and what is wrong in them."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from drm_jax.arc.leaks import Leak, find_leaks, leaks_between, shows_its_test
 from drm_jax.arc.tasks import BUILT_IN, Task, grids, load_source
 from drm_jax.errors import InputError
 
+_SHOWN = 3  # ids named in a line
 _SIDES = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (21, 30))
 
 
@@ -63,6 +66,11 @@ def describe(tasks: Sequence[Task]) -> list[str]:
         for pair in task.demonstrations + task.tests
     )
     lines.append(f"pairs whose output has the size of the input: {same}")
+    shown = sorted(task.id for task in tasks if shows_its_test(task))
+    if shown:
+        lines.append(
+            f"tasks that show a test of their own, augmented: {len(shown)}: {_first(shown)}"
+        )
     return lines
 
 
@@ -71,20 +79,46 @@ def _histogram(counts: Sequence[int]) -> str:
 
 
 def overlaps(loaded: dict[str, list[Task]]) -> list[str]:
-    """Which task ids and which test pairs of one source stand in another."""
+    """What training on one source would give away of another, and of its own tasks' tests."""
     lines = []
-    for trained, its_tasks in loaded.items():
-        ids = {task.id for task in its_tasks}
-        pairs = {pair.key for task in its_tasks for pair in task.demonstrations + task.tests}
-        for evaluated, others in loaded.items():
-            if trained == evaluated:
-                continue
-            answers = [p for t in others for p in t.tests if p.output is not None]
-            leaked = sum(pair.key in pairs for pair in answers)
-            shared = sum(task.id in ids for task in others)
-            if leaked or shared:
-                lines.append(
-                    f"{trained} holds {shared} task ids and {leaked} test pairs of {evaluated}: "
-                    f"training on the one and evaluating on the other would leak answers"
-                )
+    for evaluated, tasks in loaded.items():
+        as_evaluated = [dataclasses.replace(task, role="evaluate") for task in tasks]
+        for trained, others in loaded.items():
+            if trained == evaluated:  # another task of the same source may show a test
+                shared, found = [], find_leaks(as_evaluated)
+                title = f"demonstrations of {trained} → itself"
+            else:
+                shared = sorted({task.id for task in others} & {task.id for task in tasks})
+                found = leaks_between(others, as_evaluated)
+                title = f"{trained} → {evaluated}"
+            if shared or found:
+                lines += [f"  {title}: {_how_many(found, tasks)}", *_which(shared, found)]
+    return ["training on the left gives away tests of the right:", *lines] if lines else []
+
+
+def _how_many(leaks: Sequence[Leak], tasks: Sequence[Task]) -> str:
+    exact = {leak.test for leak in leaks if leak.exact}
+    augmented = len({leak.test for leak in leaks} - exact)
+    tests = sum(len(task.tests) for task in tasks)
+    note = f", {augmented} of them under augmentation" if augmented else ""
+    return f"{len(exact) + augmented} of {tests}{note}"
+
+
+def _which(shared: Sequence[str], leaks: Sequence[Leak]) -> list[str]:
+    """The tasks that stand in both; each test that another task shows, with that task."""
+    elsewhere = [leak for leak in leaks if leak.evaluated.id not in shared]
+    best = {leak.test: leak for leak in sorted(elsewhere, key=lambda leak: leak.exact)}
+
+    def text(leak: Leak) -> str:
+        notes = ["augmented"] * (not leak.exact) + ["its input"] * (leak.test.output is None)
+        return f"{leak.evaluated.id} ({', '.join([f'in {leak.trained.id}', *notes])})"
+
+    lines = [f"    {len(shared)} tasks stand in both: {_first(shared)}"] if shared else []
+    if best:
+        lines.append(f"    under another id: {_first(sorted(map(text, best.values())))}")
     return lines
+
+
+def _first(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

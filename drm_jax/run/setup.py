@@ -7,7 +7,8 @@ import jax
 from jax.sharding import Mesh
 
 from drm_jax.arc.augment import PuzzleIds, puzzle_ids
-from drm_jax.arc.tasks import Task, largest_side, load_tasks, training_pairs
+from drm_jax.arc.roles import load_tasks
+from drm_jax.arc.tasks import Task, largest_side, training_pairs
 from drm_jax.config import Experiment
 from drm_jax.data.stream import fingerprint
 from drm_jax.dist.mesh import check_divides, make_mesh

@@ -4,12 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from drm_jax.arc.describe import describe_sources
 from drm_jax.arc.tasks import (
-    find_leaks,
     grids,
     load_source,
-    load_tasks,
     smallest_tasks,
     training_pairs,
     visible_pairs,
@@ -141,27 +138,6 @@ def test_test_pairs_of_evaluation_tasks_are_never_trained_on():
     assert [pair.output for pair in shown[len(task.demonstrations) :]] == [None] * len(task.tests)
 
 
-def test_leaks_are_refused_or_dropped():
-    """The test pair of one ARC-AGI-1 training task is that of an evaluation task too."""
-    sources = (("arc1/training",), ("arc1/evaluation",))
-    with pytest.raises(InputError, match=r"40853293 would train on a test pair of .*070dd51e"):
-        load_tasks(*sources)
-    tasks = load_tasks(*sources, leaks="drop")
-    assert find_leaks(tasks) == []
-    assert len(tasks) == 800
-    (leaky,) = (task for task in load_source("arc1/training") if task.id == "40853293")
-    (kept,) = (task for task in tasks if task.id == "40853293")
-    assert len(kept.demonstrations) == len(leaky.demonstrations)
-    assert (len(leaky.tests), len(kept.tests)) == (1, 0)
-
-
-def test_an_id_may_stand_once_and_must_exist():
-    with pytest.raises(InputError, match="a run needs each id once"):
-        load_tasks(["arc1/training"], ["arc1"])
-    with pytest.raises(InputError, match="no source holds task 'nope'"):
-        load_tasks([], ["arc1"], only=["nope"])
-
-
 def test_smallest_tasks_of_the_demo():
     tasks = load_source("arc1/training")
     chosen = smallest_tasks(tasks, 6, 1, 8)
@@ -169,14 +145,3 @@ def test_smallest_tasks_of_the_demo():
     assert sorted(t.id for t in chosen) == [t.id for t in chosen]
     assert sum(len(t.tests) for t in chosen) == 12
     assert smallest_tasks(tasks, 6, 9, 24) == smallest_tasks(tasks, 6, 1, 24)[8:]
-
-
-def test_describe(capsys, tmp_path):
-    assert describe_sources(["arc1"]) == 0
-    out = capsys.readouterr().out
-    assert "400 tasks, 1302 demonstrations, 416 test inputs" in out
-    assert "arc1/training holds 0 task ids and 1 test pairs of arc1/evaluation" in out
-    assert describe_sources([str(tmp_path / "nothing"), write(tmp_path / "t.json", TASK)]) == 1
-    out = capsys.readouterr().out
-    assert "WRONG" in out
-    assert "1 tasks" in out

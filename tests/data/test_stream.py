@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from drm_jax.arc.augment import augment, puzzle_ids
-from drm_jax.arc.tasks import load_tasks, training_pairs
+from drm_jax.arc.roles import load_tasks
+from drm_jax.arc.tasks import training_pairs
 from drm_jax.arc.tokens import MASK, crop, to_tokens
 from drm_jax.config import Data, Evaluate, Experiment, Model, Noise, Train
 from drm_jax.data.evaluation import evaluation_batches, evaluation_rows
