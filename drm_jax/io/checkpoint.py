@@ -13,10 +13,13 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import gc
 import hashlib
 import json
 import logging
 import shutil
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,10 +35,20 @@ from drm_jax.errors import InputError
 from drm_jax.io.files import is_remote
 from drm_jax.train.state import TrainState, leaf_names
 
-# Orbax tells of every file it writes, and of a failed save in a traceback for each thread; what is
-# of use reaches the user as one line.
+# Orbax tells of every file it writes, and of a failure in a traceback for each thread and array;
+# what is of use reaches the user as one line.
 for _name in ("absl", "asyncio", "concurrent.futures"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
+_report_unraisable = sys.unraisablehook
+
+
+def _report_but_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Where one array fails, tensorstore still calls back for the others, which nobody awaits."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        _report_unraisable(unraisable)
+
+
+sys.unraisablehook = _report_but_closed_loops
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
 NO_SPACE = ("No space left", "Disk quota exceeded", "not enough space")
@@ -282,12 +295,10 @@ def read_record(workdir: epath.Path, step: int) -> dict[str, Any]:
         found = ", ".join(sorted(p.name for p in path.iterdir())) if path.is_dir() else ""
         found = f"has only {found} in it" if found else "is empty"
         raise DamagedError(f"{path}: damaged: the folder {found}")
-    with _damage(path, "record"):
-        record = _reader().restore(path, ocp.args.Composite(record=ocp.args.JsonRestore()))[
-            "record"
-        ]
-        digest = record.pop("digest")
-    if digest != _digest(record):
+    args = ocp.args.Composite(record=ocp.args.JsonRestore())
+    record = _undamaged(path / "record", lambda: _reader().restore(path, args)["record"])
+    digest = record.pop("digest", None) if isinstance(record, dict) else None
+    if digest is None or digest != _digest(record):
         raise DamagedError(f"{path}/record: damaged: its digest is not that of its contents")
     return record
 
@@ -324,9 +335,8 @@ def restore(workdir: epath.Path, step: int, target: Any) -> Restored:
     record = read_record(workdir, step)
     target = target(record) if callable(target) else target
     check_shapes(path, record["shapes"], leaf_shapes(target))
-    with _damage(path, "state"):
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        state = _reader().restore(path, args)["state"]
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+    state = _undamaged(path / "state", lambda: _reader().restore(path, args)["state"])
     found = checksums(state)
     wrong = [name for name, value in record["checksums"].items() if found.get(name) != value]
     if wrong:
@@ -352,25 +362,31 @@ def _shape_text(shape: list[Any] | None) -> str:
     return "missing" if shape is None else f"{shape[1]} ({', '.join(map(str, shape[0]))})"
 
 
-@contextlib.contextmanager
-def _damage(path: epath.Path, part: str) -> Iterator[None]:
-    """Whatever reading raises means damage, unless it may pass or has nothing to do with the files.
+def _undamaged(path: epath.Path, read: Callable[[], Any]) -> Any:
+    """What `read` gives. Whatever it raises means damage, unless it may pass by itself.
 
     A checkpoint taken for damaged is passed over, so a disk or a bucket that doesn't answer now
-    must not look like one.
+    must not look like one; nor must a device that is too small.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            return read()
+        except (MemoryError, jax.errors.JaxRuntimeError):
+            raise
+        except Exception as error:  # damaged files raise ValueError, KeyError, OSError and others
+            failure = _reading_failure(path, error)
+        gc.collect()  # the reads of other arrays, never awaited, each of which would be warned of
+    raise failure
+
+
+def _reading_failure(path: epath.Path, error: Exception) -> InputError:
     passing = ("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
-    try:
-        yield
-    except (MemoryError, jax.errors.JaxRuntimeError):
-        raise
-    except Exception as error:  # damaged files raise ValueError, KeyError, OSError and others
-        files = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-        if isinstance(error, OSError) and not isinstance(error, files):
-            raise InputError(f"{path}/{part}: can't be read now: {_line(error)}") from error
-        if str(error).startswith(passing):
-            raise InputError(f"{path}/{part}: can't be read now: {_line(error)}") from error
-        raise DamagedError(f"{path}/{part}: damaged: {_line(error)}") from error
+    files = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    other_reason = isinstance(error, OSError) and not isinstance(error, files)
+    if other_reason or str(error).startswith(passing):
+        return InputError(f"{path}: can't be read now: {_line(error)}")
+    return DamagedError(f"{path}: damaged: {_line(error)}")
 
 
 def restore_newest(

@@ -11,11 +11,13 @@ import pytest
 from rich.console import Console
 
 from drm_jax.config import from_json, to_json
+from drm_jax.data.stream import training_stream
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
+from drm_jax.io.files import work_path
 from drm_jax.run.loop import evaluate_workdir, train
 from drm_jax.run.setup import set_up
-from drm_jax.run.workdir import claim
+from drm_jax.run.workdir import check_claim
 from drm_jax.train.state import abstract_state
 
 
@@ -26,8 +28,7 @@ def quiet() -> Console:
 def saved(workdir, experiment, step):
     setup = set_up(experiment)
     target = abstract_state(setup.make_state, setup.shardings)
-    with checkpoint.read_checkpoints(workdir) as manager:
-        return jax.device_get(checkpoint.restore(manager, step, target))
+    return jax.device_get(checkpoint.restore(workdir, step, target).state)
 
 
 def log_lines(workdir) -> list[dict]:
@@ -38,7 +39,7 @@ def log_lines(workdir) -> list[dict]:
 @pytest.fixture(scope="module")
 def finished(tiny, tmp_path_factory):
     """A run that was never stopped."""
-    workdir = tmp_path_factory.mktemp("runs") / "straight"
+    workdir = work_path(tmp_path_factory.mktemp("runs") / "straight")
     console = quiet()
     report = train(tiny, workdir, console)
     return workdir, report, console.file.getvalue()
@@ -70,7 +71,7 @@ def test_a_run_leaves_what_it_says(tiny, finished):
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tiny, finished, tmp_path):
     """Stopped at step 2 and continued with the same command: bit for bit the same."""
     straight, _, _ = finished
-    workdir = tmp_path / "stopped"
+    workdir = work_path(tmp_path / "stopped")
     shutil.copytree(straight, workdir)
     shutil.rmtree(workdir / "checkpoints" / "4")
     shutil.rmtree(workdir / "eval")
@@ -109,28 +110,48 @@ def test_another_configuration_is_refused(tiny, finished, tmp_path):
     with pytest.raises(UsageError, match=r"--model\.hidden was 16, is 32"):
         train(dataclasses.replace(tiny, model=model), workdir, quiet())
     longer = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, steps=6))
-    copy = tmp_path / "longer"
+    copy = work_path(tmp_path / "longer")
     shutil.copytree(workdir, copy)
-    claim(copy, longer)  # more steps may be asked for
+    assert check_claim(copy, longer)  # more steps may be asked for
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="can't be used as work directory"):
-        claim(tmp_path / "file", tiny)
+    with pytest.raises(InputError, match="is a file: name a folder"):
+        check_claim(work_path(tmp_path / "file"), tiny)
 
 
-def test_a_nan_is_named_and_not_saved(tiny, tmp_path):
-    optimizer = dataclasses.replace(tiny.optimizer, learning_rate=1e38)
-    for debug, message in (
-        (True, r"step \d: not finite: .*params/.*; tasks of its batch: 44f52bb0"),
-        (False, r"not finite in the steps up to \d, which are not saved"),
-    ):
-        config = dataclasses.replace(tiny.train, debug_nans=debug)
-        experiment = dataclasses.replace(tiny, optimizer=optimizer, train=config)
-        workdir = tmp_path / str(debug)
-        with pytest.raises(InputError, match=message):
-            train(experiment, workdir, quiet())
-        for step in (workdir / "checkpoints").glob("[0-9]*"):
-            state = saved(workdir, experiment, int(step.name))
-            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+@pytest.mark.parametrize("log_every", [1, 1000])
+def test_a_nan_is_named_with_its_step_and_not_saved(tiny, tmp_path, log_every):
+    """However late it is noticed, the step that made it is named."""
+    optimizer = dataclasses.replace(tiny.optimizer, learning_rate=1e18, warmup_steps=1)
+    config = dataclasses.replace(tiny.train, steps=90, log_every=log_every, checkpoint_every=1000)
+    experiment = dataclasses.replace(tiny, optimizer=optimizer, train=config)
+    workdir = work_path(tmp_path)
+    match = r"^step \d+: not finite: .*; tasks of its batch: .*none was saved before"
+    with pytest.raises(InputError, match=match) as error:
+        train(experiment, workdir, quiet())
+    report = json.loads((workdir / "not_finite.json").read_text())
+    step = report["step"]
+    assert 1 < step < 80
+    assert f"step {step}: not finite: {report['not_finite'][0]}" in str(error.value)
+    assert any(name.startswith("params/") for name in report["not_finite"])
+    setup = set_up(experiment)
+    batch = training_stream(experiment, setup.tasks, setup.ids)[step - 1]
+    assert report["puzzle_ids"] == batch["puzzle_id"].tolist()
+    assert report["tasks"] == sorted({setup.ids.task_id(i) for i in report["puzzle_ids"]})
+    logged = [line["step"] for line in log_lines(workdir)]
+    assert logged == (list(range(1, step)) if log_every == 1 else [])
+
+
+def test_a_state_that_is_not_finite_is_never_saved(tiny, tmp_path):
+    """The save falls on the very step that made it."""
+    optimizer = dataclasses.replace(tiny.optimizer, learning_rate=1e38, warmup_steps=1)
+    config = dataclasses.replace(tiny.train, log_every=100, checkpoint_every=1)
+    experiment = dataclasses.replace(tiny, optimizer=optimizer, train=config)
+    workdir = work_path(tmp_path)
+    with pytest.raises(InputError, match=r"not finite: .* (is kept|none was saved before)"):
+        train(experiment, workdir, quiet())
+    for step in checkpoint.steps_in(checkpoint.checkpoint_folder(workdir)):
+        state = saved(workdir, experiment, step)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
 def test_a_grid_larger_than_the_canvas_is_named(tiny):
@@ -163,7 +184,7 @@ def test_hidden_outputs_are_answered_but_not_scored(tiny, finished, tmp_path):
     data = dataclasses.replace(tiny.data, evaluate=(str(tmp_path / "k"),), only=())
     train_config = dataclasses.replace(tiny.train, steps=1)
     experiment = dataclasses.replace(tiny, data=data, train=train_config)
-    report = train(experiment, tmp_path / "run", quiet())
+    report = train(experiment, work_path(tmp_path / "run"), quiet())
     assert "pass@1" not in report.evaluations[-1].metrics
     assert len(report.evaluations[-1].submission[task.id]) == 1
     assert to_json(experiment) == (tmp_path / "run" / "config.json").read_text()

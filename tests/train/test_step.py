@@ -15,7 +15,7 @@ from drm_jax.dist.mesh import AXIS, global_batch, make_mesh
 from drm_jax.run.setup import set_up
 from drm_jax.train.optim import average, network_optimizer, sign_sgd, warmup
 from drm_jax.train.state import make_sharded
-from drm_jax.train.step import compile_train_step
+from drm_jax.train.step import FINITE, compile_train_step
 
 
 def run_steps(experiment, devices: int, steps: int = 3):
@@ -28,6 +28,7 @@ def run_steps(experiment, devices: int, steps: int = 3):
         batch = stream[i]
         touched |= set(batch["puzzle_id"].tolist())
         state, sums = step(state, global_batch(batch, setup.mesh))
+        assert sums.pop(FINITE).all()
         history.append({name: float(value) for name, value in sums.items()})
     return setup, jax.device_get(state), history, touched
 
