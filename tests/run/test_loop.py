@@ -15,6 +15,7 @@ from drm_jax.data.stream import training_stream
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
+from drm_jax.run import loop
 from drm_jax.run.loop import evaluate_workdir, train
 from drm_jax.run.setup import set_up
 from drm_jax.run.workdir import check_claim
@@ -83,6 +84,27 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tiny, finished, tmp_path):
     for name in ("metrics.json", "submission.json"):
         again, first = (w / "eval" / "step_4" / name for w in (workdir, straight))
         assert again.read_text() == first.read_text()
+
+
+def test_an_evaluation_that_was_cut_off_is_made_again(tiny, finished, tmp_path, monkeypatch):
+    """What is scored is saved first, so the training up to there is not lost either."""
+    straight, _, _ = finished
+    workdir = work_path(tmp_path / "cut")
+
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "write_evaluation", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny, workdir, quiet())
+    assert checkpoint.steps_in(workdir / "checkpoints") == [2, 4]
+    assert [line["kind"] for line in log_lines(workdir)] == ["train", "train"]
+    console = quiet()
+    train(tiny, workdir, console)
+    assert "Going on from the checkpoint of step 4" in console.file.getvalue()
+    assert log_lines(workdir) == log_lines(straight)
+    assert (workdir / "eval" / "step_4" / "metrics.json").exists()
 
 
 def test_evaluating_a_work_directory_gives_the_same_scores(finished):

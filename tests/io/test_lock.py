@@ -1,0 +1,110 @@
+"""One run at a time in a work directory; a lock whose holder is gone doesn't bind."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from drm_jax.errors import InputError
+from drm_jax.io import lock
+from drm_jax.io.files import work_path
+
+HOLD = """
+import sys, time
+from drm_jax.io.files import work_path
+from drm_jax.io.lock import hold
+with hold(work_path(sys.argv[1]), print):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of `tmp_path`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_run_is_refused_and_a_dead_ones_lock_is_stale(tmp_path, holder):
+    workdir, said = work_path(tmp_path), []
+    with pytest.raises(InputError, match=f"another run is at work here .process {holder.pid} on"):
+        lock.hold(workdir, said.append).__enter__()
+    assert f"process {holder.pid}" in lock.holder_of(workdir)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert lock.holder_of(workdir) is None
+    with lock.hold(workdir, said.append) as held:
+        held.check()
+        assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+    assert said == [next(s for s in said if f"The lock of process {holder.pid} on" in s)]
+    assert (tmp_path / "lock").read_text() == ""
+    with lock.hold(workdir, said.append):  # let go in order: nothing to say
+        assert len(said) == 1
+
+
+def elsewhere(tmp_path, beat: int = 0) -> None:
+    value = {"host": "other", "pid": 1, "since": "yesterday", "id": "x", "beat": beat}
+    (tmp_path / "lock").write_text(json.dumps(value))
+
+
+def test_another_machines_lock_that_beats_no_more_is_stale(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "STALE_SECONDS", 0.6)
+    elsewhere(tmp_path)
+    said = []
+    with lock.hold(work_path(tmp_path), said.append):
+        pass
+    assert "held by process 1 on other, since yesterday; waiting" in said[0]
+    assert "is stale" in said[1]
+
+
+def test_another_machines_lock_that_beats_is_respected(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "STALE_SECONDS", 30)
+    elsewhere(tmp_path)
+    beat = threading.Timer(0.3, elsewhere, (tmp_path, 1))
+    beat.start()
+    with pytest.raises(InputError, match="process 1 on other"):
+        lock.hold(work_path(tmp_path), lambda _: None).__enter__()
+    beat.join()
+    assert json.loads((tmp_path / "lock").read_text())["host"] == "other"
+
+
+def test_it_beats_and_notices_when_it_is_taken_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+    beaten, taken = threading.Event(), threading.Event()
+    with lock.hold(work_path(tmp_path), print) as held:
+        for _ in range(200):
+            text = (tmp_path / "lock").read_text()
+            if text and json.loads(text)["beat"] >= 2:
+                beaten.set()
+                break
+            beaten.wait(0.05)
+        assert beaten.is_set()
+        held.check()
+        elsewhere(tmp_path)
+        for _ in range(200):
+            if held.lost:
+                taken.set()
+                break
+            taken.wait(0.05)
+        with pytest.raises(InputError, match="another run has taken this work directory over"):
+            held.check()
+    assert json.loads((tmp_path / "lock").read_text())["host"] == "other"
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"pid": 4}', "\x00" * 50])
+def test_a_lock_file_of_nonsense_does_not_bind(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(lock, "STALE_SECONDS", 0.1)
+    (tmp_path / "lock").write_text(text)
+    with lock.hold(work_path(tmp_path), lambda _: None):
+        assert json.loads((tmp_path / "lock").read_text())["host"] == socket.gethostname()
