@@ -6,6 +6,7 @@ the work directory keeps it as config.json.
 
 import dataclasses
 import json
+import reprlib
 import types
 import typing
 from typing import Any, Literal
@@ -217,16 +218,23 @@ def from_json(text: str) -> Experiment:
         value = json.loads(text)
     except ValueError as error:
         raise UsageError(f"not a configuration: {error}") from error
+    except RecursionError as error:
+        raise UsageError("not a configuration: brackets nested too deeply") from error
     return _build(Experiment, value, "")
+
+
+# Cuts long values short, and does not recurse into deep ones.
+_shown = reprlib.repr
 
 
 def _build(cls: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise UsageError(f"{where or 'config'}: expected an object, found {value!r}")
+        raise UsageError(f"{where or 'config'}: expected an object, found {_shown(value)}")
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(value) - set(hints))
     if unknown:
-        raise UsageError(f"{where}{unknown[0]}: unknown field; known are {', '.join(hints)}")
+        name = unknown[0] if unknown[0].isprintable() else repr(unknown[0])
+        raise UsageError(f"{where}{name}: unknown field; known are {', '.join(hints)}")
     try:
         return cls(**{k: _value(hints[k], v, f"{where}{k}") for k, v in value.items()})
     except TypeError as error:
@@ -240,12 +248,15 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value in args:
             return value
-        raise UsageError(f"{where}: {value!r} is not one of {', '.join(map(repr, args))}")
+        raise UsageError(f"{where}: {_shown(value)} is not one of {', '.join(map(repr, args))}")
     if origin is tuple and isinstance(value, list):
         return tuple(_value(args[0], item, where) for item in value)
     allowed = args if origin is types.UnionType else (hint,)
     if float in allowed and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise UsageError(f"{where}: {_shown(value)} is too large") from error
     if type(value) in allowed:
         return value
-    raise UsageError(f"{where}: {value!r} is not {' or '.join(t.__name__ for t in allowed)}")
+    raise UsageError(f"{where}: {_shown(value)} is not {' or '.join(t.__name__ for t in allowed)}")

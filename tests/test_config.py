@@ -27,6 +27,11 @@ def changed(path: str, value) -> str:
         ("{", "not a configuration"),
         ("[]", "expected an object"),
         ("{}", "name"),
+        ("[" * 5000, "nested too deeply"),
+        ('{"name": ' + "[" * 900 + "]" * 900 + "}", r"name: \[+\.\.\.\]+ is not str"),
+        (changed("optimizer.ema", 10**400), r"optimizer.ema: 10+\.\.\.0+ is too large"),
+        (changed("noise.schedule", ["linear"]), r"noise.schedule: \['linear'\] is not one of"),
+        (changed("model.two\nlines", 3), r"model.'two\\nlines': unknown field"),
         (changed("model.hiden", 3), "model.hiden: unknown field"),
         (changed("model.hidden", "3"), "model.hidden: '3' is not int"),
         (changed("model.hidden", True), "model.hidden: True is not int"),
@@ -37,8 +42,9 @@ def changed(path: str, value) -> str:
     ],
 )
 def test_bad_json_names_the_field(text, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as error:
         from_json(text)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_whole_numbers_are_floats_too():
