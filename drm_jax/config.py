@@ -6,6 +6,7 @@ the work directory keeps it as config.json.
 
 import dataclasses
 import json
+import math
 import reprlib
 import types
 import typing
@@ -17,6 +18,10 @@ MAX_SIDE = 30
 """Cells along the longest side of an ARC grid."""
 Schedule = Literal["linear", "cosine", "sigmoid"]
 NoiseKind = Literal["uniform", "spatially_correlated"]
+MAX_AUGMENTATIONS = 8 * math.factorial(9) - 1
+"""All transforms times all colour permutations, less the identity: 2,903,039."""
+MAX_NUMBER = 2**31 - 1
+"""No count or rate may be larger: devices count steps in int32."""
 
 
 def _check(holds: bool, field: str, message: str) -> None:
@@ -28,6 +33,7 @@ def _at_least(config: Any, room: str, low: float, *fields: str) -> None:
     for name in fields:
         value = getattr(config, name)
         _check(value >= low, f"{room}.{name}", f"must be at least {low}, not {value}")
+        _check(value <= MAX_NUMBER, f"{room}.{name}", f"must be at most {MAX_NUMBER}, not {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +58,11 @@ class Data:
             1 <= self.canvas <= MAX_SIDE, "data.canvas", f"must be 1..{MAX_SIDE}, not {self.canvas}"
         )
         _at_least(self, "data", 0, "num_augmentations")
+        _check(
+            self.num_augmentations <= MAX_AUGMENTATIONS,
+            "data.num_augmentations",
+            f"must be 0..{MAX_AUGMENTATIONS}, there are no more, not {self.num_augmentations}",
+        )
         _check(bool(self.train or self.evaluate), "data.train", "name at least one source of tasks")
 
 
@@ -200,7 +211,7 @@ class Experiment:
     evaluate: Evaluate = Evaluate()
 
     def __post_init__(self):
-        _check(0 <= self.seed < 2**31, "seed", f"must be 0..{2**31 - 1}, not {self.seed}")
+        _check(0 <= self.seed <= MAX_NUMBER, "seed", f"must be 0..{MAX_NUMBER}, not {self.seed}")
 
 
 # --- JSON --------------------------------------------------------------------------------------
