@@ -54,8 +54,8 @@ class Data:
     """Distinct augmentations of each task beside the identity."""
 
     def __post_init__(self):
-        _check(
-            1 <= self.canvas <= MAX_SIDE, "data.canvas", f"must be 1..{MAX_SIDE}, not {self.canvas}"
+        _check(  # one cell has no spread that correlated noise could be scaled by
+            2 <= self.canvas <= MAX_SIDE, "data.canvas", f"must be 2..{MAX_SIDE}, not {self.canvas}"
         )
         _at_least(self, "data", 0, "num_augmentations")
         _check(

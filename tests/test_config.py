@@ -59,7 +59,7 @@ def test_whole_numbers_are_floats_too():
         (lambda: Model(hidden=8, heads=8), "model.heads"),
         (lambda: Model(grad_cycles=4), "model.grad_cycles"),
         (lambda: Model(prefix=0), "model.prefix"),
-        (lambda: Data(canvas=0), "data.canvas"),
+        (lambda: Data(canvas=1), "data.canvas: must be 2..30"),
         (lambda: Data(train=(), evaluate=()), "data.train"),
         (lambda: Data(num_augmentations=8 * 362_880), "data.num_augmentations: must be 0..2903039"),
         (lambda: Optimizer(ema=1.0), "optimizer.ema"),
