@@ -6,6 +6,8 @@ the work directory keeps it as config.json.
 
 import dataclasses
 import json
+import math
+import reprlib
 import types
 import typing
 from typing import Any, Literal
@@ -16,6 +18,10 @@ MAX_SIDE = 30
 """Cells along the longest side of an ARC grid."""
 Schedule = Literal["linear", "cosine", "sigmoid"]
 NoiseKind = Literal["uniform", "spatially_correlated"]
+MAX_AUGMENTATIONS = 8 * math.factorial(9) - 1
+"""All transforms times all colour permutations, less the identity: 2,903,039."""
+MAX_NUMBER = 2**31 - 1
+"""No count or rate may be larger: devices count steps in int32."""
 
 
 def _check(holds: bool, field: str, message: str) -> None:
@@ -27,6 +33,7 @@ def _at_least(config: Any, room: str, low: float, *fields: str) -> None:
     for name in fields:
         value = getattr(config, name)
         _check(value >= low, f"{room}.{name}", f"must be at least {low}, not {value}")
+        _check(value <= MAX_NUMBER, f"{room}.{name}", f"must be at most {MAX_NUMBER}, not {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +54,15 @@ class Data:
     """Distinct augmentations of each task beside the identity."""
 
     def __post_init__(self):
-        _check(
-            1 <= self.canvas <= MAX_SIDE, "data.canvas", f"must be 1..{MAX_SIDE}, not {self.canvas}"
+        _check(  # one cell has no spread that correlated noise could be scaled by
+            2 <= self.canvas <= MAX_SIDE, "data.canvas", f"must be 2..{MAX_SIDE}, not {self.canvas}"
         )
         _at_least(self, "data", 0, "num_augmentations")
+        _check(
+            self.num_augmentations <= MAX_AUGMENTATIONS,
+            "data.num_augmentations",
+            f"must be 0..{MAX_AUGMENTATIONS}, there are no more, not {self.num_augmentations}",
+        )
         _check(bool(self.train or self.evaluate), "data.train", "name at least one source of tasks")
 
 
@@ -199,7 +211,7 @@ class Experiment:
     evaluate: Evaluate = Evaluate()
 
     def __post_init__(self):
-        _check(0 <= self.seed < 2**31, "seed", f"must be 0..{2**31 - 1}, not {self.seed}")
+        _check(0 <= self.seed <= MAX_NUMBER, "seed", f"must be 0..{MAX_NUMBER}, not {self.seed}")
 
 
 # --- JSON --------------------------------------------------------------------------------------
@@ -217,16 +229,23 @@ def from_json(text: str) -> Experiment:
         value = json.loads(text)
     except ValueError as error:
         raise UsageError(f"not a configuration: {error}") from error
+    except RecursionError as error:
+        raise UsageError("not a configuration: brackets nested too deeply") from error
     return _build(Experiment, value, "")
+
+
+# Cuts long values short, and does not recurse into deep ones.
+_shown = reprlib.repr
 
 
 def _build(cls: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise UsageError(f"{where or 'config'}: expected an object, found {value!r}")
+        raise UsageError(f"{where or 'config'}: expected an object, found {_shown(value)}")
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(value) - set(hints))
     if unknown:
-        raise UsageError(f"{where}{unknown[0]}: unknown field; known are {', '.join(hints)}")
+        name = unknown[0] if unknown[0].isprintable() else repr(unknown[0])
+        raise UsageError(f"{where}{name}: unknown field; known are {', '.join(hints)}")
     try:
         return cls(**{k: _value(hints[k], v, f"{where}{k}") for k, v in value.items()})
     except TypeError as error:
@@ -240,12 +259,15 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value in args:
             return value
-        raise UsageError(f"{where}: {value!r} is not one of {', '.join(map(repr, args))}")
+        raise UsageError(f"{where}: {_shown(value)} is not one of {', '.join(map(repr, args))}")
     if origin is tuple and isinstance(value, list):
         return tuple(_value(args[0], item, where) for item in value)
     allowed = args if origin is types.UnionType else (hint,)
     if float in allowed and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise UsageError(f"{where}: {_shown(value)} is too large") from error
     if type(value) in allowed:
         return value
-    raise UsageError(f"{where}: {value!r} is not {' or '.join(t.__name__ for t in allowed)}")
+    raise UsageError(f"{where}: {_shown(value)} is not {' or '.join(t.__name__ for t in allowed)}")

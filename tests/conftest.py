@@ -5,6 +5,7 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 
+import hypothesis
 import pytest
 
 from drm_jax.config import (
@@ -15,6 +16,15 @@ from drm_jax.config import (
     Optimizer,
     Train,
 )
+
+# The same examples every time, and none is judged by the clock.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

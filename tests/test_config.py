@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -27,6 +28,11 @@ def changed(path: str, value) -> str:
         ("{", "not a configuration"),
         ("[]", "expected an object"),
         ("{}", "name"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"name": ' + "[" * 900 + "]" * 900 + "}", r"name: \[+\.\.\.\]+ is not str"),
+        (changed("optimizer.ema", 10**400), r"optimizer.ema: 10+\.\.\.0+ is too large"),
+        (changed("noise.schedule", ["linear"]), r"noise.schedule: \['linear'\] is not one of"),
+        (changed("model.two\nlines", 3), r"model.'two\\nlines': unknown field"),
         (changed("model.hiden", 3), "model.hiden: unknown field"),
         (changed("model.hidden", "3"), "model.hidden: '3' is not int"),
         (changed("model.hidden", True), "model.hidden: True is not int"),
@@ -37,8 +43,9 @@ def changed(path: str, value) -> str:
     ],
 )
 def test_bad_json_names_the_field(text, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as error:
         from_json(text)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_whole_numbers_are_floats_too():
@@ -52,13 +59,33 @@ def test_whole_numbers_are_floats_too():
         (lambda: Model(hidden=8, heads=8), "model.heads"),
         (lambda: Model(grad_cycles=4), "model.grad_cycles"),
         (lambda: Model(prefix=0), "model.prefix"),
-        (lambda: Data(canvas=0), "data.canvas"),
+        (lambda: Data(canvas=1), "data.canvas: must be 2..30"),
         (lambda: Data(train=(), evaluate=()), "data.train"),
+        (lambda: Data(num_augmentations=8 * 362_880), "data.num_augmentations: must be 0..2903039"),
         (lambda: Optimizer(ema=1.0), "optimizer.ema"),
+        (lambda: Optimizer(beta1=math.nan), "optimizer.beta1"),
+        (
+            lambda: Optimizer(learning_rate=math.inf),
+            "optimizer.learning_rate: must be at most 2.*, not inf",
+        ),
+        (
+            lambda: Optimizer(weight_decay=math.nan),
+            "optimizer.weight_decay: must be at least 0, not nan",
+        ),
+        (lambda: Optimizer(puzzle_weight_decay=-math.inf), "optimizer.puzzle_weight_decay: must"),
+        (lambda: Model(expansion=math.inf), "model.expansion"),
+        (lambda: Train(batch_size=10**400), "train.batch_size"),
+        (lambda: Train(steps=2**31), "train.steps: must be at most 2147483647, not 2147483648"),
         (lambda: Train(batch_size=0), "train.batch_size"),
         (lambda: Experiment("x", seed=-1), "seed"),
     ],
 )
 def test_impossible_values_name_the_field(make, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as error:
         make()
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_limits_are_allowed():
+    assert Data(num_augmentations=8 * 362_880 - 1).num_augmentations == 2_903_039
+    assert Train(steps=2**31 - 1).steps == 2**31 - 1

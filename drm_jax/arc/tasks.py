@@ -203,6 +203,8 @@ def parse_task(value: object, task_id: str, where: str) -> Task:
     Raises:
       InputError: one line that names the file, the task, the pair and what is wrong.
     """
+    if not task_id.isprintable():  # it stands in messages, logs and hashes
+        raise InputError(f"{where}: task {task_id!r}: an id must be printable text")
     where_task = f"{where}: task {task_id}"
     if not isinstance(value, dict):
         raise InputError(f"{where_task}: expected an object, found {_kind(value)}")
@@ -266,4 +268,6 @@ def _shown(value: object) -> str:
         text = json.dumps(value)
     except ValueError:  # an integer of more digits than Python prints
         return "a huge number"
+    except RecursionError:  # to print takes a few levels more than to read
+        return "a list in lists"
     return text if len(text) <= 20 else text[:17] + "…"

@@ -7,6 +7,7 @@ import pytest
 from drm_jax.arc.tasks import (
     grids,
     load_source,
+    parse_grid,
     smallest_tasks,
     training_pairs,
     visible_pairs,
@@ -80,6 +81,9 @@ def pair_with(grid) -> dict:
         (pair_with([["1"]]), '"1" is not a colour'),
         (pair_with([[[1]]]), r"\[1\] is not a colour"),
         (pair_with([[None]]), "null is not a colour"),
+        (pair_with([["1" * 99]]), '"1111111111111111… is not a colour'),
+        ({"two\nlines": TASK}, r"task 'two\\nlines': an id must be printable"),
+        ({"\ud800": TASK}, r"task '\\ud800': an id must be printable"),
         ('{"train": [{"input": [[NaN]], "output": [[1]]}], "test": []}', "NaN is not a colour"),
         ('{"train": [{"input": [[1' + "0" * 400 + "]]}]}", '"output" is missing'),
         ({"train": [], "test": [OTHER]}, '"train" must be a list of at least one pair'),
@@ -89,7 +93,7 @@ def pair_with(grid) -> dict:
         ("[]", "expected an object of tasks by id, found an empty list"),
         ("null", "found null"),
         ('{"train": [', "not valid JSON"),
-        ("[" * 5000, "nested too deeply"),
+        ("[" * 100_000, "nested too deeply"),
         ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
     ],
 )
@@ -99,6 +103,14 @@ def test_bad_files_are_named_in_one_line(tmp_path, value, message):
         load_source(path)
     assert str(error.value).startswith(path)
     assert "\n" not in str(error.value)
+
+
+def test_a_deep_cell_is_refused():
+    cell = []
+    for _ in range(100_000):
+        cell = [cell]
+    with pytest.raises(InputError, match="column 0: a list in lists is not a colour"):
+        parse_grid([[cell]], "t.json")
 
 
 def test_a_byte_order_mark_is_no_harm(tmp_path):
