@@ -6,7 +6,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 
 import hypothesis
+import fsspec.config
 import pytest
+from etils import epath
+from fake_gcs import FakeGcs
 
 from drm_jax.config import (
     Data,
@@ -45,3 +48,26 @@ def tiny() -> Experiment:
         train=Train(steps=4, batch_size=4, log_every=2, checkpoint_every=2),
         evaluate=Evaluate(batch_size=4, denoise_steps=3),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def fake_gcs():
+    """A fake Google Cloud Storage, where gs:// paths of this process and of its children lead.
+
+    They do so until the process ends: a thread that outlives a failed test must not go elsewhere.
+    """
+    with FakeGcs() as fake:
+        os.environ.update(fake.environment)
+        # fsspec is imported already, too late to read FSSPEC_GCS. One gcsfs serves the whole
+        # process, so it gets here what drm_jax asks for: listings that see what others write.
+        fsspec.config.conf["gcs"] = {"token": "anon", "use_listings_cache": False}
+        pytest.importorskip("gcsfs", reason="gs:// paths need gcsfs: pip install 'drm_jax[gcs]'")
+        yield fake
+
+
+@pytest.fixture
+def gcs_folder(fake_gcs: FakeGcs) -> epath.Path:
+    """A folder in an empty bucket of the test's own."""
+    bucket = f"bucket-{len(fake_gcs.buckets)}"
+    fake_gcs.buckets[bucket] = {}
+    return epath.Path(f"gs://{bucket}/runs/x")
