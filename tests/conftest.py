@@ -5,8 +5,8 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 
-import hypothesis
 import fsspec.config
+import hypothesis
 import pytest
 from etils import epath
 from fake_gcs import FakeGcs
