@@ -160,8 +160,9 @@ def _data(argv: list[str]) -> int:
         "source",
         nargs="*",
         default=["arc1", "arc2"],
-        help="arc1, arc2 (or arc1/training, …), a folder of task files, a JSON file, or the PREFIX "
-        "of Kaggle's PREFIX_challenges.json; arc1 and arc2 where none is named",
+        help="arc1, arc2 (or arc1/training, …), a folder of task files, a JSON file, the PREFIX "
+        "of Kaggle's PREFIX_challenges.json, or package.module:function; arc1 and arc2 "
+        "where none is named",
     )
     return describe_sources(parser.parse_args(argv).source)
 
