@@ -54,9 +54,8 @@ def load_function(reference: str, field: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         known = [n for n, value in vars(module).items() if callable(value)]
-        raise UsageError(
-            f"{where}: {module.__file__} defines no function {name}{did_you_mean(name, known)}"
-        )
+        file = getattr(module, "__file__", None) or module_name  # a plain folder has none
+        raise UsageError(f"{where}: {file} defines no function {name}{did_you_mean(name, known)}")
 
     @functools.wraps(function)
     def answered(*args: Any) -> Any:

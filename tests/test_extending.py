@@ -34,7 +34,7 @@ COMMANDS = [
 TINY = shlex.split(
     "--train.steps 2 --train.batch-size 4 --train.log-every 1 --data.num-augmentations 1 "
     "--model.hidden 16 --model.layers 1 --model.cycles 1 --evaluate.batch-size 4 "
-    "--evaluate.denoise-steps 2 --evaluate.no-untrained"
+    "--evaluate.denoise-steps 2"
 )
 
 MINE = """
@@ -211,6 +211,7 @@ def test_what_the_page_says_of_a_batch_is_so(tiny):
         ("noise.schedule", "mine.deeper:f", "there is no module mine.deeper"),
         ("noise.schedule", "experiments.mien:f", "there is no module experiments.mien"),
         ("noise.schedule", "mine:absent", "mine.py defines no function absent"),
+        ("noise.schedule", "experiments:square", "experiments defines no function square"),
         ("noise.schedule", "mine:slopes", "no function slopes; did you mean slope?"),
         ("noise.schedule", "mine:NUMBER", "no function NUMBER"),
         ("noise.schedule", "raises:f", "raises.py, line 2: AttributeError: 'int' object"),
