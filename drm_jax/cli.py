@@ -160,8 +160,9 @@ def _data(argv: list[str]) -> int:
         "source",
         nargs="*",
         default=["arc1", "arc2"],
-        help="arc1, arc2 (or arc1/training, …), a folder of task files, a JSON file, or the PREFIX "
-        "of Kaggle's PREFIX_challenges.json; arc1 and arc2 where none is named",
+        help="arc1, arc2 (or arc1/training, …), a folder of task files, a JSON file, the PREFIX "
+        "of Kaggle's PREFIX_challenges.json, or package.module:function; arc1 and arc2 "
+        "where none is named",
     )
     return describe_sources(parser.parse_args(argv).source)
 
@@ -274,7 +275,6 @@ def _parse_fields(options: type, default: object, argv: list[str]) -> object | N
                 default=default,
                 prog=f"drm train {path}",
                 description=f"Options of {path}, with their defaults.",
-                config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as stop:
         if not stop.code:
@@ -287,10 +287,13 @@ def _option_names(value: object, prefix: str) -> list[str]:
     names = []
     for field in dataclasses.fields(value):
         inner, name = getattr(value, field.name), f"{prefix}{field.name.replace('_', '-')}"
-        if not dataclasses.is_dataclass(inner):
-            names.append(f"--{name}")
-        else:
+        if dataclasses.is_dataclass(inner):
             names += _option_names(inner, "" if name == "experiment" else f"{name}.")
+            continue
+        names.append(f"--{name}")
+        if isinstance(inner, bool):
+            *rooms, last = name.split(".")
+            names.append("--" + ".".join([*rooms, f"no-{last}"]))
     return names
 
 

@@ -13,10 +13,12 @@ import typing
 from typing import Any, Literal
 
 from drm_jax.errors import UsageError
+from drm_jax.extension import did_you_mean, is_reference
 
 MAX_SIDE = 30
 """Cells along the longest side of an ARC grid."""
-Schedule = Literal["linear", "cosine", "sigmoid"]
+SCHEDULES = ("linear", "cosine", "sigmoid")
+OBJECTIVES = ("drm",)
 NoiseKind = Literal["uniform", "spatially_correlated"]
 MAX_AUGMENTATIONS = 8 * math.factorial(9) - 1
 """All transforms times all colour permutations, less the identity: 2,903,039."""
@@ -36,12 +38,22 @@ def _at_least(config: Any, room: str, low: float, *fields: str) -> None:
         _check(value <= MAX_NUMBER, f"{room}.{name}", f"must be at most {MAX_NUMBER}, not {value}")
 
 
+def _name_or_reference(value: Any, field: str, built_in: tuple[str, ...]) -> None:
+    _check(
+        value in built_in or (isinstance(value, str) and is_reference(value)),
+        field,
+        f"{value!r} is not one of {', '.join(built_in)}, and not a reference "
+        f"package.module:function{did_you_mean(str(value), built_in)}",
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """Which tasks, and how they are varied."""
 
     train: tuple[str, ...] = ("arc1/training",)
-    """Sources trained on whole: arc1, arc1/training, a folder, a JSON file, a Kaggle prefix."""
+    """Sources trained on whole: arc1, arc1/training, a folder, a JSON file, a Kaggle prefix, or a
+    function package.module:name that makes tasks."""
     evaluate: tuple[str, ...] = ("arc1/evaluation",)
     """Sources of which the demonstrations are trained on and the test inputs are answered."""
     only: tuple[str, ...] = ()
@@ -70,10 +82,13 @@ class Data:
 class Noise:
     """How training corrupts a target."""
 
-    schedule: Schedule = "cosine"
-    """Share of masked cells by noise level."""
+    schedule: str = "cosine"
+    """Share of masked cells by noise level: linear, cosine, sigmoid, or package.module:function."""
     kind: NoiseKind = "uniform"
     """Independent noise a cell, or noise blurred over neighbours."""
+
+    def __post_init__(self):
+        _name_or_reference(self.schedule, "noise.schedule", SCHEDULES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +220,8 @@ class Experiment:
     """Work directory whose newest checkpoint gives the weights to begin with; new puzzle rows."""
     data: Data = Data()
     noise: Noise = Noise()
+    objective: str = "drm"
+    """What a batch is trained on: drm, or a loss of your own, package.module:function."""
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
@@ -212,6 +229,7 @@ class Experiment:
 
     def __post_init__(self):
         _check(0 <= self.seed <= MAX_NUMBER, "seed", f"must be 0..{MAX_NUMBER}, not {self.seed}")
+        _name_or_reference(self.objective, "objective", OBJECTIVES)
 
 
 # --- JSON --------------------------------------------------------------------------------------

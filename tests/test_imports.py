@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "drm_jax"
-ROOMS = ["errors", "config", "arc", "noise", "data", "model", "dist", "train", "io", "evaluate",
-         "run", "report", "cli"]  # fmt: skip
-NUMPY_ROOMS = ("errors", "config", "arc", "noise")
+ROOMS = ["errors", "extension", "config", "arc", "noise", "data", "model", "dist", "train", "io",
+         "evaluate", "run", "report", "cli"]  # fmt: skip
+NUMPY_ROOMS = ("errors", "extension", "config", "arc", "noise")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

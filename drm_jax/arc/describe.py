@@ -8,7 +8,7 @@ import numpy as np
 
 from drm_jax.arc.leaks import Leak, find_leaks, leaks_between, shows_its_test
 from drm_jax.arc.tasks import BUILT_IN, Task, grids, load_source
-from drm_jax.errors import InputError
+from drm_jax.errors import InputError, UsageError
 
 _SHOWN = 3  # ids named in a line
 _SIDES = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (21, 30))
@@ -21,7 +21,7 @@ def describe_sources(names: Sequence[str]) -> int:
     for name in _halves(names):
         try:
             loaded[name] = load_source(name)
-        except InputError as error:
+        except (InputError, UsageError) as error:
             wrong += 1
             print(f"{name}: WRONG\n  {error}\n")
         else:

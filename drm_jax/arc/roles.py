@@ -28,12 +28,13 @@ def load_tasks(
     Raises:
       InputError: a source is wrong, an id stands twice, an `only` id is missing, or a leak is
         refused.
+      UsageError: a source is a function that can't be imported, or that raises.
     """
     tasks = [
         dataclasses.replace(task, role=role)
         for role, sources in (("train", train), ("evaluate", evaluate))
         for source in sources
-        for task in load_source(source)
+        for task in load_source(source, f"data.{role}")
     ]
     if only:
         missing = set(only) - {task.id for task in tasks}

@@ -6,6 +6,7 @@ Sources, by name:
   DIR                            a folder of JSON files, one task each; folders in it too
   FILE.json                      one task, or an object of {task id: task}
   PREFIX                         Kaggle: PREFIX_challenges.json and PREFIX_solutions.json, if any
+  package.module:function        what this function returns: {task id: task}, as in a JSON file
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ import numpy as np
 
 from drm_jax.config import MAX_SIDE
 from drm_jax.errors import InputError
+from drm_jax.extension import is_reference, load_function
 
 BUILT_IN = {"arc1": "arcagi", "arc2": "arcagi2"}
 Role = Literal["train", "evaluate"]
@@ -88,15 +90,21 @@ def smallest_tasks(tasks: Sequence[Task], canvas: int, first: int, last: int) ->
 
 
 # --- reading -----------------------------------------------------------------------------------
-def load_source(name: str) -> list[Task]:
+def load_source(name: str, field: str = "source") -> list[Task]:
     """The tasks of one source, each with role "train", in the order of their ids.
+
+    Args:
+      field: the field of the config that names the source, for errors.
 
     Raises:
       InputError: the source doesn't exist or something in it is wrong; one line says where.
+      UsageError: it is a function that can't be imported, or that raises.
     """
     root, _, part = name.partition("/")
     if root in BUILT_IN and part in ("", "training", "evaluation"):
         return _load_built_in(root, part)
+    if is_reference(name):
+        return _parse_tasks(_plain(load_function(name, field)(), name), name)
     path = Path(name)
     if name and _is(Path.is_dir, path):
         files = sorted(path.rglob("*.json"))
@@ -119,7 +127,7 @@ def load_source(name: str) -> list[Task]:
         return _parse_tasks(value, str(path))
     raise InputError(
         f"{name}: no such source; use arc1, arc2 (or arc1/training, arc1/evaluation, …), a folder "
-        "of task files, a JSON file, or a prefix of PREFIX_challenges.json"
+        "of task files, a JSON file, a prefix of PREFIX_challenges.json, or package.module:function"
     )
 
 
@@ -189,6 +197,17 @@ def _read_json(path: Path) -> object:
         raise InputError(f"{path}: brackets nested too deeply for an ARC task") from error
     except ValueError as error:  # malformed JSON, and integers of thousands of digits
         raise InputError(f"{path}: not valid JSON: {error}") from error
+
+
+def _plain(value: object, where: str) -> object:
+    """What a user's function returned, as if it had been read from a JSON file."""
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{where}: must return dicts, lists and whole numbers alone, as an ARC JSON file does "
+            f"(array.tolist() makes such a grid): {error}"
+        ) from error
 
 
 def _parse_tasks(value: object, where: str) -> list[Task]:

@@ -19,8 +19,9 @@ from drm_jax.arc.augment import PuzzleIds, augment
 from drm_jax.arc.tasks import Pair, Task, training_pairs
 from drm_jax.arc.tokens import to_tokens
 from drm_jax.config import Experiment
+from drm_jax.extension import is_reference
 from drm_jax.noise.corruption import corrupt, draw_noise, reverse_targets
-from drm_jax.noise.schedules import NUM_LEVELS
+from drm_jax.noise.schedules import NUM_LEVELS, ratio_table
 
 # Longer than any run, short enough that an index stays an exact int64.
 _ENDLESS = 2**48
@@ -151,6 +152,10 @@ def fingerprint(experiment: Experiment, tasks: Sequence[Task], ids: PuzzleIds) -
     digest = hashlib.sha256()
     shape = (experiment.seed, experiment.data.canvas, experiment.noise, experiment.model.cycles)
     digest.update(repr((shape, experiment.train.batch_size)).encode())
+    if is_reference(experiment.noise.schedule):
+        # A user's function may change under its name. (The built-in ones don't, and their last
+        # bit differs between kinds of processors, which a run may well change.)
+        digest.update(ratio_table(experiment.noise.schedule).tobytes())
     for task in tasks:
         digest.update(task.id.encode())
         for pair in training_pairs(task):

@@ -10,7 +10,7 @@ masked, so the masks of lower levels lie inside those of higher ones.
 import numpy as np
 
 from drm_jax.arc.tokens import MASK
-from drm_jax.config import NoiseKind, Schedule
+from drm_jax.config import NoiseKind
 from drm_jax.noise.schedules import ratio_table, reverse_levels
 
 _RADIUS, _SIGMA = 2, 1.5
@@ -42,9 +42,7 @@ def draw_noise(rng: np.random.Generator, kind: NoiseKind, canvas: int) -> np.nda
     return correlated_uniform(rng.standard_normal((canvas, canvas), np.float32))
 
 
-def corrupt(
-    target_S: np.ndarray, noise_S: np.ndarray, level: int, schedule: Schedule
-) -> np.ndarray:
+def corrupt(target_S: np.ndarray, noise_S: np.ndarray, level: int, schedule: str) -> np.ndarray:
     """The target with every cell of noise < m(level) masked. Level 0 is the clean target.
 
     Exactly clean: the cosine schedule has m(0) = 1.6e-4, but level 0 means no corruption here.
@@ -55,7 +53,7 @@ def corrupt(
 
 
 def reverse_targets(
-    target_S: np.ndarray, noise_S: np.ndarray, level: int, num_steps: int, schedule: Schedule
+    target_S: np.ndarray, noise_S: np.ndarray, level: int, num_steps: int, schedule: str
 ) -> np.ndarray:
     """The K grids (K, S) that lead from noise level `level` back to the clean target.
 

@@ -4,13 +4,17 @@ import functools
 
 import numpy as np
 
-from drm_jax.config import Schedule
+from drm_jax.errors import UsageError
+from drm_jax.extension import is_reference, load_function
 
 NUM_LEVELS = 1000
 
 
-def mask_ratio(schedule: Schedule, level: np.ndarray) -> np.ndarray:
-    """Share of masked cells (float32, the shape of `level`) at integer noise levels 0..999."""
+def mask_ratio(schedule: str, level: np.ndarray) -> np.ndarray:
+    """Share of masked cells (float32, the shape of `level`) at integer noise levels 0..999.
+
+    Of the built-in schedules; `ratio_table` has those of a user too.
+    """
     time = np.asarray(level, np.float32) / np.float32(NUM_LEVELS)
     match schedule:
         case "linear":
@@ -26,9 +30,39 @@ def mask_ratio(schedule: Schedule, level: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def ratio_table(schedule: Schedule) -> np.ndarray:
-    """`mask_ratio` of all levels (1000,) float32, computed once."""
-    return mask_ratio(schedule, np.arange(NUM_LEVELS))
+def ratio_table(schedule: str) -> np.ndarray:
+    """The mask ratio of all levels (1000,) float32, computed once.
+
+    Args:
+      schedule: a built-in name, or a reference to a function of levels (N,) that gives ratios (N,).
+
+    Raises:
+      UsageError: the function can't be found, or gives no ratios in 0..1 that never fall.
+    """
+    if not is_reference(schedule):
+        return mask_ratio(schedule, np.arange(NUM_LEVELS))
+    ratio = load_function(schedule, "noise.schedule")(np.arange(NUM_LEVELS))
+    where = f"noise.schedule {schedule}"
+    if not isinstance(ratio, np.ndarray) or ratio.dtype.kind not in "fiu":
+        found = getattr(ratio, "dtype", type(ratio).__name__)
+        raise UsageError(f"{where}: must return a numpy array of numbers, not {found}")
+    if ratio.shape != (NUM_LEVELS,):
+        raise UsageError(
+            f"{where}: of {NUM_LEVELS} levels it must return as many ratios; it returned "
+            f"shape {ratio.shape}"
+        )
+    outside = np.flatnonzero(~((ratio >= 0) & (ratio <= 1)))  # NaN too
+    if outside.size:
+        level = outside[0]
+        raise UsageError(f"{where}: gives {ratio[level]} at level {level}; a ratio is 0 to 1")
+    falls = np.flatnonzero(np.diff(ratio.astype(np.float32)) < -1e-6)  # rounding may wobble
+    if falls.size:
+        level = falls[0]
+        raise UsageError(
+            f"{where}: falls from {ratio[level]} at level {level} to {ratio[level + 1]} at level "
+            f"{level + 1}; a higher level must mask at least as much"
+        )
+    return ratio.astype(np.float32)
 
 
 def denoising_levels(steps: int) -> np.ndarray:

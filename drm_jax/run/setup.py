@@ -14,7 +14,10 @@ from drm_jax.data.stream import fingerprint
 from drm_jax.dist.mesh import check_divides, make_mesh
 from drm_jax.dist.puzzle_table import ROW_MULTIPLE
 from drm_jax.errors import InputError, UsageError
+from drm_jax.extension import is_reference
 from drm_jax.model.network import Network, make_network
+from drm_jax.noise.schedules import ratio_table
+from drm_jax.train.objectives import check_objective
 from drm_jax.train.state import TrainState, init_state, state_shardings
 from drm_jax.train.step import make_optimizer
 
@@ -41,7 +44,8 @@ def set_up(experiment: Experiment, mesh: Mesh | None = None) -> Setup:
 
     Raises:
       InputError: a source is wrong, or a grid doesn't fit the canvas.
-      UsageError: a batch can't be split over the devices, or there are several processes.
+      UsageError: a batch can't be split over the devices, there are several processes, or a
+        function of the user's own doesn't do what it must.
     """
     if jax.process_count() > 1:
         raise UsageError("several processes: not supported yet; start one process on one machine")
@@ -51,6 +55,10 @@ def set_up(experiment: Experiment, mesh: Mesh | None = None) -> Setup:
             f"{mesh.size} devices can't share the puzzle table: use a power of two of them "
             f"(up to {ROW_MULTIPLE})"
         )
+    network = make_network(experiment, mesh.devices.flat[0].platform)
+    ratio_table(experiment.noise.schedule)  # a user's own functions are found and checked first
+    if is_reference(experiment.objective):
+        check_objective(experiment, network)
     check_divides(mesh, experiment.train.batch_size, "train.batch_size")
     check_divides(mesh, experiment.evaluate.batch_size, "evaluate.batch_size")
     tasks = load_tasks(data.train, data.evaluate, data.only, data.leaks)
@@ -63,7 +71,6 @@ def set_up(experiment: Experiment, mesh: Mesh | None = None) -> Setup:
     if not any(training_pairs(task) for task in tasks):
         raise InputError("data.train, data.evaluate: there is no pair to train on")
     ids = puzzle_ids(tasks, data.num_augmentations, experiment.seed)
-    network = make_network(experiment, mesh.devices.flat[0].platform)
     optimizer = make_optimizer(experiment)
 
     def make_state() -> TrainState:

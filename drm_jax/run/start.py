@@ -64,8 +64,8 @@ def restore_own(
         restored = checkpoint.restore(workdir, step, target)
     if restored and restored.record["fingerprint"] != setup.fingerprint:
         raise InputError(
-            f"{workdir}: the tasks have changed since step {restored.step} was saved; use the same "
-            "sources, or another --workdir"
+            f"{workdir}: the tasks or the noise schedule have changed since step {restored.step} "
+            "was saved; use the same ones, or another --workdir"
         )
     return restored
 

@@ -21,7 +21,7 @@ from drm_jax.config import Experiment
 from drm_jax.dist import puzzle_table
 from drm_jax.dist.mesh import AXIS, replicated, split_rows
 from drm_jax.model.network import Network, Params
-from drm_jax.train.objectives import drm_loss
+from drm_jax.train.objectives import find_objective
 from drm_jax.train.optim import average, network_optimizer, sign_sgd, warmup
 from drm_jax.train.state import TrainState, leaf_names
 
@@ -56,6 +56,7 @@ def make_train_step(
     tell the very step that made a NaN or an infinity, though metrics are fetched much later.
     """
     optimizer = make_optimizer(experiment)
+    objective = find_objective(experiment.objective)
     config, batch_size = experiment.optimizer, experiment.train.batch_size
     row_rate = warmup(config.puzzle_learning_rate, config.warmup_steps)
 
@@ -64,7 +65,7 @@ def make_train_step(
         rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
 
         def loss(params, rows_BxD):
-            total, sums = drm_loss(network, params, rows_BxD, constants, batch)
+            total, sums = objective(network, params, rows_BxD, constants, batch)
             return total / batch_size, sums
 
         grads, sums = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, rows_BxD)
