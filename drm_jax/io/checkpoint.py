@@ -207,7 +207,7 @@ def _explained(folder: epath.Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # errors of files come as ValueError, OSError and others
-        saved = steps_in(folder) if folder.exists() else []
+        saved = steps_in(folder)
         kept = f"the checkpoint of step {saved[-1]} is intact" if saved else "none was saved before"
         if any(text in str(error) for text in NO_SPACE):
             raise InputError(
@@ -225,17 +225,32 @@ def _line(error: BaseException) -> str:
 
 
 # --- what is there -----------------------------------------------------------------------------
+def _entries(folder: epath.Path) -> list[epath.Path]:
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def _is_finished(path: epath.Path) -> bool:
+    """Whether a step's folder is one whose save came to its end.
+
+    A local folder gets its final name last. Objects can't be renamed: in a bucket, a file is
+    written last instead.
+    """
+    return not is_remote(path) or (path / "commit_success.txt").exists()
+
+
 def steps_in(folder: epath.Path) -> list[int]:
-    """Steps that have a folder, ascending, whatever is in it."""
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    """Steps that have a finished folder, ascending, whatever is in it."""
+    steps = [path for path in _entries(folder) if path.name.isascii() and path.name.isdigit()]
+    return sorted(int(path.name) for path in steps if _is_finished(path))
 
 
 def unfinished_saves(workdir: epath.Path) -> list[str]:
     """Names of folders that a save left when it was cut off."""
-    folder = checkpoint_folder(workdir)
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    return sorted(name for name in names if _UNFINISHED in name)
+    return sorted(
+        path.name
+        for path in _entries(checkpoint_folder(workdir))
+        if _UNFINISHED in path.name or (path.name.isdigit() and not _is_finished(path))
+    )
 
 
 def size_of(path: epath.Path) -> int:

@@ -3,11 +3,13 @@
 import contextlib
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec.config
 from etils import epath
 
-from drm_jax.errors import UsageError
+from drm_jax.errors import InputError, UsageError
 
 
 def is_remote(path: os.PathLike | str) -> bool:
@@ -32,7 +34,47 @@ def work_path(name: os.PathLike | str) -> epath.Path:
         )
     if importlib.util.find_spec("gcsfs") is None:
         raise UsageError(f"workdir: {text}: gs:// needs gcsfs: pip install 'drm_jax[gcs]'")
+    # A listing that is remembered for ever hides what other processes write.
+    fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
     return epath.Path(text)
+
+
+@contextlib.contextmanager
+def reaching(path: epath.Path) -> Iterator[None]:
+    """Turns what a bucket's client raises into one line. Local paths are left as they are.
+
+    Raises:
+      InputError: the bucket doesn't exist, can't be reached, or is not ours to use.
+    """
+    try:
+        yield
+    except (InputError, UsageError):
+        raise
+    except Exception as error:  # gcsfs, aiohttp and google-cloud each have their own
+        if not is_remote(path):
+            raise
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise InputError(
+            f"{path}: can't be used: {text}; does the bucket exist, and are you logged in "
+            "(gcloud auth application-default login) with storage.buckets.get and the right to "
+            "write objects?"
+        ) from error
+
+
+def make_folder(path: epath.Path) -> None:
+    """Makes a work directory; in a bucket, where folders are only names, checks that it can be
+    written to.
+
+    Raises:
+      InputError: see `reaching`.
+      OSError: a local folder can't be made.
+    """
+    if not is_remote(path):
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    with reaching(path):
+        (path / "probe").write_text("")
+        (path / "probe").unlink()
 
 
 def write_whole(path: epath.Path, content: str | bytes) -> None:

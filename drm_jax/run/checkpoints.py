@@ -41,8 +41,8 @@ def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
             fault = _fault(workdir, step)
             intact += fault is None
             wrong += [] if fault is None else [fault]
-            table.add_row(*_row(folder / str(step), step, lines), "as saved" if fault is None
-                          else "DAMAGED")  # fmt: skip
+            verified = "yes" if fault is None else "NO: damaged"
+            table.add_row(*_row(folder / str(step), step, lines), verified)
             bar.advance(task)
     console.print(table)
     for text in wrong:

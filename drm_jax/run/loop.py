@@ -30,7 +30,7 @@ from drm_jax.errors import InputError, StoppedError
 from drm_jax.evaluate.pictures import image, png
 from drm_jax.evaluate.score import Evaluation, compile_denoise, evaluate, write_evaluation
 from drm_jax.io import checkpoint, lock
-from drm_jax.io.files import write_whole
+from drm_jax.io.files import make_folder, write_whole
 from drm_jax.io.metrics import MetricsLog
 from drm_jax.run.interval import Interval
 from drm_jax.run.profile import Profiler
@@ -76,7 +76,7 @@ def train(
     started = time.perf_counter()
     setup = set_up(experiment)
     check_claim(workdir, experiment)
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
     console.print(describe(setup), soft_wrap=True)
     say = _teller(console)
     with lock.hold(workdir, say) as held:
@@ -239,6 +239,7 @@ class _Training:
         wrong = [name for name, fine in zip(names, flags_L.tolist(), strict=True) if not fine]
         puzzle_ids = self.stream[step - 1]["puzzle_id"].tolist()
         tasks = sorted({self.setup.ids.task_id(i) for i in puzzle_ids if i})
+        checkpoint.finish(self.manager)  # a save that is under way is of a good state
         path = self.scorer.workdir / "not_finite.json"
         report = {"step": step, "not_finite": wrong, "tasks": tasks, "puzzle_ids": puzzle_ids}
         write_whole(path, json.dumps(report) + "\n")

@@ -1,12 +1,13 @@
 """Where a run begins: fresh, from its newest good checkpoint, or from another run's weights."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 from etils import epath
 
+from drm_jax.arc.leaks import leaks_from_digests, trained_digests
 from drm_jax.dist.mesh import replicated, split_rows
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
@@ -40,12 +41,21 @@ def start(setup: Setup, workdir: epath.Path, strict: bool, say: Say) -> Start:
         for path in checkpoint.set_aside_after(workdir, restored.step):
             say(f"Set aside: {path}")
         say(f"Going on from the checkpoint of step {restored.step}")
-        record = {name: restored.record[name] for name in ("fingerprint", "num_ids")}
+        record = {name: restored.record[name] for name in ("fingerprint", "num_ids", "trained_on")}
         return Start(restored.state, restored.step, True, record, restored.record["interval"])
-    state = make_sharded(setup.make_state, setup.shardings)
-    record = {"fingerprint": setup.fingerprint, "num_ids": len(setup.ids)}
-    if setup.experiment.init_from is not None:
-        state = _from_other(setup, state, setup.experiment.init_from, strict, say)
+    trained_on = trained_digests(setup.tasks)
+    if setup.experiment.init_from is None:
+        state = make_sharded(setup.make_state, setup.shardings)
+    else:
+        state, before = _from_other(setup, setup.experiment.init_from, strict, say)
+        trained_on = sorted({*trained_on, *before})
+    # Kept beside each checkpoint: what the tasks are, which rows are in use, and what was trained
+    # on, by this run and those that it began from.
+    record = {
+        "fingerprint": setup.fingerprint,
+        "num_ids": len(setup.ids),
+        "trained_on": trained_on,
+    }
     return Start(state, 0, False, record, {})
 
 
@@ -70,16 +80,22 @@ def restore_own(
     return restored
 
 
-def _from_other(setup: Setup, state: TrainState, name: str, strict: bool, say: Say) -> TrainState:
-    """This fresh state with the network of another work directory's newest good checkpoint."""
+def _from_other(
+    setup: Setup, name: str, strict: bool, say: Say
+) -> tuple[TrainState, Sequence[str]]:
+    """A fresh state with the network of another work directory's newest good checkpoint.
+
+    Returns also the digests of what that network was trained on.
+
+    Raises:
+      UsageError: there is no such checkpoint, or it was trained on answers that this run asks for.
+    """
     other = work_path(name)
     if not checkpoint.steps_in(checkpoint.checkpoint_folder(other)):
-        raise UsageError(
-            f"init_from: {name}: holds no checkpoint; name the work directory of a run"
-        )
+        raise UsageError(f"init_from: {name}: holds no checkpoint; name the folder of a run")
     wanted = {
         leaf: shape
-        for leaf, shape in checkpoint.leaf_shapes(state).items()
+        for leaf, shape in checkpoint.leaf_shapes(jax.eval_shape(setup.make_state)).items()
         if leaf.startswith(("params/", "ema/", "constants/"))
     }
 
@@ -92,6 +108,12 @@ def _from_other(setup: Setup, state: TrainState, name: str, strict: bool, say: S
         )
 
     restored = checkpoint.restore_newest(other, target, strict, say)
+    leaked = leaks_from_digests(restored.record["trained_on"], setup.tasks)
+    if leaked:
+        raise UsageError(
+            f"init_from: {name}: was trained on a test pair of evaluation task {leaked[0]} "
+            f"({len(leaked)} such tasks): evaluate on other tasks, or begin with another run"
+        )
     saved, num_ids = restored.state, len(setup.ids)
     row_D = jax.jit(mean_row, static_argnames="num_ids")(
         saved["table"], num_ids=restored.record["num_ids"]
@@ -100,4 +122,6 @@ def _from_other(setup: Setup, state: TrainState, name: str, strict: bool, say: S
     begin = jax.jit(
         start_from, out_shardings=setup.shardings, donate_argnums=0, static_argnames="num_ids"
     )
-    return begin(state, saved["params"], saved["ema"], saved["constants"], row_D, num_ids=num_ids)
+    fresh = make_sharded(setup.make_state, setup.shardings)
+    state = begin(fresh, saved["params"], saved["ema"], saved["constants"], row_D, num_ids=num_ids)
+    return state, restored.record["trained_on"]

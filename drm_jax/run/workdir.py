@@ -15,7 +15,7 @@ from etils import epath
 
 from drm_jax.config import Experiment, from_json, to_json
 from drm_jax.errors import InputError, UsageError
-from drm_jax.io.files import write_whole
+from drm_jax.io.files import reaching, write_whole
 
 # What may differ between starts of one run: it changes no number of the training, nor a score.
 MAY_CHANGE = ("train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_best",
@@ -29,10 +29,12 @@ def read_config(workdir: epath.Path) -> Experiment:
       InputError: it is not one, or its config.json can't be used.
     """
     path = workdir / "config.json"
-    if not path.exists():
-        raise InputError(f"{workdir}: not a work directory, there is no config.json in it")
     try:
-        return from_json(path.read_bytes().decode())
+        with reaching(workdir):
+            if not path.exists():
+                raise InputError(f"{workdir}: not a work directory, there is no config.json in it")
+            text = path.read_bytes().decode()
+        return from_json(text)
     except (UsageError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -44,10 +46,11 @@ def check_claim(workdir: epath.Path, experiment: Experiment) -> bool:
       UsageError: it belongs to another experiment; the differing options are named.
       InputError: it is not a directory, or its config.json can't be used.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"{workdir}: is a file: name a folder as --workdir")
-    if not (workdir / "config.json").exists():
-        return False
+    with reaching(workdir):
+        if workdir.exists() and not workdir.is_dir():
+            raise InputError(f"{workdir}: is a file: name a folder as --workdir")
+        if not (workdir / "config.json").exists():
+            return False
     refused = []
     for name, before, now in config_differences(read_config(workdir), experiment):
         longer = name == "train.steps" and now > before

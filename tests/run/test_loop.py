@@ -2,10 +2,13 @@
 
 import dataclasses
 import io
+import itertools
 import json
+import os
 import shutil
 
 import jax
+import nan_objective
 import numpy as np
 import pytest
 from rich.console import Console
@@ -16,6 +19,7 @@ from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
 from drm_jax.run import loop
+from drm_jax.run.checkpoints import list_checkpoints
 from drm_jax.run.loop import evaluate_workdir, train
 from drm_jax.run.setup import set_up
 from drm_jax.run.workdir import check_claim
@@ -141,39 +145,30 @@ def test_another_configuration_is_refused(tiny, finished, tmp_path):
 
 
 @pytest.mark.parametrize("log_every", [1, 1000])
-def test_a_nan_is_named_with_its_step_and_not_saved(tiny, tmp_path, log_every):
-    """However late it is noticed, the step that made it is named."""
-    optimizer = dataclasses.replace(tiny.optimizer, learning_rate=1e18, warmup_steps=1)
-    config = dataclasses.replace(tiny.train, steps=90, log_every=log_every, checkpoint_every=1000)
-    experiment = dataclasses.replace(tiny, optimizer=optimizer, train=config)
-    workdir = work_path(tmp_path)
-    match = r"^step \d+: not finite: .*; tasks of its batch: .*none was saved before"
-    with pytest.raises(InputError, match=match) as error:
+def test_a_nan_is_named_with_its_step_and_never_saved(tiny, tmp_path, log_every):
+    """However late it is noticed, the step that made it is named; the last good state is kept."""
+    config = dataclasses.replace(tiny.train, steps=400, log_every=log_every, checkpoint_every=5)
+    experiment = dataclasses.replace(tiny, objective="nan_objective:loss", train=config)
+    setup = set_up(experiment)
+    stream = training_stream(experiment, setup.tasks, setup.ids)
+    bad = next(i for i in itertools.count() if (stream[i]["level"] > nan_objective.HIGH).any())
+    assert 10 < bad + 1 < 100
+    workdir, good = work_path(tmp_path), bad // 5 * 5
+    match = (
+        rf"^step {bad + 1}: not finite: loss, gradient, gradient of the puzzle rows, "
+        rf"params/.* and \d+ more; tasks of its batch: .* the checkpoint of step {good} is kept"
+    )
+    with pytest.raises(InputError, match=match):
         train(experiment, workdir, quiet())
     report = json.loads((workdir / "not_finite.json").read_text())
-    step = report["step"]
-    assert 1 < step < 80
-    assert f"step {step}: not finite: {report['not_finite'][0]}" in str(error.value)
-    assert any(name.startswith("params/") for name in report["not_finite"])
-    setup = set_up(experiment)
-    batch = training_stream(experiment, setup.tasks, setup.ids)[step - 1]
-    assert report["puzzle_ids"] == batch["puzzle_id"].tolist()
+    assert report["step"] == bad + 1
+    assert report["puzzle_ids"] == stream[bad]["puzzle_id"].tolist()
     assert report["tasks"] == sorted({setup.ids.task_id(i) for i in report["puzzle_ids"]})
+    assert checkpoint.steps_in(workdir / "checkpoints") == [good - 5, good]
+    state = saved(workdir, experiment, good)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     logged = [line["step"] for line in log_lines(workdir)]
-    assert logged == (list(range(1, step)) if log_every == 1 else [])
-
-
-def test_a_state_that_is_not_finite_is_never_saved(tiny, tmp_path):
-    """The save falls on the very step that made it."""
-    optimizer = dataclasses.replace(tiny.optimizer, learning_rate=1e38, warmup_steps=1)
-    config = dataclasses.replace(tiny.train, log_every=100, checkpoint_every=1)
-    experiment = dataclasses.replace(tiny, optimizer=optimizer, train=config)
-    workdir = work_path(tmp_path)
-    with pytest.raises(InputError, match=r"not finite: .* (is kept|none was saved before)"):
-        train(experiment, workdir, quiet())
-    for step in checkpoint.steps_in(checkpoint.checkpoint_folder(workdir)):
-        state = saved(workdir, experiment, step)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    assert logged == (list(range(1, bad + 1)) if log_every == 1 else [])
 
 
 def test_a_grid_larger_than_the_canvas_is_named(tiny):
@@ -210,3 +205,132 @@ def test_hidden_outputs_are_answered_but_not_scored(tiny, finished, tmp_path):
     assert "pass@1" not in report.evaluations[-1].metrics
     assert len(report.evaluations[-1].submission[task.id]) == 1
     assert to_json(experiment) == (tmp_path / "run" / "config.json").read_text()
+
+
+# --- beginning with another run's weights ---
+def test_init_from_takes_the_weights_and_gives_every_row_the_old_mean(tiny, finished, tmp_path):
+    other, _, _ = finished
+    data = dataclasses.replace(tiny.data, only=("25d8a9c8", "0d3d703e"))
+    config = dataclasses.replace(tiny.train, steps=2, checkpoint_every=1, keep_last=9)
+    experiment = dataclasses.replace(tiny, data=data, train=config, init_from=str(other))
+    workdir, console = work_path(tmp_path / "new"), quiet()
+    train(experiment, workdir, console)
+    assert "Beginning with the weights of step 4 of" in console.file.getvalue()
+    assert checkpoint.steps_in(workdir / "checkpoints") == [0, 1, 2]
+    before, new = saved(other, tiny, 4), saved(workdir, experiment, 0)
+    for part in ("params", "ema", "constants"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(new, part), getattr(before, part))
+    assert new.step == 0
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(new.opt_state))
+    old_ids, new_ids = (len(set_up(x).ids) for x in (tiny, experiment))
+    mean_D = before.table[1:old_ids].mean(axis=0)
+    assert np.abs(mean_D).max() > 0
+    np.testing.assert_allclose(new.table[1:new_ids], np.tile(mean_D, (new_ids - 1, 1)), rtol=1e-5)
+    assert not new.table[0].any()
+    assert not new.table[new_ids:].any()
+
+
+def test_a_run_begun_from_another_needs_that_one_no_more(tiny, finished, tmp_path):
+    other = work_path(tmp_path / "other")
+    shutil.copytree(finished[0], other)
+    config = dataclasses.replace(tiny.train, keep_last=3)
+    experiment = dataclasses.replace(tiny, init_from=str(other), train=config)
+    for name in ("straight", "stopped"):
+        train(experiment, work_path(tmp_path / name), quiet())
+    shutil.rmtree(other)
+    stopped = work_path(tmp_path / "stopped")
+    for step in (2, 4):
+        shutil.rmtree(stopped / "checkpoints" / str(step))
+    train(experiment, stopped, quiet())  # from the checkpoint of step 0
+    states = [saved(tmp_path / name, experiment, 4) for name in ("straight", "stopped")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    with pytest.raises(UsageError, match=r"--init-from was '.*other', is None"):
+        train(tiny, stopped, quiet())
+
+
+def test_init_from_refuses_what_can_not_be_used(tiny, finished, tmp_path):
+    other, _, _ = finished
+
+    def refuse(message, **changes):
+        experiment = dataclasses.replace(tiny, **{"init_from": str(other), **changes})
+        with pytest.raises((UsageError, InputError), match=message) as error:
+            train(experiment, work_path(tmp_path / "new"), quiet())
+        assert "\n" not in str(error.value)
+        shutil.rmtree(tmp_path / "new", ignore_errors=True)
+
+    refuse("init_from: .*holds no checkpoint", init_from=str(tmp_path / "nowhere"))
+    model = dataclasses.replace(tiny.model, hidden=32)
+    refuse(r"constants/y_init is float32 \(16\) there, and would be float32 \(32\)", model=model)
+    whole = dataclasses.replace(tiny.data, train=("arc1/training",), evaluate=())
+    trained = dataclasses.replace(tiny, data=whole, train=dataclasses.replace(tiny.train, steps=1))
+    train(trained, work_path(tmp_path / "trained"), quiet())  # on the test pairs too
+    refuse(
+        r"was trained on a test pair of evaluation task 25d8a9c8 \(2 such tasks\)",
+        init_from=str(tmp_path / "trained"),
+    )
+    # …  nor by a detour over a third run
+    begun = dataclasses.replace(trained, init_from=str(tmp_path / "trained"))
+    train(begun, work_path(tmp_path / "begun"), quiet())
+    refuse("was trained on a test pair", init_from=str(tmp_path / "begun"))
+
+
+def test_a_damaged_checkpoint_is_passed_over_unless_strict(tiny, finished, tmp_path):
+    straight, _, _ = finished
+    workdir = work_path(tmp_path / "damaged")
+    shutil.copytree(straight, workdir)
+    file = max((workdir / "checkpoints" / "4" / "state" / "d").iterdir(), key=os.path.getsize)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(InputError, match=r"checkpoints/4.*damaged.*without --strict"):
+        train(tiny, workdir, quiet(), strict=True)
+    with pytest.raises(InputError, match=r"checkpoints/4.*damaged.*without --strict"):
+        evaluate_workdir(workdir, None, quiet(), strict=True)
+    with pytest.raises(InputError, match=r"checkpoints/4.*damaged"):
+        evaluate_workdir(workdir, 4, quiet())  # asked for by name: nothing else will do
+    console = quiet()
+    assert evaluate_workdir(workdir, None, console).evaluations[-1].step == 2
+    assert not list_checkpoints(workdir, console)
+    assert "NO: damaged" in console.file.getvalue()
+    console = quiet()
+    train(tiny, workdir, console)
+    for text in ("The checkpoint of step 2 is used instead", f"Set aside: {workdir}/damaged/4"):
+        assert text in console.file.getvalue()
+    jax.tree.map(np.testing.assert_array_equal, saved(workdir, tiny, 4), saved(straight, tiny, 4))
+    assert log_lines(workdir) == log_lines(straight)
+    console = quiet()
+    assert list_checkpoints(workdir, console)
+    assert console.file.getvalue().count("yes") == 2
+
+
+# --- a work directory in a bucket ---
+@pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
+def test_a_work_directory_in_a_bucket(tiny, finished, gcs_folder):
+    """Logs are copied at each save, and a stopped run goes on as on a disk."""
+    straight, report, _ = finished
+    workdir, console = work_path(gcs_folder), quiet()
+    train(tiny, workdir, console)
+    names = {path.name for path in workdir.iterdir()}
+    assert {"config.json", "metrics.jsonl", "tensorboard", "checkpoints", "eval"} <= names
+    assert log_lines(workdir) == log_lines(straight)
+    assert len(list((workdir / "tensorboard").iterdir())) == 1
+    (workdir / "checkpoints" / "4" / "commit_success.txt").unlink()  # cut off before its end
+    console = quiet()
+    train(tiny, workdir, console)
+    said = console.file.getvalue()
+    assert "checkpoints/4: damaged: a save that was cut off" in said
+    assert "Going on from the checkpoint of step 2" in said
+    assert log_lines(workdir) == log_lines(straight)
+    assert len(list((workdir / "tensorboard").iterdir())) == 2
+    again = evaluate_workdir(workdir, None, quiet())
+    assert again.evaluations[-1].metrics == report.evaluations[-1].metrics
+    console = quiet()
+    assert list_checkpoints(workdir, console)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_bucket_that_can_not_be_used_is_named(tiny, fake_gcs, gcs_folder, status):
+    fake_gcs.denied[gcs_folder.parts[2]] = status
+    with pytest.raises(InputError, match=r"gs://.*can't be used: .*does the bucket exist") as error:
+        train(tiny, work_path(gcs_folder), quiet())
+    assert "\n" not in str(error.value)
