@@ -373,3 +373,7 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
     console.print(f"\nWritten to {workdir}:", soft_wrap=True)
     for path in sorted(set(report.paths)):
         console.print(f"  {path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

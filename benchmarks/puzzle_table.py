@@ -1,0 +1,169 @@
+"""Does a large puzzle table cost anything but its own bytes?
+
+    python benchmarks/puzzle_table.py [--rows 1000 900000] [--devices 1]
+
+Trains the same batches against a small and a large table of width 512 in one process, turn by
+turn, and prints for each: the bytes of the table; what the compiled step takes beside its
+arguments; by how much the process grew when the state was made, trained, checked and saved; and the
+median time of a step. The network is small on purpose, so that the table's share would show.
+
+Measured on 2 cores of an AMD EPYC (jax 0.10.2): see docs/performance.md.
+"""
+
+import argparse
+import dataclasses
+import os
+import statistics
+import sys
+import tempfile
+import time
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 900_000])
+parser.add_argument("--devices", type=int, default=1, help="CPU devices to split the table over")
+parser.add_argument("--steps", type=int, default=30)
+parser.add_argument("--rounds", type=int, default=3)
+options = parser.parse_args()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(options.devices))
+
+import jax
+import numpy as np
+
+from drm_jax.config import Data, Experiment, Model, Train
+from drm_jax.dist.mesh import global_batch, make_mesh
+from drm_jax.io import checkpoint
+from drm_jax.io.files import work_path
+from drm_jax.model.network import make_network
+from drm_jax.train.state import abstract_state, init_state, make_sharded, state_shardings
+from drm_jax.train.step import compile_train_step, make_optimizer
+
+EXPERIMENT = Experiment(
+    "puzzle_table",
+    data=Data(canvas=2),
+    model=Model(hidden=512, heads=8, layers=1, cycles=1, inner_steps=1, prefix=1),
+    train=Train(batch_size=32),
+)
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak(reset: bool = False) -> int:
+    """The most it has held since the last reset (Linux)."""
+    if reset:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def batch_of(rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
+    count, cells = EXPERIMENT.train.batch_size, EXPERIMENT.data.canvas**2
+    tokens = rng.integers(0, 13, (3, count, cells), dtype=np.uint8)
+    names = ("inputs", "target", "noised")
+    return dict(zip(names, tokens, strict=True)) | {
+        "level": np.zeros(count, np.int32),
+        "reverse_targets": tokens[1][:, None],
+        "puzzle_id": rng.integers(1, rows, count, dtype=np.int32),
+        "weight": np.ones(count, np.float32),
+    }
+
+
+@dataclasses.dataclass
+class Case:
+    """One table size: its compiled step, its state, and the times of its steps."""
+
+    rows: int
+
+    def __post_init__(self):
+        self.mesh = make_mesh()
+        network, optimizer = make_network(EXPERIMENT, "cpu"), make_optimizer(EXPERIMENT)
+        self.make = lambda: init_state(network, optimizer, self.rows, 0)
+        self.shardings = state_shardings(jax.eval_shape(self.make), self.mesh)
+        self.step = compile_train_step(EXPERIMENT, network, self.mesh, self.shardings)
+        self.rng, self.seconds = np.random.default_rng(0), []
+        before = resident()
+        self.state = jax.block_until_ready(make_sharded(self.make, self.shardings))
+        self.table_bytes = self.state.table.nbytes
+        self.rest = sum(x.nbytes for x in jax.tree.leaves(self.state)) - self.table_bytes
+        self.grew = {"made": resident() - before}
+        compiled = self.step.lower(self.state, self.next_batch()).compile()
+        self.memory = compiled.memory_analysis()
+        self.run(2)
+        self.seconds.clear()
+        self.grew["trained"] = self.peak_of(lambda: self.run(options.steps), before)
+
+    def peak_of(self, work, before: int) -> int:
+        peak(reset=True)
+        work()
+        return peak() - before
+
+    def next_batch(self):
+        return global_batch(batch_of(self.rng, self.rows), self.mesh)
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            batch = self.next_batch()
+            start = time.perf_counter()
+            self.state, sums = self.step(self.state, batch)
+            jax.block_until_ready((self.state, sums))
+            self.seconds.append(time.perf_counter() - start)
+
+    def save_and_restore(self) -> dict[str, float]:
+        before, seconds = resident(), {}
+
+        def timed(name, work):
+            start = time.perf_counter()
+            self.grew[name] = self.peak_of(work, before)
+            seconds[name] = time.perf_counter() - start
+
+        timed("checksums", lambda: checkpoint.checksums(self.state))
+        with tempfile.TemporaryDirectory() as folder:
+            workdir = work_path(folder)
+
+            def save():
+                with checkpoint.open_checkpoints(workdir, 1, 0, {}) as manager:
+                    checkpoint.save(manager, 1, self.state, {})
+                    self.run(3)
+                    checkpoint.finish(manager)
+
+            timed("saved while it trains", save)
+            self.state = None
+            target = abstract_state(self.make, self.shardings)
+            before = resident()
+            timed("restored", lambda: setattr(self, "back", checkpoint.restore(workdir, 1, target)))
+        return seconds
+
+
+def main() -> None:
+    cases = [Case(rows) for rows in options.rows]
+    for _ in range(options.rounds):  # turn by turn, so that a drifting machine treats all alike
+        for case in cases:
+            case.run(options.steps)
+    print(f"{jax.devices()[0].device_kind} x {len(jax.devices())}, jax {jax.__version__}")
+    for case in cases:
+        mega = {name: f"{count / 1e6:,.0f}" for name, count in case.grew.items()}
+        print(
+            f"{case.rows:,} rows: table {case.table_bytes / 1e6:,.1f} MB, all else "
+            f"{case.rest / 1e6:,.1f} MB; the step's own memory "
+            f"{case.memory.temp_size_in_bytes / 1e6:,.1f} MB, of its arguments "
+            f"{case.memory.alias_size_in_bytes / 1e6:,.1f} MB are updated in place; the process "
+            f"grew by {mega['made']} MB (state made), {mega['trained']} MB (training, at most)"
+        )
+        print(f"  median step {statistics.median(case.seconds) * 1e3:.2f} ms")
+    for case in cases:
+        noise = jax.random.normal(jax.random.key(1), case.state.table.shape)  # not easily packed
+        case.state = case.state.replace(table=jax.device_put(noise, case.state.table.sharding))
+        del noise
+        seconds = case.save_and_restore()
+        for name, value in seconds.items():
+            print(f"{case.rows:,} rows: {name} in {value:.2f} s, +{case.grew[name] / 1e6:,.0f} MB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
