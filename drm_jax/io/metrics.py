@@ -15,6 +15,7 @@ from etils import epath
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from drm_jax.io.files import is_remote, write_whole
 
@@ -86,8 +87,10 @@ class MetricsLog:
         finite = {name: value if math.isfinite(value) else None for name, value in plain.items()}
         self._file.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
         self._file.flush()
-        values = [summary.scalar(f"{kind}/{name}", value).value[0] for name, value in plain.items()]
-        self._event(step, summary=summary.Summary(value=values))
+        points = [
+            Summary.Value(tag=f"{kind}/{name}", simple_value=value) for name, value in plain.items()
+        ]
+        self._event(step, summary=Summary(value=points))
 
     def picture(self, step: int, name: str, image_HxWx3: np.ndarray) -> None:
         """A TensorBoard image, uint8."""
