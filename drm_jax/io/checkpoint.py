@@ -139,7 +139,7 @@ class _KeepNewestAndBest:
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         steps = [info.step for info in checkpoints]
         scored = sorted((s for s in steps if s in self.scores), key=lambda s: (self.scores[s], s))
-        kept = set(sorted(steps)[-self.newest :]) | set(scored[len(scored) - self.best :])
+        kept = set(sorted(steps)[-self.newest :]) | set(scored[max(len(scored) - self.best, 0) :])
         return [step in kept for step in steps]
 
 
