@@ -31,7 +31,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax import lax
 
-from drm_jax.errors import InputError
+from drm_jax.errors import InputError, StoppedError
 from drm_jax.io.files import is_remote
 from drm_jax.train.state import TrainState, leaf_names
 
@@ -161,6 +161,9 @@ def open_checkpoints(
         manager = ocp.CheckpointManager(folder, options=options)
     try:
         yield manager
+    except StoppedError:  # it tells how to go on: not if the save under way fails
+        finish(manager)
+        raise
     finally:
         with contextlib.suppress(Exception):  # `finish` has raised it, or a worse one is under way
             manager.close()
