@@ -31,7 +31,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax import lax
 
-from drm_jax.errors import InputError
+from drm_jax.errors import InputError, StoppedError
 from drm_jax.io.files import is_remote
 from drm_jax.train.state import TrainState, leaf_names
 
@@ -139,7 +139,7 @@ class _KeepNewestAndBest:
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         steps = [info.step for info in checkpoints]
         scored = sorted((s for s in steps if s in self.scores), key=lambda s: (self.scores[s], s))
-        kept = set(sorted(steps)[-self.newest :]) | set(scored[len(scored) - self.best :])
+        kept = set(sorted(steps)[-self.newest :]) | set(scored[max(len(scored) - self.best, 0) :])
         return [step in kept for step in steps]
 
 
@@ -161,6 +161,9 @@ def open_checkpoints(
         manager = ocp.CheckpointManager(folder, options=options)
     try:
         yield manager
+    except StoppedError:  # it tells how to go on: not if the save under way fails
+        finish(manager)
+        raise
     finally:
         with contextlib.suppress(Exception):  # `finish` has raised it, or a worse one is under way
             manager.close()

@@ -94,7 +94,7 @@ def hold(workdir: epath.Path, say: Callable[[str], None]) -> Iterator[Lock]:
             ended.set()
             beating.join()
             if not lock.lost:
-                with contextlib.suppress(OSError):  # a full disk must not hide another error
+                with contextlib.suppress(Exception):  # a full disk must not hide another error
                     file.write("")
 
 
@@ -116,7 +116,7 @@ def _beat(file: "_File", mine: dict[str, Any], lock: Lock, ended: threading.Even
                 lock.lost = True
                 return
             file.write(json.dumps(mine | {"beat": beat}))
-        except OSError:
+        except Exception:  # not OSError alone: a bucket's clients have errors of their own
             continue  # a disk that doesn't answer now may answer at the next beat
 
 

@@ -188,17 +188,17 @@ class _Training:
             if done % config.log_every == 0 or done == config.steps:
                 unlogged, interval = (done, interval), Interval(done, self._not_finite)
             # What is scored is saved first: a kill while it is scored loses no training.
-            evaluates = self._evaluates(done)
-            if evaluates or stop.requested or done % config.checkpoint_every == 0:
+            evaluates, stopping = self._evaluates(done), stop.requested  # looked at once a step
+            if evaluates or stopping or done % config.checkpoint_every == 0:
                 if unlogged:
                     self._log(*unlogged, clock, task)
                     unlogged = None
                 with clock.paused():
                     self.save(done, state, interval.fetch())  # fetched: only a finite state is
-                    if evaluates and not stop.requested:
+                    if evaluates and not stopping:
                         self.scorer.score(state)
             bar.update(task, completed=done)
-            if stop.requested:
+            if stopping:
                 checkpoint.finish(self.manager)
                 raise StoppedError(f"stopped; step {done} is saved in {self.scorer.workdir}")
         checkpoint.finish(self.manager)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,15 @@ def copy(saved, tmp_path):
 def test_the_newest_and_the_best_are_kept(saved):
     """The best is the first: a later save with a lower score or none doesn't push it out."""
     assert checkpoint.steps_in(checkpoint.checkpoint_folder(saved[0])) == [1, 3, 4]
+
+
+@pytest.mark.parametrize("best", range(5))
+def test_fewer_scores_than_best_are_to_be_kept(best):
+    scores = {1: 0.3, 2: 0.1, 3: 0.2}
+    policy = checkpoint._KeepNewestAndBest(1, best, scores)
+    steps = [types.SimpleNamespace(step=step) for step in (1, 2, 3, 4)]
+    kept = [x.step for x, keep in zip(steps, policy.should_preserve(steps, context=None)) if keep]
+    assert kept == [*sorted([1, 3, 2][:best]), 4]
 
 
 def test_a_saved_state_is_the_state_though_its_buffers_are_donated(saved, tiny):

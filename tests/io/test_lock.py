@@ -102,6 +102,24 @@ def test_it_beats_and_notices_when_it_is_taken_over(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "lock").read_text())["host"] == "other"
 
 
+def test_it_goes_on_beating_after_a_beat_that_failed(tmp_path, monkeypatch):
+    """Whatever was raised: gcsfs, aiohttp and google.auth raise what is no OSError."""
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    again, write = threading.Event(), lock._LocalFile.write
+
+    def fail_once(file, text):
+        beat = json.loads(text)["beat"] if text else 0
+        if beat == 1:
+            raise Exception("503")
+        write(file, text)
+        if beat > 1:
+            again.set()
+
+    monkeypatch.setattr(lock._LocalFile, "write", fail_once)
+    with lock.hold(work_path(tmp_path), print):
+        assert again.wait(10)
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", '{"pid": 4}', "\x00" * 50])
 def test_a_lock_file_of_nonsense_does_not_bind(tmp_path, monkeypatch, text):
     monkeypatch.setattr(lock, "STALE_SECONDS", 0.1)

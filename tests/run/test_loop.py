@@ -1,21 +1,25 @@
 """Whole runs at a tiny size: train, stop, go on, evaluate."""
 
 import dataclasses
+import errno
 import io
 import itertools
 import json
 import os
 import shutil
+import signal
+import threading
 
 import jax
 import nan_objective
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from drm_jax.config import from_json, to_json
 from drm_jax.data.stream import training_stream
-from drm_jax.errors import InputError, UsageError
+from drm_jax.errors import InputError, StoppedError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
 from drm_jax.run import loop
@@ -169,6 +173,41 @@ def test_a_nan_is_named_with_its_step_and_never_saved(tiny, tmp_path, log_every)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     logged = [line["step"] for line in log_lines(workdir)]
     assert logged == (list(range(1, bad + 1)) if log_every == 1 else [])
+
+
+def test_a_stop_that_comes_after_a_step_is_heard_at_the_next(tiny, tmp_path, monkeypatch):
+    """Ctrl-C between a step's chance to save and its end: what is said to be saved is saved."""
+    update, config = Progress.update, dataclasses.replace(tiny.train, checkpoint_every=100)
+
+    def stop_after_one(bar, task, **more):
+        if more.get("completed") == 1:
+            signal.raise_signal(signal.SIGINT)
+        update(bar, task, **more)
+
+    monkeypatch.setattr(Progress, "update", stop_after_one)
+    with pytest.raises(StoppedError, match=r"^stopped; step 2 is saved in"):
+        train(dataclasses.replace(tiny, train=config), work_path(tmp_path), quiet())
+    assert checkpoint.steps_in(work_path(tmp_path) / "checkpoints") == [2]
+
+
+def test_a_stop_does_not_hide_that_the_save_failed(tiny, tmp_path, monkeypatch):
+    """Ctrl-C during an evaluation, while what is scored is still being saved."""
+    stopped, rename = threading.Event(), os.rename
+
+    def full(source, target, **more):
+        if os.path.basename(target) == "4":
+            stopped.wait(60)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(source, target, **more)
+
+    def stop(*_):
+        stopped.set()
+        raise StoppedError("stopped")
+
+    monkeypatch.setattr(os, "rename", full)
+    monkeypatch.setattr(loop, "evaluate", stop)
+    with pytest.raises(InputError, match=r"no space left .* the checkpoint of step 2 is intact"):
+        train(tiny, work_path(tmp_path), quiet())
 
 
 def test_a_grid_larger_than_the_canvas_is_named(tiny):
