@@ -13,14 +13,13 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import gc
 import hashlib
 import json
 import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from etils import epath
 from jax import lax
 
 from drm_jax.errors import InputError, StoppedError
+from drm_jax.io import lock
 from drm_jax.io.files import is_remote
 from drm_jax.train.state import TrainState, leaf_names
 
@@ -42,13 +42,18 @@ for _name in ("absl", "asyncio", "concurrent.futures"):
 _report_unraisable = sys.unraisablehook
 
 
-def _report_but_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Where one array fails, tensorstore still calls back for the others, which nobody awaits."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        _report_unraisable(unraisable)
+def _report_but_leftovers(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Where one array fails, the reads of the others are given up, each with a complaint."""
+    code = getattr(unraisable.object, "cr_code", None)
+    if (code and "orbax" in code.co_filename) or str(
+        unraisable.exc_value
+    ) == "Event loop is closed":
+        return
+    _report_unraisable(unraisable)
 
 
-sys.unraisablehook = _report_but_closed_loops
+sys.unraisablehook = _report_but_leftovers
+warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
 NO_SPACE = ("No space left", "Disk quota exceeded", "not enough space")
@@ -136,28 +141,35 @@ class _KeepNewestAndBest:
     best: int
     scores: Mapping[int, float]
 
+    def given_up(self, steps: Sequence[int]) -> list[int]:
+        """Which of these steps, ascending, need not be kept."""
+        scored = sorted((s for s in steps if s in self.scores), key=lambda s: (self.scores[s], s))
+        kept = {*steps[-self.newest :], *scored[max(len(scored) - self.best, 0) :]}
+        return [step for step in steps if step not in kept]
+
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         steps = [info.step for info in checkpoints]
-        scored = sorted((s for s in steps if s in self.scores), key=lambda s: (self.scores[s], s))
-        kept = set(sorted(steps)[-self.newest :]) | set(scored[max(len(scored) - self.best, 0) :])
-        return [step in kept for step in steps]
+        given_up = self.given_up(sorted(steps))
+        return [step not in given_up for step in steps]
 
 
 @contextlib.contextmanager
 def open_checkpoints(
     workdir: epath.Path, keep_last: int, keep_best: int, scores: Mapping[int, float]
 ) -> Iterator[ocp.CheckpointManager]:
-    """For saving: the newest and the best are kept, and leftovers of cut-off saves removed.
+    """For saving: the newest and the best are kept, and what cut-off saves left is removed.
+
+    The newest of what is there must have been restored before: the others may be deleted.
 
     Args:
       scores: of the steps that were scored; read anew at each save.
     """
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=_KeepNewestAndBest(keep_last, keep_best, scores),
-        cleanup_tmp_directories=True,
-    )
+    policy = _KeepNewestAndBest(keep_last, keep_best, scores)
+    options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
     folder = checkpoint_folder(workdir)
     with _explained(folder):
+        for step in policy.given_up(steps_in(folder)):  # a kill may have left half of one
+            (folder / str(step)).rmtree()
         manager = ocp.CheckpointManager(folder, options=options)
     try:
         yield manager
@@ -195,7 +207,8 @@ def save(
         record=ocp.args.JsonSave({**record, "digest": _digest(record)}),
     )
     with _explained(epath.Path(manager.directory)):
-        manager.save(step, args=args)
+        if not manager.save(step, args=args):
+            raise ValueError(f"step {step} was not accepted")
 
 
 def check_saved(manager: ocp.CheckpointManager) -> None:
@@ -248,7 +261,12 @@ def steps_in(folder: epath.Path) -> list[int]:
 
 
 def unfinished_saves(workdir: epath.Path) -> list[str]:
-    """Names of folders that a save left when it was cut off."""
+    """Names of folders that a save left when it was cut off.
+
+    None while another run holds the lock: what is unfinished then is being saved.
+    """
+    if lock.held_elsewhere(workdir):
+        return []
     return sorted(
         path.name
         for path in _entries(checkpoint_folder(workdir))
@@ -386,16 +404,12 @@ def _undamaged(path: epath.Path, read: Callable[[], Any]) -> Any:
     A checkpoint taken for damaged is passed over, so a disk or a bucket that doesn't answer now
     must not look like one; nor must a device that is too small.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            return read()
-        except (MemoryError, jax.errors.JaxRuntimeError):
-            raise
-        except Exception as error:  # damaged files raise ValueError, KeyError, OSError and others
-            failure = _reading_failure(path, error)
-        gc.collect()  # the reads of other arrays, never awaited, each of which would be warned of
-    raise failure
+    try:
+        return read()
+    except (MemoryError, jax.errors.JaxRuntimeError):
+        raise
+    except Exception as error:  # damaged files raise ValueError, KeyError, OSError and others
+        raise _reading_failure(path, error) from error
 
 
 def _reading_failure(path: epath.Path, error: Exception) -> InputError:
@@ -413,6 +427,7 @@ def restore_newest(
     """The newest checkpoint that is what was saved; None where there is none at all.
 
     Args:
+      target: see `restore`.
       strict: raise at the first damage found instead of passing to the step before.
       say: told of every damage, and which step is used instead.
 
@@ -424,15 +439,16 @@ def restore_newest(
     damages = [
         f"{folder / name}: damaged: a save that was cut off" for name in unfinished_saves(workdir)
     ]
-    restored = None
-    for step in reversed(steps_in(folder)):
-        if strict and damages:
-            break
+    restored, tried = None, set()
+    # Looked for anew each time: a run that is at work may add and remove steps meanwhile.
+    while not (strict and damages) and (steps := [s for s in steps_in(folder) if s not in tried]):
+        tried.add(steps[-1])
         try:
-            restored = restore(workdir, step, target)
+            restored = restore(workdir, steps[-1], target)
             break
         except DamagedError as error:
-            damages.append(str(error))
+            if (folder / str(steps[-1])).exists():
+                damages.append(str(error))
     if strict and damages:
         raise DamagedError(f"{damages[0]}; without --strict, the step before is used")
     for damage in damages:

@@ -29,6 +29,8 @@ try:
 except ImportError:  # not a POSIX system: the rewritten file alone decides
     fcntl = None
 
+_OURS: set[str] = set()
+"""The ids of all locks that this process has held."""
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 45.0
 """A lock of another machine that has not been rewritten for so long is stale."""
@@ -60,12 +62,12 @@ def hold(workdir: epath.Path, say: Callable[[str], None]) -> Iterator[Lock]:
     Raises:
       InputError: another run holds it; the message names the process.
     """
-    path = workdir / "lock"
-    file = _RemoteFile(path) if is_remote(path) else _LocalFile(path)
+    path, here = workdir / "lock", socket.gethostname()
+    file = _RemoteFile(path) if is_remote(path) else _LocalFile(path, os.O_RDWR | os.O_CREAT)
     with contextlib.closing(file):
-        holder = _parse(file.read())
-        here = socket.gethostname()
-        if not file.lock():
+        tries = (file.lock() or time.sleep(0.1) for _ in range(5))  # somebody may just be looking
+        free, holder = any(tries), _parse(file.read())
+        if not free:
             raise _held(path, holder)
         if holder:
             gone = holder.get("host") == here and (file.is_local_lock or _is_gone(holder))
@@ -86,6 +88,7 @@ def hold(workdir: epath.Path, say: Callable[[str], None]) -> Iterator[Lock]:
             if _parse(file.read()).get("id") != mine["id"]:
                 raise _held(path, _parse(file.read()))
         lock, ended = Lock(path), threading.Event()
+        _OURS.add(mine["id"])
         beating = threading.Thread(target=_beat, args=(file, mine, lock, ended), daemon=True)
         beating.start()
         try:
@@ -98,13 +101,18 @@ def hold(workdir: epath.Path, say: Callable[[str], None]) -> Iterator[Lock]:
                     file.write("")
 
 
-def holder_of(workdir: epath.Path) -> str | None:
-    """Who holds a local work directory now, or None; for `--dry-run`, which takes no lock."""
+def held_elsewhere(workdir: epath.Path) -> str | None:
+    """Who else holds the lock now, or None; takes no lock. In a bucket a stale one counts too."""
     path = workdir / "lock"
-    if is_remote(path) or not path.exists():
+    if not path.exists():
         return None
-    with contextlib.closing(_LocalFile(path)) as file:
-        return None if file.lock() else _name(_parse(file.read()))
+    file = _RemoteFile(path) if is_remote(path) else _LocalFile(path, os.O_RDONLY)
+    with contextlib.closing(file):
+        holder = _parse(file.read())
+        if holder.get("id") in _OURS:
+            return None
+        free = not holder if is_remote(path) else file.lock(shared=True)
+        return None if free else _name(holder)
 
 
 def _beat(file: "_File", mine: dict[str, Any], lock: Lock, ended: threading.Event) -> None:
@@ -165,16 +173,17 @@ def _parse(text: str) -> dict[str, Any]:
 class _LocalFile:
     """A lock file that this process also locks in the kernel, where the file system can."""
 
-    def __init__(self, path: epath.Path):
-        self._handle = os.open(Path(path), os.O_RDWR | os.O_CREAT, 0o644)
+    def __init__(self, path: epath.Path, mode: int):
+        self._handle = os.open(Path(path), mode, 0o644)
         self.is_local_lock = False
 
-    def lock(self) -> bool:
-        """False if another process has it."""
+    def lock(self, shared: bool = False) -> bool:
+        """False if another process has it; `shared` is for a look alone."""
         if fcntl is None:
             return True
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:  # a file system without locks
@@ -187,8 +196,8 @@ class _LocalFile:
 
     def write(self, text: str) -> None:
         data = text.encode()
-        os.pwrite(self._handle, data, 0)
-        os.ftruncate(self._handle, len(data))
+        if os.pwrite(self._handle, data, 0) == len(data):  # a full disk may take a part alone
+            os.ftruncate(self._handle, len(data))
 
     def close(self) -> None:
         os.close(self._handle)

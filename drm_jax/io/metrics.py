@@ -1,5 +1,6 @@
 """Scalars and pictures of a run: metrics.jsonl and TensorBoard. Process 0 alone writes."""
 
+import contextlib
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from drm_jax.io import lock
 from drm_jax.io.files import is_remote, write_whole
 
 FILE = "metrics.jsonl"
@@ -67,9 +69,9 @@ class MetricsLog:
 
     def __exit__(self, *_) -> None:
         if self._file:
-            self._events.close()
-            self._file.close()
-            self.publish()
+            with self._file, contextlib.closing(self._events):
+                if not lock.held_elsewhere(self._workdir):  # else it is another run's log by now
+                    self.publish()
 
     def was_evaluated(self, step: int) -> bool:
         """Whether the line of this step's evaluation was written."""
@@ -102,8 +104,7 @@ class MetricsLog:
         if not self._file:
             return
         if not self._remote:
-            if not self._file.closed:
-                os.fsync(self._file.fileno())
+            os.fsync(self._file.fileno())
             return
         for path in sorted(self._local.rglob("*")):
             if path.is_file():

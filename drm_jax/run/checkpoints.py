@@ -39,11 +39,13 @@ def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
         task = bar.add_task("verify", total=len(steps), info="")
         for step in steps:
             fault = _fault(workdir, step)
+            bar.advance(task)
+            if fault and not (folder / str(step)).exists():
+                continue  # a run that is at work has removed it meanwhile
             intact += fault is None
             wrong += [] if fault is None else [fault]
             verified = "yes" if fault is None else "NO: damaged"
             table.add_row(*_row(folder / str(step), step, lines), verified)
-            bar.advance(task)
     console.print(table)
     for text in wrong:
         console.print(text, soft_wrap=True)
@@ -51,7 +53,7 @@ def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
         console.print("No checkpoint has been saved yet")
     elif wrong:
         console.print("A start goes on from the newest one that is verified", soft_wrap=True)
-    return intact == len(steps)
+    return intact == table.row_count
 
 
 def _fault(workdir: epath.Path, step: int) -> str | None:

@@ -76,5 +76,5 @@ def _place(workdir: epath.Path, goes_on: bool) -> list[str]:
         lines = [f"{workdir}: would go on from the checkpoint of step {steps[-1]:,}"]
     else:
         lines = [f"{workdir}: would start again, no checkpoint was saved yet"]
-    holder = lock.holder_of(workdir)
+    holder = lock.held_elsewhere(workdir)
     return lines + ([f"{workdir}: another run is at work here now: {holder}"] if holder else [])

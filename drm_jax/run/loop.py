@@ -12,6 +12,7 @@ that was cut off is made again, an interval that was cut off goes on from its sa
 import contextlib
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -80,8 +81,8 @@ def train(
     console.print(describe(setup), soft_wrap=True)
     say = _teller(console)
     with lock.hold(workdir, say) as held:
-        claim(workdir, experiment)
         begin = start(setup, workdir, strict, say)
+        claim(workdir, experiment)  # not before it is known that this experiment can begin
         resumed_at = begin.step if begin.resumed else None
         config = experiment.train
         with (
@@ -225,7 +226,8 @@ class _Training:
         means = {name: value / count for name, value in totals.items()}
         rate = clock.steps_per_second(step) * self.setup.experiment.train.batch_size
         self.log.scalars(step, "train", means | {"examples_per_second": rate})
-        info = f"loss {means['loss']:.3f}  exact {means['exact_accuracy']:.1%}  {rate:,.0f} ex/s"
+        info = f"loss {means['loss']:.3f}  exact {means['exact_accuracy']:.1%}"
+        info += f"  {rate:,.0f} ex/s" if rate == rate else ""
         bar = self.scorer.bar
         bar.update(task, info=info)
         if not bar.console.is_terminal:
@@ -323,7 +325,8 @@ class _Clock:
         self._time += time.perf_counter() - before
 
     def steps_per_second(self, step: int) -> float:
+        """NaN where no step was timed: the first one, which compiles, is left out."""
         now = time.perf_counter()
-        rate = (step - self._step) / max(now - self._time, 1e-9)
+        steps, seconds = step - self._step, max(now - self._time, 1e-9)
         self._step, self._time = step, now
-        return rate
+        return steps / seconds if steps else math.nan

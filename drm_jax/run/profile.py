@@ -26,8 +26,9 @@ class Profiler:
         """Called before a step is dispatched."""
         if step == self._start <= self._last:
             remote = is_remote(self._folder)
-            self._local = Path(tempfile.mkdtemp(prefix="drm-") if remote else self._folder)
-            jax.profiler.start_trace(self._local, create_perfetto_trace=True)
+            local = Path(tempfile.mkdtemp(prefix="drm-") if remote else self._folder)
+            jax.profiler.start_trace(local, create_perfetto_trace=True)
+            self._local = local
 
     def after(self, step: int, result: object) -> None:
         """Called with what a step gave. Waits for it at the last one that is traced."""

@@ -15,6 +15,7 @@ from etils import epath
 
 from drm_jax.config import Experiment, from_json, to_json
 from drm_jax.errors import InputError, UsageError
+from drm_jax.io import checkpoint
 from drm_jax.io.files import reaching, write_whole
 
 # What may differ between starts of one run: it changes no number of the training, nor a score.
@@ -58,9 +59,11 @@ def check_claim(workdir: epath.Path, experiment: Experiment) -> bool:
             hint = " (a run can be made longer, not shorter)" if name == "train.steps" else ""
             refused.append(f"--{name.replace('_', '-')} was {before!r}, is {now!r}{hint}")
     if refused:
+        saved = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
+        remedy = "" if saved else ", or delete it: no checkpoint was saved there"
         raise UsageError(
             f"{workdir} holds a run of another configuration ({'; '.join(refused)}): use the same "
-            "options, or another --workdir"
+            f"options, or another --workdir{remedy}"
         )
     return True
 

@@ -40,12 +40,13 @@ def test_a_second_run_is_refused_and_a_dead_ones_lock_is_stale(tmp_path, holder)
     workdir, said = work_path(tmp_path), []
     with pytest.raises(InputError, match=f"another run is at work here .process {holder.pid} on"):
         lock.hold(workdir, said.append).__enter__()
-    assert f"process {holder.pid}" in lock.holder_of(workdir)
+    assert f"process {holder.pid}" in lock.held_elsewhere(workdir)
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    assert lock.holder_of(workdir) is None
+    assert lock.held_elsewhere(workdir) is None
     with lock.hold(workdir, said.append) as held:
         held.check()
+        assert lock.held_elsewhere(workdir) is None
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
     assert said == [next(s for s in said if f"The lock of process {holder.pid} on" in s)]
     assert (tmp_path / "lock").read_text() == ""
