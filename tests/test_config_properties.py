@@ -25,10 +25,14 @@ from drm_jax.config import (
     to_json,
 )
 from drm_jax.errors import UsageError
+from drm_jax.extension import is_reference
 
 COUNTS = st.integers(1, MAX_NUMBER)
 RATES = st.floats(0, MAX_NUMBER)
 DECAYS = st.floats(0, 1, exclude_max=True)
+REFERENCES = st.from_regex(r"[a-z_][a-z0-9_.]{0,8}[a-z]:[A-Za-z_]{1,9}", fullmatch=True).filter(
+    is_reference
+)
 SOURCES = st.lists(TEXT, min_size=1, max_size=3).map(tuple)
 
 
@@ -63,7 +67,10 @@ EXPERIMENTS = st.builds(
         canvas=st.integers(2, MAX_SIDE),
         num_augmentations=st.integers(0, MAX_AUGMENTATIONS),
     ),
-    noise=st.builds(Noise, schedule=..., kind=...),
+    objective=st.just("drm") | REFERENCES,
+    noise=st.builds(
+        Noise, schedule=st.sampled_from(["linear", "cosine", "sigmoid"]) | REFERENCES, kind=...
+    ),
     model=models(),
     optimizer=st.builds(
         Optimizer,
