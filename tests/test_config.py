@@ -31,7 +31,7 @@ def changed(path: str, value) -> str:
         ("[" * 100_000, "nested too deeply"),
         ('{"name": ' + "[" * 900 + "]" * 900 + "}", r"name: \[+\.\.\.\]+ is not str"),
         (changed("optimizer.ema", 10**400), r"optimizer.ema: 10+\.\.\.0+ is too large"),
-        (changed("noise.schedule", ["linear"]), r"noise.schedule: \['linear'\] is not one of"),
+        (changed("noise.schedule", ["linear"]), r"noise.schedule: \['linear'\] is not str"),
         (changed("model.two\nlines", 3), r"model.'two\\nlines': unknown field"),
         (changed("model.hiden", 3), "model.hiden: unknown field"),
         (changed("model.hidden", "3"), "model.hidden: '3' is not int"),

@@ -47,12 +47,12 @@ class MetricsLog:
         self._workdir = workdir
         self._remote = is_remote(workdir)
         self._local = Path(tempfile.mkdtemp(prefix="drm-logs-") if self._remote else workdir)
+        folder = self._local / "tensorboard"
+        folder.mkdir(exist_ok=True)
         path = self._local / FILE
         write_whole(epath.Path(path), "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a")
         # Written here and now, not by SummaryWriter's thread: that dies on a full disk, unheard.
-        folder = self._local / "tensorboard"
-        folder.mkdir(exist_ok=True)
         suffix = f".{os.getpid()}.{resumed_at or 0}"  # two starts within a second are two files
         self._events = EventsWriter(str(folder / "events"), suffix)
         # TensorBoard drops what earlier event files hold from this step on.
