@@ -116,7 +116,8 @@ def _answer(argv: list[str]) -> int:
     except MemoryError:
         return _fail(_TOO_LARGE, 1)
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" in str(error):  # a device's memory; jax must not be imported here
+        # A device's memory; jax must not be imported here.
+        if "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error):
             return _fail(_TOO_LARGE, 1)
         return _fail(_unexpected(error), 1)
 

@@ -207,7 +207,7 @@ SOURCES: dict[str, tuple[Make, str, str]] = {
     "truncated solutions": (kaggle(A, '{"a": [['), "s/k", "s/k_solutions.json: not valid JSON"),
     "solutions that contradict": (kaggle({"a": json.loads(OK)}, {"a": [[[7]]]}), "s/k",
                                   "task a: solution 0 is not the output that the challenges hold"),
-    "dangling solutions": (lambda f: (write(f, k_challenges=A), link(f / "s/k_solutions.json", "x")),
+    "dangling answers": (lambda f: (write(f, k_challenges=A), link(f / "s/k_solutions.json", "x")),
                            "s/k", "s/k_solutions.json: can't be read: No such file"),
 }  # fmt: skip
 TASKS = [(name, text, "bad.json", words) for name, (text, words) in FILES.items()]
@@ -367,10 +367,10 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     # the place of a work directory
     ("empty workdir", nothing, ["train", "mini.py", "--workdir", ""], 2, "workdir: '': name a"),
     ("lines in it", nothing, ["train", "mini.py", "--workdir", "a\nb"], 2, r"workdir: 'a\nb':"),
-    ("a file", nothing, "train mini.py --workdir ok.json", 1, "ok.json: is not a folder: name one"),
-    ("below a file", nothing, "train mini.py --workdir ok.json/a/b", 1, "ok.json: is not a folder"),
+    ("a file", nothing, "train mini.py --workdir ok.json", 1, "ok.json: is a file: name a folder"),
+    ("below a file", nothing, "train mini.py --workdir ok.json/a/b", 1, "ok.json: is a file"),
     ("a dangling link", lambda f: link(f / "l", "no/no"), "train mini.py --workdir l", 1,
-     "/l: is not a folder: name one as --workdir"),
+     "/l: is not a folder: name a folder as --workdir"),
     ("nobody's home", nothing, "train mini.py --workdir ~nobody_x/a", 2, "~nobody_x/a: there is"),
     ("s3", nothing, "train mini.py --workdir s3://a/b", 2, "workdir: s3://a/b: only gs:// buckets"),
     ("no bucket", nothing, "train mini.py --workdir gs://", 2, "name a bucket and a folder"),
@@ -522,6 +522,25 @@ def test_help_imports_nothing_heavy():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stderr.strip() == "set()"
     assert "drm" in run.stdout
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("RESOURCE_EXHAUSTED: Failed to allocate"),
+        RuntimeError("INTERNAL: Error dispatching computation: Out of memory allocating 8 bytes."),
+    ],
+)
+def test_too_little_memory_names_what_to_make_smaller(capsys, monkeypatch, error):
+    def fails(argv):
+        raise error
+
+    monkeypatch.setattr(cli, "_train", fails)
+    assert main(["train"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "--train.batch-size" in err
 
 
 def test_a_fault_of_ours_is_one_line_and_a_file(folder, capsys, monkeypatch):

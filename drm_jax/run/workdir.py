@@ -76,7 +76,8 @@ def _check_place(workdir: epath.Path) -> None:
         return
     place = next(p for p in (workdir, *workdir.parents) if os.path.lexists(p))
     if not place.is_dir():
-        raise InputError(f"{place}: is not a folder: name one as --workdir")
+        kind = "a file" if place.is_file() else "not a folder"
+        raise InputError(f"{place}: is {kind}: name a folder as --workdir")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"{place}: can't be written to: use another --workdir")
 
