@@ -21,11 +21,11 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-from drm_jax.errors import InputError, StoppedError, UsageError
+from drm_jax.errors import InputError, StoppedError, UsageError, one_line
 
 if TYPE_CHECKING:
     from drm_jax.config import Experiment
@@ -57,18 +57,43 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             known = [name for action in self._actions for name in action.option_strings]
             raise _unknown_option(unknown[1], known, f"{self.prog} --help")
+        message = re.sub(r"^argument (.*?): invalid int value: (.*)", _NOT_WHOLE, message)
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
+_NOT_WHOLE = r"\1: \2 is not a whole number"
+
+
 def _unknown_option(option: str, known: Iterable[str], help_command: str) -> UsageError:
-    near = difflib.get_close_matches(option, known, 1)
-    meant = f"did you mean {near[0]}? " if near else ""
-    return UsageError(f"{option}: there is no such option; {meant}(see {help_command})")
+    near = difflib.get_close_matches(option.lower(), known, 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return UsageError(f"{option}: there is no such option{meant} (see {help_command})")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 1 for a failure, 2 for wrong usage."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    _make_writable()
+    code = _answer(argv)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is not flushed again
+        if not isinstance(error, BrokenPipeError):
+            return _fail(f"what is printed can't be written: {error.strerror}", 1)
+    return code
+
+
+def _make_writable() -> None:
+    """Output may be closed, or be of an encoding that has no boxes and no foreign letters."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _answer(argv: list[str]) -> int:
     again = shlex.join(["drm", *argv])
     try:
         return _run(argv)
@@ -81,14 +106,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(f"stopped at once. To go on from the last checkpoint: {again}", 130)
     except BrokenPipeError:  # `drm data | head`: whoever read our output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         return _fail(_file_error(error), 1)
     except MemoryError:
         return _fail(_TOO_LARGE, 1)
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" in str(error):  # a device's memory; jax must not be imported here
+        # A device's memory; jax must not be imported here.
+        if "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error):
             return _fail(_TOO_LARGE, 1)
         return _fail(_unexpected(error), 1)
 
@@ -102,9 +127,11 @@ _TOO_LARGE = (
 def _file_error(error: OSError) -> str:
     """What the operating system said about a file, and what to do."""
     what = error.strerror or str(error)
-    text = f"{error.filename}: {what}" if error.filename else what
+    text = f"{error.filename or 'the output or a file'}: {what}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         text += "; what was saved before is intact: free some space and give the same command again"
+    elif error.filename:
+        text += "; put it right, or use another place"
     return text
 
 
@@ -117,7 +144,8 @@ def _unexpected(error: Exception) -> str:
 
 
 def _fail(error: object, code: int) -> int:
-    print(f"drm: {error}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # stderr is closed or full too: the code has to do
+        print(f"drm: {one_line(error)}", file=sys.stderr, flush=True)
     return code
 
 
@@ -176,8 +204,8 @@ def load_experiment(path: str) -> "Experiment":
     from drm_jax.config import Experiment
 
     file = Path(path)
-    if not file.is_file():
-        raise UsageError(f"{path}: no such experiment file")
+    if not _is_file(file):
+        raise UsageError(f"{path or repr(path)}: no such experiment file")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path}: not a Python file")
@@ -189,15 +217,26 @@ def load_experiment(path: str) -> "Experiment":
     except (UsageError, InputError):
         raise
     except SyntaxError as error:
-        raise UsageError(f"{path}: line {error.lineno}: {error.msg}") from error
-    except Exception as error:  # whatever a user's file raises
-        line = traceback.extract_tb(error.__traceback__)[-1].lineno
-        raise UsageError(f"{path}: line {line}: {type(error).__name__}: {error}") from error
+        line = f" line {error.lineno}:" if error.lineno else ""
+        raise UsageError(f"{path}:{line} {error.msg}") from error
+    except (Exception, SystemExit) as error:  # whatever a user's file raises
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(file.absolute())]
+        line = f" line {lines[-1]}:" if lines else ""
+        said = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise UsageError(f"{path}:{line} {said}") from error
     finally:
         sys.path.pop(0)
     if not isinstance(made, Experiment):
         raise UsageError(f"{path}: must define experiment(), which returns a drm_jax Experiment")
     return made
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _train(argv: list[str]) -> int:
@@ -209,11 +248,13 @@ def _train(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
-    if not argv or argv[0] in ("-h", "--help"):
+    if argv and argv[0] in ("-h", "--help"):
         parser.print_help()
-        return 0 if argv else 2
-    if argv[0].startswith("-"):
-        raise UsageError("drm train: name the experiment file first, then its options")
+        return 0
+    if not argv or argv[0].startswith("-"):
+        raise UsageError(
+            "drm train: name the experiment file first, then its options (see drm train --help)"
+        )
     import tyro
 
     from drm_jax.config import Experiment
@@ -237,17 +278,16 @@ def _train(argv: list[str]) -> int:
         return 0
     if chosen.profile < 0:
         raise UsageError(f"--profile: must be at least 0, not {chosen.profile}")
-
-    from rich.console import Console
-
+    _import_jax()
     from drm_jax.dist.mesh import use_cpu_cores
     from drm_jax.io.files import work_path
+    from drm_jax.run.console import open_console
     from drm_jax.run.dry_run import dry_run
     from drm_jax.run.loop import train
 
     experiment, workdir = chosen.experiment, work_path(chosen.workdir)
     use_cpu_cores(experiment.train.batch_size, experiment.evaluate.batch_size)
-    console = Console(highlight=False, markup=False)
+    console = open_console()
     if chosen.dry_run:
         dry_run(experiment, workdir, console)
         return 0
@@ -256,19 +296,28 @@ def _train(argv: list[str]) -> int:
     return 0
 
 
+def _import_jax() -> None:
+    """Raises UsageError where an environment variable keeps jax from being imported."""
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:
+        raise UsageError(f"{error}: unset or correct this environment variable") from error
+
+
 def _parse_fields(options: type, default: object, argv: list[str]) -> object | None:
     """The options with what the command line changes; None where it asked for help instead."""
     import tyro
 
     path, given = argv[0], argv[1:]
+    help_command = f"drm train {path} --help"
     known = _option_names(default, "")
     for word in given:
         name = word.split("=")[0].replace("_", "-")
-        if name.startswith("--") and name not in (*known, "--help"):
-            raise _unknown_option(name, known, f"drm train {path} --help")
+        if re.match("--|-[A-Za-z]", name) and name not in (*known, "--help", "-h"):
+            raise _unknown_option(name, known, help_command)
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), _wide(not {"-h", "--help"} & set(given)):
             return tyro.cli(
                 options,
                 args=given,
@@ -279,7 +328,20 @@ def _parse_fields(options: type, default: object, argv: list[str]) -> object | N
     except SystemExit as stop:
         if not stop.code:
             return None  # tyro has printed its help
-        raise UsageError(_first_sentence(said.getvalue())) from None
+        raise UsageError(f"{_first_sentence(said.getvalue())} (see {help_command})") from None
+
+
+@contextlib.contextmanager
+def _wide(wanted: bool) -> Iterator[None]:
+    """As in a wide terminal: what tyro says in a narrow one is cut within words."""
+    before = os.environ.copy()
+    if wanted:
+        os.environ["COLUMNS"] = "80"
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS", None)
+        os.environ.update(before)
 
 
 def _option_names(value: object, prefix: str) -> list[str]:
@@ -298,10 +360,15 @@ def _option_names(value: object, prefix: str) -> list[str]:
 
 
 def _first_sentence(box: str) -> str:
-    """What tyro's box of several lines says up to its first rule, as one line."""
-    lines = [line.strip("│╭╮╰╯─ ").strip() for line in box.splitlines()[1:]]
-    end = lines.index("") if "" in lines else len(lines)
-    return " ".join(lines[:end]) or "the options can't be read"
+    """What tyro's box of several lines says up to its first rule or gap, as one line."""
+    lines = [line.strip("│ ") for line in box.strip().splitlines()[1:]]
+    if lines and not lines[0].strip("-"):  # without box characters, a rule follows the title
+        lines = lines[1:]
+    end = next((i for i, line in enumerate(lines) if not line.strip("─-╰╯")), len(lines))
+    text = re.sub(r"^Error parsing (experiment(\.\w+)?: )?", "", " ".join(lines[:end]))
+    text = re.sub(r"^(--\S+): invalid literal for int\(\) with base 10: (.*)", _NOT_WHOLE, text)
+    text = re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", text)
+    return text.removesuffix(".") or "the options can't be read"
 
 
 def _evaluate(argv: list[str]) -> int:
@@ -313,17 +380,17 @@ def _evaluate(argv: list[str]) -> int:
         "scoring the one before"
     )  # fmt: skip
     args = parser.parse_args(argv)
-    from rich.console import Console
-
+    _import_jax()
     from drm_jax.dist.mesh import use_cpu_cores
     from drm_jax.io.files import work_path
+    from drm_jax.run.console import open_console
     from drm_jax.run.loop import evaluate_workdir
     from drm_jax.run.workdir import read_config
 
     workdir = work_path(args.workdir)
     experiment = read_config(workdir)
     use_cpu_cores(experiment.train.batch_size, experiment.evaluate.batch_size)
-    console = Console(highlight=False, markup=False)
+    console = open_console()
     report = evaluate_workdir(workdir, args.step, console, strict=args.strict)
     _print_report(console, report, workdir)
     return 0
@@ -338,12 +405,12 @@ def _checkpoints(argv: list[str]) -> int:
     parser.add_argument("workdir", help="what drm train wrote, such as runs/demo or gs://…")
     args = parser.parse_args(argv)
     os.environ["JAX_PLATFORMS"] = "cpu"  # a run on this machine may hold its accelerator
-    from rich.console import Console
-
+    _import_jax()
     from drm_jax.io.files import work_path
     from drm_jax.run.checkpoints import list_checkpoints
+    from drm_jax.run.console import open_console
 
-    fine = list_checkpoints(work_path(args.workdir), Console(highlight=False, markup=False))
+    fine = list_checkpoints(work_path(args.workdir), open_console())
     return 0 if fine else 1
 
 

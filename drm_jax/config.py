@@ -24,6 +24,10 @@ MAX_AUGMENTATIONS = 8 * math.factorial(9) - 1
 """All transforms times all colour permutations, less the identity: 2,903,039."""
 MAX_NUMBER = 2**31 - 1
 """No count or rate may be larger: devices count steps in int32."""
+MAX_BATCH = 2**20
+MAX_LAYERS = 1000
+NUM_LEVELS = 1000
+"""Noise levels. A path back, in training or in denoising, can't have more steps."""
 
 
 def _check(holds: bool, field: str, message: str) -> None:
@@ -31,11 +35,43 @@ def _check(holds: bool, field: str, message: str) -> None:
         raise UsageError(f"{field}: {message}")
 
 
+def _check_types(config: Any, room: str) -> None:
+    """A file in Python may hold anything: a text where a tuple of texts belongs, no number, …"""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        _check(_is_a(value, hint), f"{room}{name}", f"must be {_type_name(hint)}, not {value!r}")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return isinstance(value, str) and value in args
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_a(item, args[0]) for item in value)
+    if origin is types.UnionType:
+        return any(_is_a(value, arg) for arg in args)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)
+
+
+def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(typing.get_args(hint))}"
+    return hint.__name__ if typing.get_origin(hint) is None else str(hint)
+
+
 def _at_least(config: Any, room: str, low: float, *fields: str) -> None:
     for name in fields:
         value = getattr(config, name)
         _check(value >= low, f"{room}.{name}", f"must be at least {low}, not {value}")
-        _check(value <= MAX_NUMBER, f"{room}.{name}", f"must be at most {MAX_NUMBER}, not {value}")
+    _at_most(config, room, MAX_NUMBER, *fields)
+
+
+def _at_most(config: Any, room: str, high: float, *fields: str) -> None:
+    for name in fields:
+        value = getattr(config, name)
+        _check(value <= high, f"{room}.{name}", f"must be at most {high}, not {value}")
 
 
 def _name_or_reference(value: Any, field: str, built_in: tuple[str, ...]) -> None:
@@ -59,13 +95,14 @@ class Data:
     only: tuple[str, ...] = ()
     """Keep just the tasks of these ids; all where it is empty."""
     leaks: Literal["refuse", "drop"] = "refuse"
-    """A training pair that is an evaluation task's test pair: refuse the run, or drop the pair."""
+    """A training pair that gives away an evaluation test: refuse the run, or drop the pair."""
     canvas: int = 30
     """Cells along a side of the square canvas (30 in the papers)."""
     num_augmentations: int = 1000
     """Distinct augmentations of each task beside the identity."""
 
     def __post_init__(self):
+        _check_types(self, "data.")
         _check(  # one cell has no spread that correlated noise could be scaled by
             2 <= self.canvas <= MAX_SIDE, "data.canvas", f"must be 2..{MAX_SIDE}, not {self.canvas}"
         )
@@ -89,6 +126,7 @@ class Noise:
 
     def __post_init__(self):
         _name_or_reference(self.schedule, "noise.schedule", SCHEDULES)
+        _check_types(self, "noise.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +155,7 @@ class Model:
     """Compute type; auto: bfloat16 on an accelerator, float32 on a CPU. Weights are float32."""
 
     def __post_init__(self):
+        _check_types(self, "model.")
         _at_least(
             self, "model", 1, "hidden", "heads", "layers", "cycles", "inner_steps", "grad_cycles",
             "prefix", "swiglu_multiple",
@@ -136,6 +175,8 @@ class Model:
             "model.grad_cycles",
             f"{self.grad_cycles} is more than the {self.cycles} cycles there are",
         )
+        _at_most(self, "model", MAX_LAYERS, "layers")
+        _at_most(self, "model", NUM_LEVELS, "cycles")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +195,7 @@ class Optimizer:
     """Decay of the averaged weights that evaluation uses."""
 
     def __post_init__(self):
+        _check_types(self, "optimizer.")
         _at_least(
             self, "optimizer", 0, "learning_rate", "weight_decay", "puzzle_learning_rate",
             "puzzle_weight_decay", "warmup_steps",
@@ -179,9 +221,11 @@ class Train:
     """Best checkpoints kept by pass@2, beside the newest. This selects on test labels."""
 
     def __post_init__(self):
+        _check_types(self, "train.")
         _at_least(self, "train", 1, "steps", "batch_size", "log_every", "checkpoint_every")
         _at_least(self, "train", 1, "keep_last")
         _at_least(self, "train", 0, "keep_best")
+        _at_most(self, "train", MAX_BATCH, "batch_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,8 +248,11 @@ class Evaluate:
     """The first remask is at level 1000 and masks all, as published; `skip` keeps step 1's grid."""
 
     def __post_init__(self):
+        _check_types(self, "evaluate.")
         _at_least(self, "evaluate", 0, "every")
         _at_least(self, "evaluate", 1, "batch_size", "denoise_steps")
+        _at_most(self, "evaluate", MAX_BATCH, "batch_size")
+        _at_most(self, "evaluate", NUM_LEVELS, "denoise_steps")
         if self.num_augmentations is not None:
             _at_least(self, "evaluate", 0, "num_augmentations")
 
@@ -228,6 +275,10 @@ class Experiment:
     evaluate: Evaluate = Evaluate()
 
     def __post_init__(self):
+        _check_types(self, "")
+        name = self.name
+        named = name.isprintable() and name.strip(". ") and not {"/", "\\"} & set(name)
+        _check(bool(named), "name", f"must be the name of a folder in runs/, not {name!r}")
         _check(0 <= self.seed <= MAX_NUMBER, "seed", f"must be 0..{MAX_NUMBER}, not {self.seed}")
         _name_or_reference(self.objective, "objective", OBJECTIVES)
 
@@ -264,10 +315,11 @@ def _build(cls: type, value: Any, where: str) -> Any:
     if unknown:
         name = unknown[0] if unknown[0].isprintable() else repr(unknown[0])
         raise UsageError(f"{where}{name}: unknown field; known are {', '.join(hints)}")
-    try:
-        return cls(**{k: _value(hints[k], v, f"{where}{k}") for k, v in value.items()})
-    except TypeError as error:
-        raise UsageError(f"{where or 'config'}: {error}") from error
+    needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+    missing = sorted(needed - set(value))
+    if missing:
+        raise UsageError(f"{where}{missing[0]}: is missing")
+    return cls(**{k: _value(hints[k], v, f"{where}{k}") for k, v in value.items()})
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

@@ -63,7 +63,7 @@ def load_function(reference: str, field: str) -> Callable[..., Any]:
             return function(*args)
         except (UsageError, InputError):
             raise
-        except Exception as error:  # whatever a user's function raises
+        except (Exception, SystemExit) as error:  # whatever a user's function raises
             raise UsageError(f"{where}: {_place(error, module_name)}") from error
 
     return answered

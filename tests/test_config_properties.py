@@ -12,8 +12,12 @@ from strategies import JSON, TEXT, damaged, damaged_text
 
 from drm_jax.config import (
     MAX_AUGMENTATIONS,
+    MAX_BATCH,
+    MAX_LAYERS,
     MAX_NUMBER,
     MAX_SIDE,
+    NUM_LEVELS,
+    SCHEDULES,
     Data,
     Evaluate,
     Experiment,
@@ -42,7 +46,7 @@ def models(draw: st.DrawFn) -> Model:
     return Model(
         hidden=2 * heads * draw(st.integers(1, 64)),
         heads=heads,
-        layers=draw(COUNTS),
+        layers=draw(st.integers(1, MAX_LAYERS)),
         cycles=cycles,
         inner_steps=draw(COUNTS),
         grad_cycles=draw(st.integers(1, cycles)),
@@ -55,7 +59,7 @@ def models(draw: st.DrawFn) -> Model:
 
 EXPERIMENTS = st.builds(
     Experiment,
-    name=TEXT,
+    name=TEXT.filter(lambda t: t.isprintable() and t.strip(". ") and not {"/", "\\"} & set(t)),
     seed=st.integers(0, MAX_NUMBER),
     init_from=st.none() | TEXT,
     data=st.builds(
@@ -68,9 +72,7 @@ EXPERIMENTS = st.builds(
         num_augmentations=st.integers(0, MAX_AUGMENTATIONS),
     ),
     objective=st.just("drm") | REFERENCES,
-    noise=st.builds(
-        Noise, schedule=st.sampled_from(["linear", "cosine", "sigmoid"]) | REFERENCES, kind=...
-    ),
+    noise=st.builds(Noise, schedule=st.sampled_from(SCHEDULES) | REFERENCES, kind=...),
     model=models(),
     optimizer=st.builds(
         Optimizer,
@@ -86,7 +88,7 @@ EXPERIMENTS = st.builds(
     train=st.builds(
         Train,
         steps=COUNTS,
-        batch_size=COUNTS,
+        batch_size=st.integers(1, MAX_BATCH),
         log_every=COUNTS,
         checkpoint_every=COUNTS,
         keep_last=COUNTS,
@@ -97,8 +99,8 @@ EXPERIMENTS = st.builds(
         every=COUNTS | st.just(0),
         untrained=...,
         num_augmentations=st.none() | COUNTS | st.just(0),
-        batch_size=COUNTS,
-        denoise_steps=COUNTS,
+        batch_size=st.integers(1, MAX_BATCH),
+        denoise_steps=st.integers(1, NUM_LEVELS),
         remask=...,
         first_remask=...,
     ),

@@ -8,7 +8,7 @@ import numpy as np
 
 from drm_jax.arc.leaks import Leak, find_leaks, leaks_between, shows_its_test
 from drm_jax.arc.tasks import BUILT_IN, Task, grids, load_source
-from drm_jax.errors import InputError, UsageError
+from drm_jax.errors import InputError, UsageError, one_line
 
 _SHOWN = 3  # ids named in a line
 _SIDES = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (21, 30))
@@ -23,7 +23,7 @@ def describe_sources(names: Sequence[str]) -> int:
             loaded[name] = load_source(name)
         except (InputError, UsageError) as error:
             wrong += 1
-            print(f"{name}: WRONG\n  {error}\n")
+            print(f"{one_line(name) or repr(name)}: WRONG\n  {one_line(error)}\n")
         else:
             print("\n".join([f"{name}", *(f"  {line}" for line in describe(loaded[name]))]) + "\n")
     for line in overlaps(loaded):

@@ -11,6 +11,7 @@ Sources, by name:
 
 import dataclasses
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -114,6 +115,10 @@ def load_source(name: str, field: str = "source") -> list[Task]:
             if file.name.endswith(("_challenges.json", "_solutions.json")):
                 prefix = str(file).rsplit("_", 1)[0]
                 raise InputError(f"{file}: a Kaggle file, not one task; name the source {prefix}")
+        repeated = [n for n, count in Counter(file.stem for file in files).items() if count > 1]
+        if repeated:
+            both = " and ".join(str(file) for file in files if file.stem == repeated[0])
+            raise InputError(f"{both}: two tasks of one id: remove one, or name it differently")
         return [parse_task(_read_json(file), file.stem, str(file)) for file in files]
     challenges = Path(f"{name}_challenges.json")
     if _is(Path.is_file, challenges):
@@ -121,12 +126,16 @@ def load_source(name: str, field: str = "source") -> list[Task]:
     if _is(Path.is_file, path):
         if path.name.endswith("_challenges.json"):
             return _load_kaggle(path)
+        if path.name.endswith("_solutions.json"):
+            raise InputError(f"{name}: solutions alone; name the source {name.rsplit('_', 1)[0]}")
         value = _read_json(path)
         if isinstance(value, dict) and "train" in value:
             return [parse_task(value, path.stem, str(path))]
         return _parse_tasks(value, str(path))
+    if _is(Path.is_file, Path(f"{name}_solutions.json")):
+        raise InputError(f"{name}: {challenges} is missing, there are only its solutions")
     raise InputError(
-        f"{name}: no such source; use arc1, arc2 (or arc1/training, arc1/evaluation, …), a folder "
+        f"{name or repr(name)}: no such source; use arc1, arc2 (or arc1/training, …), a folder "
         "of task files, a JSON file, a prefix of PREFIX_challenges.json, or package.module:function"
     )
 
@@ -158,11 +167,17 @@ def _load_kaggle(challenges: Path) -> list[Task]:
         challenges.name.removesuffix("_challenges.json") + "_solutions.json"
     )
     tasks = _parse_tasks(_read_json(challenges), str(challenges))
-    if not solutions_path.exists():
+    if not os.path.lexists(solutions_path):
         return tasks
     solutions = _read_json(solutions_path)
     if not isinstance(solutions, dict):
         raise InputError(f"{solutions_path}: expected an object of task ids")
+    unknown = sorted(solutions.keys() - {task.id for task in tasks})
+    if unknown:
+        raise InputError(
+            f"{solutions_path}: task {unknown[0]!r} is not in {challenges}: solutions and "
+            "challenges must be of the same tasks"
+        )
     return [_with_solutions(task, solutions, solutions_path) for task in tasks]
 
 
@@ -176,6 +191,9 @@ def _with_solutions(task: Task, solutions: dict, path: Path) -> Task:
         Pair(pair.input, parse_grid(output, f"{where}: solution {i}"))
         for i, (pair, output) in enumerate(zip(task.tests, outputs, strict=True))
     )
+    for i, (test, solved) in enumerate(zip(task.tests, tests, strict=True)):
+        if test.output is not None and test.key != solved.key:
+            raise InputError(f"{where}: solution {i} is not the output that the challenges hold")
     return dataclasses.replace(task, tests=tests)
 
 
@@ -186,6 +204,8 @@ def _read_json(path: Path) -> object:
             raise InputError(f"{path}: the key {repeated[0]!r} stands twice")
         return dict(items)
 
+    if path.exists() and not path.is_file():  # to read a pipe would wait for ever
+        raise InputError(f"{path}: not a file")
     try:
         text = path.read_bytes().decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=no_duplicates)
@@ -195,8 +215,10 @@ def _read_json(path: Path) -> object:
         raise InputError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
     except RecursionError as error:
         raise InputError(f"{path}: brackets nested too deeply for an ARC task") from error
-    except ValueError as error:  # malformed JSON, and integers of thousands of digits
+    except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON: {error}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: a number in it has thousands of digits") from error
 
 
 def _plain(value: object, where: str) -> object:
@@ -222,7 +244,7 @@ def parse_task(value: object, task_id: str, where: str) -> Task:
     Raises:
       InputError: one line that names the file, the task, the pair and what is wrong.
     """
-    if not task_id.isprintable():  # it stands in messages, logs and hashes
+    if not task_id.isprintable() or not task_id:  # it stands in messages, logs and hashes
         raise InputError(f"{where}: task {task_id!r}: an id must be printable text")
     where_task = f"{where}: task {task_id}"
     if not isinstance(value, dict):

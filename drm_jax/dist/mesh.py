@@ -5,6 +5,7 @@
     batch (B, …)                                  examples split over the axis
 """
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from drm_jax.errors import UsageError
 
 AXIS = "data"
+_CHOOSING = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES")
 
 
 def use_cpu_cores(*batch_sizes: int) -> None:
@@ -33,12 +35,24 @@ def use_cpu_cores(*batch_sizes: int) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     most = min(cores or 1, max(1, common // 8))
     fitting = max(n for n in range(1, most + 1) if common % n == 0)
-    jax.config.update("jax_num_cpu_devices", fitting)
+    with contextlib.suppress(RuntimeError):  # an experiment file has used jax already
+        jax.config.update("jax_num_cpu_devices", fitting)
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh of one axis over these devices; over all devices of all processes by default."""
-    devices = jax.devices() if devices is None else devices
+    """A mesh of one axis over these devices; over all devices of all processes by default.
+
+    Raises:
+      UsageError: there are no devices of the wanted kind.
+    """
+    try:
+        devices = jax.devices() if devices is None else devices
+    except (RuntimeError, AssertionError) as error:  # none of that kind; none at all
+        chosen = ", ".join(f"{k}={v}" for k, v in os.environ.items() if k in _CHOOSING)
+        reason = (str(error).splitlines() or ["there is none"])[0]
+        raise UsageError(
+            f"jax finds no device ({chosen}): {reason}: unset that, or install jax for the device"
+        ) from error
     return jax.make_mesh((len(devices),), (AXIS,), (AxisType.Auto,), devices=devices)
 
 

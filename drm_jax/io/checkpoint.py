@@ -16,6 +16,7 @@ import functools
 import hashlib
 import json
 import logging
+import re
 import shutil
 import sys
 import warnings
@@ -256,7 +257,7 @@ def _is_finished(path: epath.Path) -> bool:
 
 def steps_in(folder: epath.Path) -> list[int]:
     """Steps that have a finished folder, ascending, whatever is in it."""
-    steps = [path for path in _entries(folder) if path.name.isascii() and path.name.isdigit()]
+    steps = [path for path in _entries(folder) if re.fullmatch("0|[1-9][0-9]*", path.name)]
     return sorted(int(path.name) for path in steps if _is_finished(path))
 
 
@@ -380,6 +381,9 @@ def restore(workdir: epath.Path, step: int, target: Any) -> Restored:
         raise DamagedError(
             f"{path}: damaged: {wrong[0]}{more}: the values are not those that were saved"
         )
+    saved = state["step"] if isinstance(state, dict) else state.step
+    if int(saved) != step:
+        raise DamagedError(f"{path}: damaged: what is in it was saved at step {int(saved)}")
     return Restored(step, state, record)
 
 

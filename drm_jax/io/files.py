@@ -17,23 +17,31 @@ def is_remote(path: os.PathLike | str) -> bool:
     return "://" in os.fspath(path)
 
 
-def work_path(name: os.PathLike | str) -> epath.Path:
+def work_path(name: os.PathLike | str, field: str = "workdir") -> epath.Path:
     """The path of a work directory; a local one is made absolute, as Orbax needs it.
+
+    Args:
+      field: what names it, for errors.
 
     Raises:
       UsageError: a bucket of a kind that can't be used, or without the package that reads it.
     """
     text = os.fspath(name)
+    if not text.strip() or not text.isprintable():
+        raise UsageError(f"{field}: {text!r}: name a folder, such as runs/NAME")
     if not is_remote(text):
-        return epath.Path(Path(text).expanduser().absolute())
+        try:
+            return epath.Path(Path(text).expanduser().absolute())
+        except RuntimeError as error:
+            raise UsageError(f"{field}: {text}: there is no such user; name a folder") from error
     if not text.startswith("gs://"):
-        raise UsageError(f"workdir: {text}: only gs:// buckets and local folders can be used")
+        raise UsageError(f"{field}: {text}: only gs:// buckets and local folders can be used")
     if not text.removeprefix("gs://").strip("/"):
         raise UsageError(
-            f"workdir: {text}: name a bucket and a folder, as in gs://BUCKET/runs/NAME"
+            f"{field}: {text}: name a bucket and a folder, as in gs://BUCKET/runs/NAME"
         )
     if importlib.util.find_spec("gcsfs") is None:
-        raise UsageError(f"workdir: {text}: gs:// needs gcsfs: pip install 'drm_jax[gcs]'")
+        raise UsageError(f"{field}: {text}: gs:// needs gcsfs: pip install 'drm_jax[gcs]'")
     # A listing that is remembered for ever hides what other processes write.
     fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
     return epath.Path(text)
@@ -66,11 +74,15 @@ def make_folder(path: epath.Path) -> None:
     written to.
 
     Raises:
-      InputError: see `reaching`.
-      OSError: a local folder can't be made.
+      InputError: see `reaching`; or a local folder can't be made.
     """
     if not is_remote(path):
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{path}: can't be made: {error.strerror}; use another --workdir"
+            ) from error
         return
     with reaching(path):
         (path / "probe").write_text("")

@@ -47,12 +47,12 @@ class MetricsLog:
         self._workdir = workdir
         self._remote = is_remote(workdir)
         self._local = Path(tempfile.mkdtemp(prefix="drm-logs-") if self._remote else workdir)
+        folder = self._local / "tensorboard"
+        folder.mkdir(exist_ok=True)
         path = self._local / FILE
         write_whole(epath.Path(path), "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a")
         # Written here and now, not by SummaryWriter's thread: that dies on a full disk, unheard.
-        folder = self._local / "tensorboard"
-        folder.mkdir(exist_ok=True)
         suffix = f".{os.getpid()}.{resumed_at or 0}"  # two starts within a second are two files
         self._events = EventsWriter(str(folder / "events"), suffix)
         # TensorBoard drops what earlier event files hold from this step on.
@@ -112,7 +112,7 @@ class MetricsLog:
 
 
 def read_metrics(workdir: epath.Path, last_step: int | None = None) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl up to a step; lines torn by a kill are left out."""
+    """The lines of metrics.jsonl up to a step; what a kill has torn or is no line is left out."""
     path = workdir / FILE
     if not path.exists():
         return []
@@ -120,8 +120,18 @@ def read_metrics(workdir: epath.Path, last_step: int | None = None) -> list[dict
     for text in path.read_bytes().decode(errors="replace").splitlines():
         try:
             line = json.loads(text)
-            if last_step is None or line["step"] <= last_step:
-                lines.append({"step": line["step"], "kind": line["kind"], **line})
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError):
             continue
+        if _is_line(line) and (last_step is None or line["step"] <= last_step):
+            lines.append(line)
     return lines
+
+
+def _is_line(line: Any) -> bool:
+    """Whether this is what `scalars` writes."""
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        return False
+    numbers = [value for name, value in line.items() if name != "kind"]
+    return isinstance(line.get("kind"), str) and all(
+        value is None or type(value) in (int, float) for value in numbers
+    )

@@ -4,10 +4,9 @@ import functools
 
 import numpy as np
 
+from drm_jax.config import NUM_LEVELS
 from drm_jax.errors import UsageError
 from drm_jax.extension import is_reference, load_function
-
-NUM_LEVELS = 1000
 
 
 def mask_ratio(schedule: str, level: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from drm_jax.evaluate.score import compile_denoise
 from drm_jax.io import checkpoint, lock
 from drm_jax.run.loop import describe
 from drm_jax.run.setup import Setup, set_up
+from drm_jax.run.start import check_init_from
 from drm_jax.run.workdir import check_claim
 from drm_jax.train.step import make_train_step
 
@@ -27,6 +28,7 @@ def dry_run(experiment: Experiment, workdir: epath.Path, console: Console) -> No
     """
     setup = set_up(experiment)
     goes_on = check_claim(workdir, experiment)
+    check_init_from(setup, workdir)
     state = jax.eval_shape(setup.make_state)
     batch = training_stream(experiment, setup.tasks, setup.ids)[0]
     jax.eval_shape(make_train_step(experiment, setup.network, setup.mesh), state, _shapes(batch))

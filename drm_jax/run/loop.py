@@ -37,7 +37,7 @@ from drm_jax.run.interval import Interval
 from drm_jax.run.profile import Profiler
 from drm_jax.run.progress import progress_bar
 from drm_jax.run.setup import Setup, set_up
-from drm_jax.run.start import Start, restore_own, start
+from drm_jax.run.start import Start, check_init_from, restore_own, start
 from drm_jax.run.stop import StopRequest
 from drm_jax.run.workdir import check_claim, claim, read_config
 from drm_jax.train.state import TrainState
@@ -77,6 +77,7 @@ def train(
     started = time.perf_counter()
     setup = set_up(experiment)
     check_claim(workdir, experiment)
+    check_init_from(setup, workdir)
     make_folder(workdir)
     console.print(describe(setup), soft_wrap=True)
     say = _teller(console)

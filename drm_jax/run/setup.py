@@ -47,9 +47,9 @@ def set_up(experiment: Experiment, mesh: Mesh | None = None) -> Setup:
       UsageError: a batch can't be split over the devices, there are several processes, or a
         function of the user's own doesn't do what it must.
     """
+    data, mesh = experiment.data, mesh or make_mesh()
     if jax.process_count() > 1:
         raise UsageError("several processes: not supported yet; start one process on one machine")
-    data, mesh = experiment.data, mesh or make_mesh()
     if ROW_MULTIPLE % mesh.size:
         raise UsageError(
             f"{mesh.size} devices can't share the puzzle table: use a power of two of them "

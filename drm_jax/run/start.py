@@ -11,7 +11,7 @@ from drm_jax.arc.leaks import leaks_from_digests, trained_digests
 from drm_jax.dist.mesh import replicated, split_rows
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
-from drm_jax.io.files import work_path
+from drm_jax.io.files import reaching, work_path
 from drm_jax.run.setup import Setup
 from drm_jax.train.state import TrainState, abstract_state, make_sharded, mean_row, start_from
 
@@ -80,6 +80,45 @@ def restore_own(
     return restored
 
 
+def check_init_from(setup: Setup, workdir: epath.Path) -> None:
+    """Whether a fresh start could begin with `init_from`; called before anything is written.
+
+    Raises:
+      UsageError, InputError: as `start` would.
+    """
+    name = setup.experiment.init_from
+    if name is None or checkpoint.steps_in(checkpoint.checkpoint_folder(workdir)):
+        return
+    other = work_path(name, "init_from")
+    with reaching(other):
+        steps = checkpoint.steps_in(checkpoint.checkpoint_folder(other))
+    if not steps:
+        raise UsageError(f"init_from: {name}: holds no checkpoint; name the folder of a run")
+    for step in reversed(steps):
+        try:
+            record = checkpoint.read_record(other, step)
+        except checkpoint.DamagedError:  # told of, or refused, where it is restored
+            continue
+        _check_other(setup, other, record)
+        return
+
+
+def _check_other(setup: Setup, other: epath.Path, record: Mapping[str, Any]) -> None:
+    """Raises where this run can't begin with the checkpoint of a record: shapes, leaks."""
+    wanted = {
+        leaf: shape
+        for leaf, shape in checkpoint.leaf_shapes(jax.eval_shape(setup.make_state)).items()
+        if leaf.startswith(("params/", "ema/", "constants/"))
+    }
+    checkpoint.check_shapes(other, {leaf: record["shapes"].get(leaf) for leaf in wanted}, wanted)
+    leaked = leaks_from_digests(record["trained_on"], setup.tasks)
+    if leaked:
+        raise UsageError(
+            f"init_from: {other}: was trained on a test pair of evaluation task {leaked[0]} "
+            f"({len(leaked)} such tasks): evaluate on other tasks, or begin with another run"
+        )
+
+
 def _from_other(
     setup: Setup, name: str, strict: bool, say: Say
 ) -> tuple[TrainState, Sequence[str]]:
@@ -88,32 +127,18 @@ def _from_other(
     Returns also the digests of what that network was trained on.
 
     Raises:
-      UsageError: there is no such checkpoint, or it was trained on answers that this run asks for.
+      UsageError: it was trained on answers that this run asks for.
     """
-    other = work_path(name)
-    if not checkpoint.steps_in(checkpoint.checkpoint_folder(other)):
-        raise UsageError(f"init_from: {name}: holds no checkpoint; name the folder of a run")
-    wanted = {
-        leaf: shape
-        for leaf, shape in checkpoint.leaf_shapes(jax.eval_shape(setup.make_state)).items()
-        if leaf.startswith(("params/", "ema/", "constants/"))
-    }
+    other = work_path(name, "init_from")
 
     def target(record: Mapping[str, Any]) -> dict[str, Any]:
-        saved = {leaf: record["shapes"].get(leaf) for leaf in wanted}
-        checkpoint.check_shapes(other, saved, wanted)
+        _check_other(setup, other, record)
         rows, rest = split_rows(setup.mesh), replicated(setup.mesh)
         return checkpoint.abstract_from_record(
             record, lambda leaf: rows if leaf == "table" else rest
         )
 
     restored = checkpoint.restore_newest(other, target, strict, say)
-    leaked = leaks_from_digests(restored.record["trained_on"], setup.tasks)
-    if leaked:
-        raise UsageError(
-            f"init_from: {name}: was trained on a test pair of evaluation task {leaked[0]} "
-            f"({len(leaked)} such tasks): evaluate on other tasks, or begin with another run"
-        )
     saved, num_ids = restored.state, len(setup.ids)
     row_D = jax.jit(mean_row, static_argnames="num_ids")(
         saved["table"], num_ids=restored.record["num_ids"]

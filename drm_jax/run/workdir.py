@@ -9,6 +9,7 @@ eval/step_N/     metrics.json, submission.json, denoising.png
 """
 
 import dataclasses
+import os
 from typing import Any
 
 from etils import epath
@@ -16,7 +17,7 @@ from etils import epath
 from drm_jax.config import Experiment, from_json, to_json
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
-from drm_jax.io.files import reaching, write_whole
+from drm_jax.io.files import is_remote, reaching, write_whole
 
 # What may differ between starts of one run: it changes no number of the training, nor a score.
 MAY_CHANGE = ("train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_best",
@@ -37,7 +38,9 @@ def read_config(workdir: epath.Path) -> Experiment:
             text = path.read_bytes().decode()
         return from_json(text)
     except (UsageError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(
+            f"{path}: {error}; bring it back from a copy, or use another work directory"
+        ) from error
 
 
 def check_claim(workdir: epath.Path, experiment: Experiment) -> bool:
@@ -48,8 +51,7 @@ def check_claim(workdir: epath.Path, experiment: Experiment) -> bool:
       InputError: it is not a directory, or its config.json can't be used.
     """
     with reaching(workdir):
-        if workdir.exists() and not workdir.is_dir():
-            raise InputError(f"{workdir}: is a file: name a folder as --workdir")
+        _check_place(workdir)
         if not (workdir / "config.json").exists():
             return False
     refused = []
@@ -66,6 +68,18 @@ def check_claim(workdir: epath.Path, experiment: Experiment) -> bool:
             f"options, or another --workdir{remedy}"
         )
     return True
+
+
+def _check_place(workdir: epath.Path) -> None:
+    """Raises InputError where a work directory can't be made or written to."""
+    if is_remote(workdir):
+        return
+    place = next(p for p in (workdir, *workdir.parents) if os.path.lexists(p))
+    if not place.is_dir():
+        kind = "a file" if place.is_file() else "not a folder"
+        raise InputError(f"{place}: is {kind}: name a folder as --workdir")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{place}: can't be written to: use another --workdir")
 
 
 def claim(workdir: epath.Path, experiment: Experiment) -> None:
