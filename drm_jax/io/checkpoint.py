@@ -56,6 +56,8 @@ def _report_but_leftovers(unraisable: "sys.UnraisableHookArgs") -> None:
 sys.unraisablehook = _report_but_leftovers
 warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
+CHUNK_BYTES = 2**25
+"""Arrays are written in pieces of at most so much, so that a device reads no more than its rows."""
 _UNFINISHED = ".orbax-checkpoint-tmp"
 NO_SPACE = ("No space left", "Disk quota exceeded", "not enough space")
 
@@ -203,8 +205,9 @@ def save(
       InputError: this save or the one before failed; checkpoints before are as they were.
     """
     record = {**record, "shapes": leaf_shapes(state), "checksums": checksums(state)}
+    chunks = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), state)
     args = ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
+        state=ocp.args.StandardSave(state, chunks),
         record=ocp.args.JsonSave({**record, "digest": _digest(record)}),
     )
     with _explained(epath.Path(manager.directory)):

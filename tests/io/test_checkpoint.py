@@ -73,6 +73,26 @@ def test_a_saved_state_is_the_state_though_its_buffers_are_donated(saved, tiny):
             assert restored.state.table.sharding.device_set == devices
 
 
+def test_an_array_of_many_pieces(saved, tiny, tmp_path, monkeypatch):
+    """As a large table is: written by one device, read by four, and a piece lost."""
+    _, kept, _ = saved
+    monkeypatch.setattr(checkpoint, "CHUNK_BYTES", 10_000)
+    workdir = work_path(tmp_path)
+    table = jax.random.normal(jax.random.key(0), kept[4].table.shape)
+    state = jax.tree.map(jnp.asarray, kept[4]).replace(table=table)
+    with checkpoint.open_checkpoints(workdir, 1, 0, {}) as manager:
+        checkpoint.save(manager, 4, state, {})
+        checkpoint.finish(manager)
+    wide = set_up(tiny, make_mesh(jax.devices()[:4]))
+    target = abstract_state(wide.make_state, wide.shardings)
+    restored = checkpoint.restore(workdir, 4, target)
+    assert_same(restored, jax.device_get(state))
+    files = sorted(tmp_path.rglob("d/*"), key=lambda path: path.stat().st_size)
+    remove(files[-1])
+    with pytest.raises(checkpoint.DamagedError):
+        checkpoint.restore(workdir, 4, target)
+
+
 def test_a_step_that_is_not_there(saved, tmp_path):
     assert checkpoint.existing_step(saved[0], None) == 4
     with pytest.raises(InputError, match="no checkpoint of step 2; there are 1, 3, 4"):
