@@ -45,6 +45,7 @@ import numpy as np
 from drm_jax.config import Data, Experiment, Model, Train
 from drm_jax.dist.mesh import global_batch, make_mesh
 from drm_jax.io import checkpoint
+from drm_jax.io.checksums import checksums
 from drm_jax.io.files import work_path
 from drm_jax.model.network import make_network
 from drm_jax.train.state import abstract_state, init_state, make_sharded, state_shardings
@@ -134,7 +135,7 @@ class Case:
             self.grew[name] = self.peak_of(work, before)
             seconds[name] = time.perf_counter() - start
 
-        timed("checksums", lambda: checkpoint.checksums(self.state))
+        timed("checksums", lambda: checksums(self.state))
         with tempfile.TemporaryDirectory() as folder:
             workdir = work_path(folder)
 

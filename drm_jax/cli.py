@@ -16,16 +16,16 @@ import errno
 import importlib.util
 import io
 import os
-import re
 import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 from drm_jax.errors import InputError, StoppedError, UsageError, one_line
+from drm_jax.options import Parser, parse_fields
 
 if TYPE_CHECKING:
     from drm_jax.config import Experiment
@@ -44,30 +44,6 @@ their defaults in that experiment, such as
   --seed 1  --train.steps 2000  --data.evaluate arc2/evaluation  --model.hidden 128
 
 The same command again goes on from the newest checkpoint. Ctrl-C saves first."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Answers wrong usage in one line, with the nearest name there is."""
-
-    def __init__(self, **kwargs):
-        super().__init__(allow_abbrev=False, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
-        if unknown:
-            known = [name for action in self._actions for name in action.option_strings]
-            raise _unknown_option(unknown[1], known, f"{self.prog} --help")
-        message = re.sub(r"^argument (.*?): invalid int value: (.*)", _NOT_WHOLE, message)
-        raise UsageError(f"{message} (see {self.prog} --help)")
-
-
-_NOT_WHOLE = r"\1: \2 is not a whole number"
-
-
-def _unknown_option(option: str, known: Iterable[str], help_command: str) -> UsageError:
-    near = difflib.get_close_matches(option.lower(), known, 1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    return UsageError(f"{option}: there is no such option{meant} (see {help_command})")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -157,7 +133,7 @@ def _run(argv: list[str]) -> int:
         "checkpoints": (_checkpoints, "list the checkpoints of a work directory, and verify them"),
     }
     lines = [f"  {name:13}{text}" for name, (_, text) in commands.items()]
-    parser = _Parser(
+    parser = Parser(
         prog="drm",
         usage="drm [-h] [--version] COMMAND ...",
         description="Denoising Recursion Models in JAX: train, evaluate and look at them on ARC.",
@@ -183,7 +159,7 @@ def _run(argv: list[str]) -> int:
 def _data(argv: list[str]) -> int:
     from drm_jax.arc.describe import describe_sources
 
-    parser = _Parser(prog="drm data", description="What sources of tasks hold and share.")
+    parser = Parser(prog="drm data", description="What sources of tasks hold and share.")
     parser.add_argument(
         "source",
         nargs="*",
@@ -240,7 +216,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _train(argv: list[str]) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="drm train",
         usage="drm train experiments/NAME.py [--option value ...]",
         description="Train an experiment: a file with a function experiment().",
@@ -273,7 +249,7 @@ def _train(argv: list[str]) -> int:
         profile: int = 0
         """Trace so many steps, for TensorBoard's profiler or ui.perfetto.dev."""
 
-    chosen = _parse_fields(Options, Options(base, f"runs/{base.name}"), argv)
+    chosen = parse_fields(Options, Options(base, f"runs/{base.name}"), argv)
     if chosen is None:
         return 0
     if chosen.profile < 0:
@@ -304,75 +280,8 @@ def _import_jax() -> None:
         raise UsageError(f"{error}: unset or correct this environment variable") from error
 
 
-def _parse_fields(options: type, default: object, argv: list[str]) -> object | None:
-    """The options with what the command line changes; None where it asked for help instead."""
-    import tyro
-
-    path, given = argv[0], argv[1:]
-    help_command = f"drm train {path} --help"
-    known = _option_names(default, "")
-    for word in given:
-        name = word.split("=")[0].replace("_", "-")
-        if re.match("--|-[A-Za-z]", name) and name not in (*known, "--help", "-h"):
-            raise _unknown_option(name, known, help_command)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), _wide(not {"-h", "--help"} & set(given)):
-            return tyro.cli(
-                options,
-                args=given,
-                default=default,
-                prog=f"drm train {path}",
-                description=f"Options of {path}, with their defaults.",
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            return None  # tyro has printed its help
-        raise UsageError(f"{_first_sentence(said.getvalue())} (see {help_command})") from None
-
-
-@contextlib.contextmanager
-def _wide(wanted: bool) -> Iterator[None]:
-    """As in a wide terminal: what tyro says in a narrow one is cut within words."""
-    before = os.environ.copy()
-    if wanted:
-        os.environ["COLUMNS"] = "80"
-    try:
-        yield
-    finally:
-        os.environ.pop("COLUMNS", None)
-        os.environ.update(before)
-
-
-def _option_names(value: object, prefix: str) -> list[str]:
-    """--data.train and the like, as tyro names the fields of nested dataclasses."""
-    names = []
-    for field in dataclasses.fields(value):
-        inner, name = getattr(value, field.name), f"{prefix}{field.name.replace('_', '-')}"
-        if dataclasses.is_dataclass(inner):
-            names += _option_names(inner, "" if name == "experiment" else f"{name}.")
-            continue
-        names.append(f"--{name}")
-        if isinstance(inner, bool):
-            *rooms, last = name.split(".")
-            names.append("--" + ".".join([*rooms, f"no-{last}"]))
-    return names
-
-
-def _first_sentence(box: str) -> str:
-    """What tyro's box of several lines says up to its first rule or gap, as one line."""
-    lines = [line.strip("│ ") for line in box.strip().splitlines()[1:]]
-    if lines and not lines[0].strip("-"):  # without box characters, a rule follows the title
-        lines = lines[1:]
-    end = next((i for i, line in enumerate(lines) if not line.strip("─-╰╯")), len(lines))
-    text = re.sub(r"^Error parsing (experiment(\.\w+)?: )?", "", " ".join(lines[:end]))
-    text = re.sub(r"^(--\S+): invalid literal for int\(\) with base 10: (.*)", _NOT_WHOLE, text)
-    text = re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", text)
-    return text.removesuffix(".") or "the options can't be read"
-
-
 def _evaluate(argv: list[str]) -> int:
-    parser = _Parser(prog="drm eval", description="Score one checkpoint of a work directory.")
+    parser = Parser(prog="drm eval", description="Score one checkpoint of a work directory.")
     parser.add_argument("workdir", help="what drm train wrote, such as runs/demo or gs://…")
     parser.add_argument("--step", type=int, help="the checkpoint's step; the newest by default")
     parser.add_argument(
@@ -397,7 +306,7 @@ def _evaluate(argv: list[str]) -> int:
 
 
 def _checkpoints(argv: list[str]) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="drm checkpoints",
         description="List the checkpoints of a work directory: step, size, scores, and whether "
         "every value is what was saved. Exit code 1 if one is not. Reads alone, on the CPU.",

@@ -15,6 +15,7 @@ from drm_jax.config import from_json, to_json
 from drm_jax.dist.mesh import make_mesh
 from drm_jax.evaluate.score import compile_denoise
 from drm_jax.model.network import make_network
+from drm_jax.train.objectives import abstract_batch
 from drm_jax.train.state import init_state, state_shardings
 from drm_jax.train.step import make_optimizer, make_train_step
 
@@ -39,17 +40,7 @@ def test_contract(path):
     mesh = make_mesh(jax.devices()[:1])
     network, optimizer = make_network(experiment, "cpu"), make_optimizer(experiment)
     state = jax.eval_shape(lambda: init_state(network, optimizer, 10, experiment.seed))
-    cells, count = experiment.data.canvas**2, experiment.train.batch_size
-    batch = {
-        "inputs": ((count, cells), np.uint8),
-        "target": ((count, cells), np.uint8),
-        "noised": ((count, cells), np.uint8),
-        "level": ((count,), np.int32),
-        "reverse_targets": ((count, experiment.model.cycles, cells), np.uint8),
-        "puzzle_id": ((count,), np.int32),
-        "weight": ((count,), np.float32),
-    }
-    batch = {name: jax.ShapeDtypeStruct(*shape) for name, shape in batch.items()}
+    cells, batch = experiment.data.canvas**2, abstract_batch(experiment)
     new_state, sums = jax.eval_shape(make_train_step(experiment, network, mesh), state, batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), new_state) == jax.tree.map(
         lambda x: (x.shape, x.dtype), state

@@ -1,0 +1,114 @@
+"""Options of the command line: argparse's and tyro's, with wrong usage answered in one line."""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import NoReturn
+
+from drm_jax.errors import UsageError
+
+_NOT_WHOLE = r"\1: \2 is not a whole number"
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers wrong usage in one line, with the nearest name there is."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        if unknown:
+            known = [name for action in self._actions for name in action.option_strings]
+            raise _unknown_option(unknown[1], known, f"{self.prog} --help")
+        message = re.sub(r"^argument (.*?): invalid int value: (.*)", _NOT_WHOLE, message)
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _unknown_option(option: str, known: Iterable[str], help_command: str) -> UsageError:
+    near = difflib.get_close_matches(option.lower(), known, 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return UsageError(f"{option}: there is no such option{meant} (see {help_command})")
+
+
+def parse_fields(options: type, default: object, argv: list[str]) -> object | None:
+    """The options of `drm train FILE` with what the command line changes.
+
+    Args:
+      options: a dataclass, in it dataclasses; `default` is one of it.
+      argv: the experiment file and the options after it.
+
+    Returns:
+      A changed `default`; None where help was asked for, and printed.
+
+    Raises:
+      UsageError: an unknown option, with the nearest there is, or a value that doesn't fit.
+    """
+    import tyro
+
+    path, given = argv[0], argv[1:]
+    help_command = f"drm train {path} --help"
+    known = _option_names(default, "")
+    for word in given:
+        name = word.split("=")[0].replace("_", "-")
+        if re.match("--|-[A-Za-z]", name) and name not in (*known, "--help", "-h"):
+            raise _unknown_option(name, known, help_command)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), _wide(not {"-h", "--help"} & set(given)):
+            return tyro.cli(
+                options,
+                args=given,
+                default=default,
+                prog=f"drm train {path}",
+                description=f"Options of {path}, with their defaults.",
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            return None  # tyro has printed its help
+        raise UsageError(f"{_first_sentence(said.getvalue())} (see {help_command})") from None
+
+
+@contextlib.contextmanager
+def _wide(wanted: bool) -> Iterator[None]:
+    """As in a wide terminal: what tyro says in a narrow one is cut within words."""
+    before = os.environ.copy()
+    if wanted:
+        os.environ["COLUMNS"] = "80"
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS", None)
+        os.environ.update(before)
+
+
+def _option_names(value: object, prefix: str) -> list[str]:
+    """--data.train and the like, as tyro names the fields of nested dataclasses."""
+    names = []
+    for field in dataclasses.fields(value):
+        inner, name = getattr(value, field.name), f"{prefix}{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(inner):
+            names += _option_names(inner, "" if name == "experiment" else f"{name}.")
+            continue
+        names.append(f"--{name}")
+        if isinstance(inner, bool):
+            *rooms, last = name.split(".")
+            names.append("--" + ".".join([*rooms, f"no-{last}"]))
+    return names
+
+
+def _first_sentence(box: str) -> str:
+    """What tyro's box of several lines says up to its first rule or gap, as one line."""
+    lines = [line.strip("│ ") for line in box.strip().splitlines()[1:]]
+    if lines and not lines[0].strip("-"):  # without box characters, a rule follows the title
+        lines = lines[1:]
+    end = next((i for i, line in enumerate(lines) if not line.strip("─-╰╯")), len(lines))
+    text = re.sub(r"^Error parsing (experiment(\.\w+)?: )?", "", " ".join(lines[:end]))
+    text = re.sub(r"^(--\S+): invalid literal for int\(\) with base 10: (.*)", _NOT_WHOLE, text)
+    text = re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", text)
+    return text.removesuffix(".") or "the options can't be read"
