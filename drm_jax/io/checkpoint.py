@@ -45,11 +45,9 @@ _report_unraisable = sys.unraisablehook
 def _report_but_leftovers(unraisable: "sys.UnraisableHookArgs") -> None:
     """Where one array fails, the reads of the others are given up, each with a complaint."""
     code = getattr(unraisable.object, "cr_code", None)
-    if (code and "orbax" in code.co_filename) or str(
-        unraisable.exc_value
-    ) == "Event loop is closed":
-        return
-    _report_unraisable(unraisable)
+    of_orbax = code is not None and "orbax" in code.co_filename
+    if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
+        _report_unraisable(unraisable)
 
 
 sys.unraisablehook = _report_but_leftovers
@@ -58,7 +56,7 @@ warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarni
 CHUNK_BYTES = 2**25
 """Arrays are written in pieces of at most so much, so that a device reads no more than its rows."""
 _UNFINISHED = ".orbax-checkpoint-tmp"
-NO_SPACE = ("No space left", "Disk quota exceeded", "not enough space")
+_NO_SPACE = ("No space left", "Disk quota exceeded", "not enough space")
 
 
 class DamagedError(InputError):
@@ -183,7 +181,7 @@ def _explained(folder: epath.Path) -> Iterator[None]:
     except Exception as error:  # errors of files come as ValueError, OSError and others
         saved = steps_in(folder)
         kept = f"the checkpoint of step {saved[-1]} is intact" if saved else "none was saved before"
-        if any(text in str(error) for text in NO_SPACE):
+        if any(text in str(error) for text in _NO_SPACE):
             raise InputError(
                 f"{folder}: no space left on the disk for a checkpoint; {kept}. Free some space "
                 "and give the same command again"

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -68,10 +69,13 @@ class MetricsLog:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._file:
-            with self._file, contextlib.closing(self._events):
-                if not lock.held_elsewhere(self._workdir):  # else it is another run's log by now
-                    self.publish()
+        if not self._file:
+            return
+        with self._file, contextlib.closing(self._events):
+            if not lock.held_elsewhere(self._workdir):  # else it is another run's log by now
+                self.publish()
+        if self._remote:
+            shutil.rmtree(self._local)
 
     def was_evaluated(self, step: int) -> bool:
         """Whether the line of this step's evaluation was written."""
