@@ -7,7 +7,7 @@ turn, and prints for each: the bytes of the table; what the compiled step takes 
 arguments; by how much the process grew when the state was made, trained, checked and saved; and the
 median time of a step. The network is small on purpose, so that the table's share would show.
 
-Measured on 2 quiet cores of an AMD EPYC, jax 0.10.2, one device (two devices in brackets):
+Measured on 2 quiet cores of an Intel Xeon, jax 0.10.2, one device (two devices in brackets):
 
     rows of the table             1,000           900,000
     table, MB                     8.4             1,845.5
