@@ -193,7 +193,8 @@ def _explained(folder: epath.Path) -> Iterator[None]:
 
 def _line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    first = text.splitlines()[0]
+    return first if len(first) <= 160 else f"{first[:160]}…"
 
 
 # --- what is there -----------------------------------------------------------------------------

@@ -51,8 +51,10 @@ def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
         console.print(text, soft_wrap=True)
     if not steps:
         console.print("No checkpoint has been saved yet")
+    elif not intact:
+        console.print("None is left that a start could go on from: bring one back from a copy")
     elif wrong:
-        console.print("A start goes on from the newest one that is verified", soft_wrap=True)
+        console.print("A start goes on from the newest one that is verified")
     return intact == table.row_count
 
 
