@@ -423,13 +423,11 @@ def restore_newest(
     return restored
 
 
-def set_aside_after(workdir: epath.Path, step: int | None) -> list[epath.Path]:
+def set_aside_after(workdir: epath.Path, step: int) -> list[epath.Path]:
     """Moves checkpoints newer than a step to WORKDIR/damaged, since they will be made again."""
     folder, aside = checkpoint_folder(workdir), workdir / "damaged"
     moved = []
-    for newer in steps_in(folder):
-        if step is not None and newer <= step:
-            continue
+    for newer in (s for s in steps_in(folder) if s > step):
         aside.mkdir(parents=True, exist_ok=True)
         taken = {path.name for path in aside.iterdir()}
         names = [str(newer)] + [f"{newer}-{i}" for i in range(2, len(taken) + 3)]

@@ -41,7 +41,7 @@ from drm_jax.cli import main
 
 batch, rename = loop.global_batch, os.rename
 def slow_batch(*args):
-    time.sleep(0.02)
+    time.sleep(0.04)
     return batch(*args)
 def deadly_rename(source, target, **more):
     if os.path.basename(target) == os.environ.get("DIE_SAVING"):
@@ -133,7 +133,7 @@ def test_killed_at_five_points_it_ends_as_if_it_had_not_been(runs):
     """Four kills at seeded moments, and one within a save."""
     rng = random.Random(3)
     first, second, third, last = (
-        rng.randrange(*window) for window in ((8, 20), (25, 40), (62, 72), (76, 88))
+        rng.randrange(*window) for window in ((8, 20), (25, 40), (62, 70), (72, 80))
     )
     saving = rng.choice((49, 56))
 
