@@ -89,6 +89,17 @@ def make_folder(path: epath.Path) -> None:
         (path / "probe").unlink()
 
 
+_HALF = ".half"
+
+
+def remove_halves(workdir: epath.Path) -> None:
+    """Removes what kills within `write_whole` have left in a local work directory."""
+    if not is_remote(workdir):
+        for pattern in (f".*{_HALF}", f"eval/*/.*{_HALF}"):
+            for path in Path(workdir).glob(pattern):
+                path.unlink(missing_ok=True)
+
+
 def write_whole(path: epath.Path, content: str | bytes) -> None:
     """Writes a file so that a reader, a kill or a full disk never meets half of it."""
     data = content.encode() if isinstance(content, str) else content
@@ -96,7 +107,7 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
         path.write_bytes(data)  # an object appears whole or not at all
         return
     target = Path(path)
-    half = target.with_name(f".{target.name}.{os.getpid()}.half")
+    half = target.with_name(f".{target.name}.{os.getpid()}{_HALF}")
     try:
         with half.open("wb") as file:
             file.write(data)

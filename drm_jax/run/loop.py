@@ -31,7 +31,7 @@ from drm_jax.errors import InputError, StoppedError
 from drm_jax.evaluate.pictures import image, png
 from drm_jax.evaluate.score import Evaluation, compile_denoise, evaluate, write_evaluation
 from drm_jax.io import checkpoint, lock
-from drm_jax.io.files import make_folder, write_whole
+from drm_jax.io.files import make_folder, remove_halves, write_whole
 from drm_jax.io.metrics import MetricsLog
 from drm_jax.run.interval import Interval
 from drm_jax.run.profile import Profiler
@@ -82,6 +82,7 @@ def train(
     console.print(describe(setup), soft_wrap=True)
     say = _teller(console)
     with lock.hold(workdir, say) as held:
+        remove_halves(workdir)
         begin = start(setup, workdir, strict, say)
         claim(workdir, experiment)  # not before it is known that this experiment can begin
         resumed_at = begin.step if begin.resumed else None
