@@ -42,8 +42,14 @@ def work_path(name: os.PathLike | str, field: str = "workdir") -> epath.Path:
         )
     if importlib.util.find_spec("gcsfs") is None:
         raise UsageError(f"{field}: {text}: gs:// needs gcsfs: pip install 'drm_jax[gcs]'")
+    import aiohttp  # comes with gcsfs
+
+    settings = fsspec.config.conf.setdefault("gcs", {})
     # A listing that is remembered for ever hides what other processes write.
-    fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
+    settings["use_listings_cache"] = False
+    # gcsfs waits for ever for an answer that was lost; this way it asks again.
+    patience = aiohttp.ClientTimeout(total=None, connect=60, sock_connect=30, sock_read=60)
+    settings.setdefault("requests_timeout", patience)
     return epath.Path(text)
 
 
