@@ -47,8 +47,9 @@ def work_path(name: os.PathLike | str, field: str = "workdir") -> epath.Path:
     settings = fsspec.config.conf.setdefault("gcs", {})
     # A listing that is remembered for ever hides what other processes write.
     settings["use_listings_cache"] = False
-    # gcsfs waits for ever for an answer that was lost; this way it asks again.
-    patience = aiohttp.ClientTimeout(total=None, connect=60, sock_connect=30, sock_read=60)
+    # gcsfs waits for ever for an answer that was lost; this way it asks again, and soon enough for
+    # the lock not to look stale.
+    patience = aiohttp.ClientTimeout(total=None, connect=20, sock_connect=20, sock_read=20)
     settings.setdefault("requests_timeout", patience)
     return epath.Path(text)
 
