@@ -60,7 +60,7 @@ def fake_gcs():
         os.environ.update(fake.environment)
         # fsspec is imported already, too late to read FSSPEC_GCS. One gcsfs serves the whole
         # process, so it gets here what drm_jax asks for: listings that see what others write.
-        pytest.importorskip("gcsfs", reason="gs:// paths need gcsfs: pip install 'drm_jax[gcs]'")
+        pytest.importorskip("gcsfs", reason="gs:// paths need gcsfs: pip install gcsfs")
         import aiohttp
 
         patience = aiohttp.ClientTimeout(total=None, connect=10, sock_connect=5, sock_read=10)

@@ -41,7 +41,7 @@ def work_path(name: os.PathLike | str, field: str = "workdir") -> epath.Path:
             f"{field}: {text}: name a bucket and a folder, as in gs://BUCKET/runs/NAME"
         )
     if importlib.util.find_spec("gcsfs") is None:
-        raise UsageError(f"{field}: {text}: gs:// needs gcsfs: pip install 'drm_jax[gcs]'")
+        raise UsageError(f"{field}: {text}: gs:// needs gcsfs: pip install gcsfs")
     import aiohttp  # comes with gcsfs
 
     settings = fsspec.config.conf.setdefault("gcs", {})
