@@ -1,18 +1,22 @@
 # make demo   train on 8 real ARC tasks and show the answers
-# make test   all tests
+# make test   all tests but those that need torch; make test-torch   those too
 # Each sets up what it needs in .venv; PYTHON=... picks the interpreter, VENV=... the folder.
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+READY_TORCH := $(VENV)/.ready-torch
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-torch lint clean
 
 demo: $(READY)
 	$(VENV)/bin/drm train experiments/demo.py
 
 test: $(READY_DEV)
+	$(VENV)/bin/python -m pytest -n 2
+
+test-torch: $(READY_TORCH)
 	$(VENV)/bin/python -m pytest -n 2
 
 lint: $(READY_DEV)
@@ -27,6 +31,10 @@ $(READY): pyproject.toml constraints.txt
 
 $(READY_DEV): $(READY)
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(READY_TORCH): $(READY_DEV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,torch]'
 	touch $@
 
 clean:

@@ -96,7 +96,7 @@ class Case:
     def __post_init__(self):
         self.mesh = make_mesh()
         network, optimizer = make_network(EXPERIMENT, "cpu"), make_optimizer(EXPERIMENT)
-        self.make = lambda: init_state(network, optimizer, self.rows, 0)
+        self.make = lambda: init_state(EXPERIMENT, network, optimizer, self.rows)
         self.shardings = state_shardings(jax.eval_shape(self.make), self.mesh)
         self.step = compile_train_step(EXPERIMENT, network, self.mesh, self.shardings)
         self.rng, self.seconds = np.random.default_rng(0), []

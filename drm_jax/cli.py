@@ -2,8 +2,11 @@
 
     drm data [SOURCE ...]                       look at tasks before training on them
     drm train experiments/NAME.py [--option …]  train, evaluate, keep checkpoints; again: go on
+    drm train WORKDIR [--train.steps N]         go on with a run, or make it longer
     drm eval WORKDIR [--step N]                 score one checkpoint
+    drm eval WORKDIR --steps N,M / --last K     score several, and their votes pooled
     drm checkpoints WORKDIR                     list checkpoints, and whether they are intact
+    drm import CHECKPOINT --config … --workdir  a published PyTorch checkpoint as a work directory
 
 jax is imported only inside the commands that compute.
 """
@@ -25,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from drm_jax.errors import InputError, StoppedError, UsageError, one_line
-from drm_jax.options import Parser, parse_fields
+from drm_jax.options import Parser, distinct_steps, parse_fields
 
 if TYPE_CHECKING:
     from drm_jax.config import Experiment
@@ -43,11 +46,16 @@ All fields of the experiment are options too. drm train experiments/demo.py --he
 their defaults in that experiment, such as
   --seed 1  --train.steps 2000  --data.evaluate arc2/evaluation  --model.hidden 128
 
-The same command again goes on from the newest checkpoint. Ctrl-C saves first."""
+The same command again goes on from the newest checkpoint. Ctrl-C saves first, exit code 130.
+SIGTERM, which clusters send before they take a machine away, does too, exit code 75: start again.
+
+A work directory instead of a file goes on with its run by its own config.json, wherever that came
+from; more steps make it longer: drm train runs/demo --train.steps 8000"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 1 for a failure, 2 for wrong usage."""
+    """Runs one command; returns the exit code: 0, 1 for a failure, 2 for wrong usage, 75 or 130
+    for a run that was stopped."""
     argv = list(sys.argv[1:] if argv is None else argv)
     _make_writable()
     code = _answer(argv)
@@ -78,7 +86,7 @@ def _answer(argv: list[str]) -> int:
     except InputError as error:
         return _fail(error, 1)
     except StoppedError as error:
-        return _fail(f"{error}. To go on: {again}", 130)
+        return _fail(f"{error}. To go on: {again}", error.exit_code)
     except KeyboardInterrupt:
         return _fail(f"stopped at once. To go on from the last checkpoint: {again}", 130)
     except BrokenPipeError:  # `drm data | head`: whoever read our output has read enough
@@ -95,8 +103,8 @@ def _answer(argv: list[str]) -> int:
 
 
 _TOO_LARGE = (
-    "not enough memory: use a smaller --train.batch-size, --evaluate.batch-size or --model.hidden, "
-    "fewer --data.num-augmentations, or more devices"
+    "not enough memory: use a smaller --train.batch-size, --evaluate.batch-size (drm eval: "
+    "--batch-size) or --model.hidden, fewer --data.num-augmentations, or more devices"
 )
 
 
@@ -129,8 +137,9 @@ def _run(argv: list[str]) -> int:
     commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
         "data": (_data, "what a source of tasks holds, and what is wrong in it"),
         "train": (_train, "train an experiment, or go on with it"),
-        "eval": (_evaluate, "score one checkpoint of a work directory"),
+        "eval": (_evaluate, "score one checkpoint of a work directory, or an ensemble of several"),
         "checkpoints": (_checkpoints, "list the checkpoints of a work directory, and verify them"),
+        "import": (_import, "turn a published PyTorch checkpoint into a work directory"),
     }
     lines = [f"  {name:13}{text}" for name, (_, text) in commands.items()]
     parser = Parser(
@@ -181,7 +190,7 @@ def load_experiment(path: str) -> "Experiment":
 
     file = Path(path)
     if not _is_file(file):
-        raise UsageError(f"{path or repr(path)}: no such experiment file")
+        raise UsageError(f"{path or repr(path)}: no such experiment file or work directory")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path}: not a Python file")
@@ -218,8 +227,9 @@ def _is_file(path: Path) -> bool:
 def _train(argv: list[str]) -> int:
     parser = Parser(
         prog="drm train",
-        usage="drm train experiments/NAME.py [--option value ...]",
-        description="Train an experiment: a file with a function experiment().",
+        usage="drm train experiments/NAME.py|WORKDIR [--option value ...]",
+        description="Train an experiment: a file with a function experiment(), or a run's work "
+        "directory.",
         epilog=_TRAIN_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
@@ -229,13 +239,14 @@ def _train(argv: list[str]) -> int:
         return 0
     if not argv or argv[0].startswith("-"):
         raise UsageError(
-            "drm train: name the experiment file first, then its options (see drm train --help)"
+            "drm train: name the experiment file first, or a work directory, then its options "
+            "(see drm train --help)"
         )
     import tyro
 
     from drm_jax.config import Experiment
 
-    base = load_experiment(argv[0])
+    base, default_workdir = _experiment_and_workdir(argv[0])
 
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -249,7 +260,7 @@ def _train(argv: list[str]) -> int:
         profile: int = 0
         """Trace so many steps, for TensorBoard's profiler or ui.perfetto.dev."""
 
-    chosen = parse_fields(Options, Options(base, f"runs/{base.name}"), argv)
+    chosen = parse_fields(Options, Options(base, default_workdir), argv)
     if chosen is None:
         return 0
     if chosen.profile < 0:
@@ -272,6 +283,23 @@ def _train(argv: list[str]) -> int:
     return 0
 
 
+def _experiment_and_workdir(name: str) -> tuple["Experiment", str]:
+    """What the first word of `drm train` names, and where its run is kept unless told otherwise.
+
+    Raises:
+      UsageError: it is no experiment file, and nothing that could be a work directory.
+      InputError: it is a folder without a config.json that can be used.
+    """
+    if "://" not in name and not os.path.isdir(name):
+        experiment = load_experiment(name)
+        return experiment, f"runs/{experiment.name}"
+    _import_jax()
+    from drm_jax.io.files import work_path
+    from drm_jax.run.workdir import read_config
+
+    return read_config(work_path(name)), name
+
+
 def _import_jax() -> None:
     """Raises UsageError where an environment variable keeps jax from being imported."""
     try:
@@ -281,26 +309,45 @@ def _import_jax() -> None:
 
 
 def _evaluate(argv: list[str]) -> int:
-    parser = Parser(prog="drm eval", description="Score one checkpoint of a work directory.")
+    parser = Parser(
+        prog="drm eval",
+        description="Score one checkpoint of a work directory; or, with --steps or --last, each of "
+        "several and their ensemble, which pools the votes of all.",
+    )
     parser.add_argument("workdir", help="what drm train wrote, such as runs/demo or gs://…")
-    parser.add_argument("--step", type=int, help="the checkpoint's step; the newest by default")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--step", type=int, help="the checkpoint's step; the newest by default")
+    which.add_argument("--steps", type=distinct_steps, metavar="N,M,…", help="an ensemble: of the "
+        "checkpoints of these steps; refused if one is damaged")  # fmt: skip
+    which.add_argument("--last", type=int, metavar="K", help="an ensemble: of the K newest "
+        "checkpoints; refused if one is damaged")  # fmt: skip
     parser.add_argument(
         "--strict", action="store_true", help="refuse a damaged newest checkpoint, instead of "
         "scoring the one before"
     )  # fmt: skip
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="candidates at a time over all devices, where "
+        "memory is short; the run's own by default. No answer depends on it"
+    )  # fmt: skip
     args = parser.parse_args(argv)
+    if args.last is not None and args.last < 1:
+        raise UsageError(f"--last: must be at least 1, not {args.last}")
     _import_jax()
     from drm_jax.dist.mesh import use_cpu_cores
+    from drm_jax.io.checkpoint import newest_steps
     from drm_jax.io.files import work_path
     from drm_jax.run.console import open_console
-    from drm_jax.run.loop import evaluate_workdir
-    from drm_jax.run.workdir import read_config
+    from drm_jax.run.loop import evaluate_ensemble, evaluate_workdir, read_to_evaluate
 
-    workdir = work_path(args.workdir)
-    experiment = read_config(workdir)
+    workdir, size = work_path(args.workdir), args.batch_size
+    experiment = read_to_evaluate(workdir, size)
     use_cpu_cores(experiment.train.batch_size, experiment.evaluate.batch_size)
     console = open_console()
-    report = evaluate_workdir(workdir, args.step, console, strict=args.strict)
+    steps = newest_steps(workdir, args.last) if args.last else args.steps or [args.step]
+    if len(steps) > 1:
+        report = evaluate_ensemble(workdir, steps, console, batch_size=size)
+    else:
+        report = evaluate_workdir(workdir, steps[0], console, strict=args.strict, batch_size=size)
     _print_report(console, report, workdir)
     return 0
 
@@ -323,26 +370,89 @@ def _checkpoints(argv: list[str]) -> int:
     return 0 if fine else 1
 
 
+def _import(argv: list[str]) -> int:
+    parser = Parser(
+        prog="drm import",
+        description="Turn a published PyTorch checkpoint of TRM, DRM or SPRM into a work "
+        "directory, for drm eval and drm train. Works on the CPU; no code in a file is run.",
+    )
+    parser.add_argument("checkpoint", type=Path, help="made by torch.save, or safetensors")
+    parser.add_argument("--config", type=Path, required=True, help="its all_config.yaml")
+    parser.add_argument("--workdir", required=True, help="a folder, or gs://BUCKET/FOLDER")
+    parser.add_argument("--identifiers", type=Path, help="identifiers.json of its dataset")
+    parser.add_argument(
+        "--reset-puzzle-table", action="store_true", help="instead of --identifiers: new puzzle "
+        "ids, every row the mean of the old ones"
+    )  # fmt: skip
+    parser.add_argument("--step", type=int, help="its training steps, if not called step_N")
+    parser.add_argument("--name", help="of the experiment; the work directory's by default")
+    parser.add_argument(
+        "--train", nargs="*", metavar="SOURCE", help="tasks trained on whole; by default those of "
+        "the dataset that the config names"
+    )  # fmt: skip
+    parser.add_argument(
+        "--evaluate", nargs="*", metavar="SOURCE", help="tasks whose tests are answered"
+    )
+    args = parser.parse_args(argv)
+    os.environ["JAX_PLATFORMS"] = "cpu"  # nothing is computed, and host memory is larger
+    _import_jax()
+    from drm_jax.io.files import work_path
+    from drm_jax.run.console import open_console
+    from drm_jax.run.import_published import import_published
+
+    import_published(
+        args.checkpoint,
+        args.config,
+        work_path(args.workdir),
+        open_console(),
+        identifiers=args.identifiers,
+        reset_puzzle_table=args.reset_puzzle_table,
+        step=args.step,
+        name=args.name,
+        train=args.train,
+        evaluate=args.evaluate,
+    )
+    return 0
+
+
 def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
     """Scores, two grids denoising, and the paths written."""
+    from drm_jax.config import CARRIED
     from drm_jax.evaluate.pictures import is_solved, terminal_picture
     from drm_jax.evaluate.tables import score_table, task_table
 
     if not report.evaluations:
-        console.print(f"All steps were done before. To score them again: drm eval {workdir}")
+        again = shlex.join(["drm", "eval", str(workdir)])
+        console.print(f"All steps were done before. To score them again: {again}")
         return
     last = report.evaluations[-1]
     solved = [t for t in last.trajectories if is_solved(t)]
     others = [t for t in last.trajectories if not is_solved(t)]
+    if last.is_ensemble and last.trajectories:
+        console.print(f"\nDenoising of step {last.step} alone:")
+    if last.trajectories:
+        steps = "what some steps began from (░ masked)"
+        if report.setup.experiment.objective in CARRIED:  # they begin from latents, not a grid
+            steps = "the answers after some steps"
+        console.print(
+            f"\nLeft to right: the input, {steps}, the answer, the truth; │ ends a grid",
+            style="dim",
+        )
     for trajectory in (solved[:1] + others + solved[1:])[:2]:
         console.print()
         console.print(terminal_picture(trajectory, console.width))
     if last.metrics["tasks"] <= 40:
         console.print(task_table(last))
     console.print(score_table(report.evaluations, report.setup.tasks))
-    if report.setup.experiment.train.keep_best:
+    if last.is_ensemble:
         console.print(
-            "Each score is of one checkpoint. The best checkpoints are kept by pass@2 on these "
+            "The last score is of an ensemble, which pools the votes of its checkpoints: say so "
+            "where you quote it."
+        )
+    if report.setup.experiment.train.keep_best:
+        alone = "" if last.is_ensemble else "Each score is of one checkpoint. "
+        console.print(
+            f"{alone}The best checkpoints are kept by pass@2 on these "
             "labelled test inputs: to quote the best of them selects on test labels.",
             style="dim",
         )

@@ -18,7 +18,9 @@ from drm_jax.extension import did_you_mean, is_reference
 MAX_SIDE = 30
 """Cells along the longest side of an ARC grid."""
 SCHEDULES = ("linear", "cosine", "sigmoid")
-OBJECTIVES = ("drm",)
+OBJECTIVES = ("drm", "trm", "sprm", "diffusion")
+CARRIED = ("trm", "sprm")
+"""Objectives that take latents and examples over from one training step to the next."""
 NoiseKind = Literal["uniform", "spatially_correlated"]
 MAX_AUGMENTATIONS = 8 * math.factorial(9) - 1
 """All transforms times all colour permutations, less the identity: 2,903,039."""
@@ -100,6 +102,9 @@ class Data:
     """Cells along a side of the square canvas (30 in the papers)."""
     num_augmentations: int = 1000
     """Distinct augmentations of each task beside the identity."""
+    identifiers: str | None = None
+    """An identifiers.json of a published dataset: its augmentations and puzzle ids, instead of
+    drawn ones; num_augmentations is not used then. The work directory keeps a copy."""
 
     def __post_init__(self):
         _check_types(self, "data.")
@@ -123,10 +128,34 @@ class Noise:
     """Share of masked cells by noise level: linear, cosine, sigmoid, or package.module:function."""
     kind: NoiseKind = "uniform"
     """Independent noise a cell, or noise blurred over neighbours."""
+    latent_levels: int = 100
+    """sprm: levels that the noise on carried latents is drawn from, the lowest of 1000. (The
+    paper's own run drew from all 1000.)"""
 
     def __post_init__(self):
         _name_or_reference(self.schedule, "noise.schedule", SCHEDULES)
         _check_types(self, "noise.")
+        _at_least(self, "noise", 1, "latent_levels")
+        _at_most(self, "noise", NUM_LEVELS, "latent_levels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Halting:
+    """When an example leaves its slot of the batch (trm, sprm)."""
+
+    max_steps: int = 16
+    """Training steps after which an example leaves at the latest."""
+    exploration: float = 0.1
+    """Chance at each step that leaving needs a least number of steps, drawn from 2..max_steps."""
+
+    def __post_init__(self):
+        _check_types(self, "halting.")
+        _at_least(self, "halting", 1, "max_steps")
+        _check(
+            0 <= self.exploration <= 1,
+            "halting.exploration",
+            f"must be 0 to 1, not {self.exploration}",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +167,9 @@ class Model:
     heads: int = 8
     """Attention heads; must divide the width into even parts."""
     layers: int = 2
-    """Layers in the block."""
+    """Layers in the block. For `diffusion`, which has no recursion, the depth of the network."""
+    mixer: Literal["attention", "mlp"] = "attention"
+    """What mixes tokens: attention, or a SwiGLU over the token axis, for small boards."""
     cycles: int = 3
     """H: a cycle is `inner_steps` updates of z, then one of y. Also K, the reverse targets."""
     inner_steps: int = 4
@@ -151,8 +182,12 @@ class Model:
     """SwiGLU width is about 2/3 of this times D …"""
     swiglu_multiple: int = 256
     """… rounded up to a multiple of this."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Compute type; auto: bfloat16 on an accelerator, float32 on a CPU. Weights are float32."""
+    vocab: int = 13
+    """Tokens: 13, or 12 without MASK, as in TRM's own checkpoints (trm and sprm only)."""
+    dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
+    """Compute type; auto: bfloat16 on an accelerator, float32 on a CPU. Weights are float32.
+    float32 is exact on accelerators too: no TF32, no bfloat16 passes. float64, weights too, is for
+    comparisons on a CPU, with JAX_ENABLE_X64=1."""
 
     def __post_init__(self):
         _check_types(self, "model.")
@@ -175,6 +210,7 @@ class Model:
             "model.grad_cycles",
             f"{self.grad_cycles} is more than the {self.cycles} cycles there are",
         )
+        _check(self.vocab in (12, 13), "model.vocab", f"must be 12 or 13, not {self.vocab}")
         _at_most(self, "model", MAX_LAYERS, "layers")
         _at_most(self, "model", NUM_LEVELS, "cycles")
 
@@ -241,7 +277,7 @@ class Evaluate:
     batch_size: int = 768
     """Candidates denoised at a time over all devices."""
     denoise_steps: int = 16
-    """N, forward passes from all masked to the answer."""
+    """N, forward passes from all masked (trm, sprm: from y_init) to the answer."""
     remask: Literal["uniform", "confidence"] = "uniform"
     """What is masked again after a step: random cells, or those the model is least sure of."""
     first_remask: Literal["full", "skip"] = "full"
@@ -268,7 +304,11 @@ class Experiment:
     data: Data = Data()
     noise: Noise = Noise()
     objective: str = "drm"
-    """What a batch is trained on: drm, or a loss of your own, package.module:function."""
+    """What a batch is trained on: drm, trm, sprm, diffusion, or a loss of your own,
+    package.module:function."""
+    supervision: Literal["final", "path"] = "final"
+    """drm: score the grid after the last cycle, or after every cycle k that of noise level t_k."""
+    halting: Halting = Halting()
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
@@ -281,6 +321,22 @@ class Experiment:
         _check(bool(named), "name", f"must be the name of a folder in runs/, not {name!r}")
         _check(0 <= self.seed <= MAX_NUMBER, "seed", f"must be 0..{MAX_NUMBER}, not {self.seed}")
         _name_or_reference(self.objective, "objective", OBJECTIVES)
+        model, path = self.model, self.supervision == "path"
+        _check(
+            not path or self.objective == "drm",
+            "supervision",
+            f"path is for the objective drm, not {self.objective}",
+        )
+        _check(
+            not path or model.grad_cycles == model.cycles,
+            "model.grad_cycles",
+            f"supervision=path scores every cycle: must be {model.cycles}, not {model.grad_cycles}",
+        )
+        _check(
+            model.vocab == 13 or self.objective in CARRIED,
+            "model.vocab",
+            f"the objective {self.objective} needs MASK: must be 13, not {model.vocab}",
+        )
 
 
 # --- JSON --------------------------------------------------------------------------------------

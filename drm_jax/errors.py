@@ -16,4 +16,12 @@ class InputError(Exception):
 
 
 class StoppedError(Exception):
-    """The user stopped a run, and it ended in order. Exit code 130."""
+    """A run was told to stop, and it ended in order."""
+
+    exit_code = 130
+
+
+class PreemptedError(StoppedError):
+    """By SIGTERM: the same command, somewhere, should go on with it."""
+
+    exit_code = 75  # EX_TEMPFAIL

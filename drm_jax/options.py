@@ -27,7 +27,24 @@ class Parser(argparse.ArgumentParser):
             known = [name for action in self._actions for name in action.option_strings]
             raise _unknown_option(unknown[1], known, f"{self.prog} --help")
         message = re.sub(r"^argument (.*?): invalid int value: (.*)", _NOT_WHOLE, message)
+        message = message.removeprefix("argument ")
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def distinct_steps(text: str) -> list[int]:
+    """1000,2000 as numbers, for `Parser`."""
+    steps = []
+    for word in text.split(","):
+        try:
+            step = int(word)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{word[:40]!r} is not a whole number; give steps as in 1000,2000"
+            ) from None
+        if step in steps:
+            raise argparse.ArgumentTypeError(f"step {step} is named twice; leave one out")
+        steps.append(step)
+    return steps
 
 
 def _unknown_option(option: str, known: Iterable[str], help_command: str) -> UsageError:

@@ -13,5 +13,6 @@ if ! command -v nvidia-smi >/dev/null; then
 fi
 drm=drm
 [ -x .venv/bin/drm ] && drm=.venv/bin/drm
+# exec: Ctrl-C and SIGTERM reach the run itself, which saves first (exit code 130 or 75).
 export CUDA_VISIBLE_DEVICES="${GPU:-0}" JAX_PLATFORMS=cuda
 exec "$drm" train experiments/debug.py "$@"

@@ -10,15 +10,9 @@ import hypothesis
 import pytest
 from etils import epath
 from fake_gcs import FakeGcs
+from tiny import TINY
 
-from drm_jax.config import (
-    Data,
-    Evaluate,
-    Experiment,
-    Model,
-    Optimizer,
-    Train,
-)
+from drm_jax.config import Experiment
 
 # The same examples every time, and none is judged by the clock.
 hypothesis.settings.register_profile(
@@ -33,21 +27,7 @@ hypothesis.settings.load_profile("repeatable")
 @pytest.fixture(scope="session")
 def tiny() -> Experiment:
     """A run of seconds: two tasks of 3 x 3 grids, width 16."""
-    return Experiment(
-        name="tiny",
-        data=Data(
-            train=(),
-            evaluate=("arc1/training",),
-            only=("25d8a9c8", "44f52bb0"),
-            canvas=4,
-            num_augmentations=3,
-        ),
-        model=Model(hidden=16, heads=2, layers=1, cycles=2, inner_steps=1, prefix=2,
-                    swiglu_multiple=8),
-        optimizer=Optimizer(learning_rate=1e-2, warmup_steps=2),
-        train=Train(steps=4, batch_size=4, log_every=2, checkpoint_every=2),
-        evaluate=Evaluate(batch_size=4, denoise_steps=3),
-    )  # fmt: skip
+    return TINY
 
 
 @pytest.fixture(scope="session")

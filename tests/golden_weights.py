@@ -1,4 +1,4 @@
-"""The published code's weights (goldens/drm.npz) in our layout."""
+"""The published code's weights (goldens/*.npz) in our layout."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from drm_jax.config import Data, Experiment, Model, Optimizer, Train
+from drm_jax.io.torch_import import JOINT, TRM, parameter_names, parameter_tree
 from drm_jax.model.network import Network
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -18,35 +19,15 @@ EXPERIMENT = Experiment(
 )
 NETWORK = Network(EXPERIMENT.model, EXPERIMENT.data.canvas, jnp.dtype("float32"))
 
-_NAMES = {
-    "embed_inputs": "core.embed_tokens.embedding_weight",
-    "embed_answers": "core.embed_tokens_labels.embedding_weight",
-    "head": "core.lm_head.weight",
-    "halt_kernel": "core.q_head.weight",
-    "halt_bias": "core.q_head.bias",
-}
-_LAYER_NAMES = {
-    ("attention", "qkv"): "self_attn.qkv_proj",
-    ("attention", "out"): "self_attn.o_proj",
-    ("swiglu", "gate_up"): "mlp.gate_up_proj",
-    ("swiglu", "down"): "mlp.down_proj",
-}
-
 
 def read_params(arrays, prefix: str) -> dict:
-    """A parameter tree from published names; torch keeps weights as (out, in)."""
+    """A parameter tree of the published names behind a prefix."""
+    naming = TRM if f"train/init/{TRM.table}" in arrays.files else JOINT
 
     def get(name: str) -> np.ndarray:
-        key = f"{prefix}{name}"
-        if key not in arrays.files:  # no gradient
-            return np.zeros_like(arrays[f"train/init/{name}"])
-        return arrays[key]
+        if prefix + name in arrays.files:
+            return arrays[prefix + name]
+        return np.zeros_like(arrays[f"train/init/{name}"])  # no gradient
 
-    params = {ours: get(theirs) for ours, theirs in _NAMES.items()}
-    params["head"], params["halt_kernel"] = params["head"].T, params["halt_kernel"].T
-    for i in range(2):
-        layer = params[f"layer_{i}"] = {"attention": {}, "swiglu": {}}
-        for (part, ours), theirs in _LAYER_NAMES.items():
-            kernel = get(f"core.recurrent_block.layers.{i}.{theirs}.weight").T
-            layer[part][ours] = {"kernel": kernel}
-    return params
+    no_answers = {"embed_answers": np.zeros((13, 32), np.float32)}  # TRM has no such table
+    return no_answers | parameter_tree(parameter_names(naming, 2, "attention"), get)

@@ -277,7 +277,12 @@ def newer(name: str) -> Make:
     return lambda folder: (folder / "run" / "checkpoints" / name).mkdir()
 
 
+def ids(text: str) -> Make:
+    return lambda folder: (folder / "ids.json").write_text(text)
+
+
 T = "train mini.py --workdir new "
+IDS = T + "--data.identifiers ids.json"
 B = "train bad.py --workdir new"
 AGAIN = "train mini.py --workdir run"
 CASES: list[tuple[str, Make, str | list[str], int, str]] = [
@@ -297,6 +302,8 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("a word too many for eval", nothing, "eval run more", 2, "unrecognized arguments: more"),
     ("no experiment", nothing, "train", 2, "name the experiment file first … drm train --help"),
     ("options first", nothing, "train --seed 1", 2, "name the experiment file first"),
+    ("eval by none at a time", nothing, "eval run --batch-size 0", 2, "evaluate.batch_size: must"),
+    ("eval by six on four", nothing, "eval run --batch-size 6", 2, "evaluate.batch_size: 6 exam"),
     ("eval of nothing", nothing, "eval", 2, "required: workdir (see drm eval --help)"),
     # values of options
     ("text for a number", nothing, T + "--model.hidden many", 2, "--model.hidden: 'many' is not a "
@@ -315,6 +322,18 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("unknown noise", nothing, T + "--noise.kind x", 2, "'x' for argument '--noise.kind'"),
     ("unknown schedule", nothing, T + "--noise.schedule x", 2, "noise.schedule: 'x' is not one of"),
     ("unknown objective", nothing, T + "--objective x", 2, "objective: 'x' is not one of drm"),
+    ("a near objective", nothing, T + "--objective tmr", 2, "'tmr' … did you mean trm?"),
+    ("path of trm", nothing, T + "--objective trm --supervision path", 2,
+     "supervision: path is for the objective drm, not trm"),
+    ("path of a short window", nothing, T + "--supervision path --model.cycles 2", 2,
+     "model.grad_cycles: supervision=path scores every cycle: must be 2, not 1"),
+    ("unknown supervision", nothing, T + "--supervision x", 2, "'x' … '--supervision'"),
+    ("unknown mixer", nothing, T + "--model.mixer conv", 2, "'conv' … '--model.mixer'"),
+    ("vocabulary", nothing, T + "--model.vocab 11", 2, "model.vocab: must be 12 or 13, not 11"),
+    ("no MASK", nothing, T + "--model.vocab 12", 2, "model.vocab: the objective drm needs MASK"),
+    ("no steps of an example", nothing, T + "--halting.max-steps 0", 2, "halting.max_steps: must"),
+    ("exploration", nothing, T + "--halting.exploration 1.1", 2, "halting.exploration: must be 0"),
+    ("latent levels", nothing, T + "--noise.latent-levels 1001", 2, "noise.latent_levels: must"),
     ("objective of no module", nothing, T + "--objective no_x:f", 2, "objective no_x:f … no"),
     ("no name", nothing, [*T.split(), "--name", ""], 2, "name: must be the name of a folder"),
     ("name of another place", nothing, T + "--name ../x", 2, "name: must be the name of a folder"),
@@ -347,11 +366,37 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("step x", nothing, "eval run --step x", 2, "--step: 'x' is not a whole number"),
     ("step -1", nothing, "eval run --step -1", 1, "no checkpoint of step -1; there are 1"),
     ("a huge step", nothing, f"eval run --step {10**20}", 1, "no checkpoint of step 1000"),
+    ("steps x", nothing, "eval run --steps 1,x", 2, "--steps: 'x' is not a whole number; give st"),
+    ("steps with a gap", nothing, "eval run --steps 1,,2", 2, "--steps: '' is not a whole number"),
+    ("no steps named", nothing, ["eval", "run", "--steps", ""], 2, "--steps: '' is not a whole nu"),
+    ("half steps", nothing, "eval run --steps 1,2.5", 2, "--steps: '2.5' is not a whole number"),
+    ("huge steps", nothing, "eval run --steps 1," + "9" * 5000, 2, "99' is not a whole number"),
+    ("steps twice", nothing, "eval run --steps 1,2,01", 2, "--steps: step 1 is named twice; leave"),
+    ("steps not there", nothing, "eval run --steps 1,7", 1, "no checkpoint of step 7; there are 1"),
+    ("one not there", nothing, "eval run --steps 7", 1, "no checkpoint of step 7; there are 1"),
+    ("steps apart", nothing, "eval run --steps 1 7", 2, "unrecognized arguments: 7"),
+    ("last 0", nothing, "eval run --last 0", 2, "--last: must be at least 1, not 0"),
+    ("last -1", nothing, "eval run --last -1", 2, "--last: must be at least 1, not -1"),
+    ("last x", nothing, "eval run --last x", 2, "--last: 'x' is not a whole number"),
+    ("last 2", nothing, "eval run --last 2", 1, "/checkpoints: there are not 2 checkpoints"),
+    ("last of nothing", instead("checkpoints", "folder"), "eval run --last 1", 1, "holds no check"),
+    ("step and steps", nothing, "eval run --step 1 --steps 1", 2, "--steps: not allowed with argum"
+     "ent --step (see drm eval --help)"),
+    ("steps and last", nothing, "eval run --steps 1 --last 1", 2, "--last: not allowed with argum"),
+    ("step and last", nothing, "eval run --last 1 --step 1", 2, "--step: not allowed with argum"),
+    ("an ensemble with a damaged one", newer("9"), "eval run --steps 9,1", 1, "checkpoints/9: damag"
+     "ed … an ensemble needs all of its checkpoints: name others with --steps"),
+    ("the last ones, one damaged", newer("9"), "eval run --last 2", 1, "checkpoints/9: damaged … "
+     "an ensemble needs all of its checkpoints"),
+    ("the last one is damaged", newer("9"), "eval run --last 1", 1, "checkpoints/9: damaged"),
     # experiment files
     ("no file", nothing, "train no.py", 2, "no.py: no such experiment file"),
     ("empty file name", nothing, ["train", ""], 2, "'': no such experiment file"),
     ("NUL in a file name", nothing, ["train", "a\0b"], 2, r"a\x00b: no such experiment file"),
-    ("a folder", nothing, "train run", 2, "run: no such experiment file"),
+    ("a folder", lambda f: (f / "s").mkdir(), "train s", 1, "/s: not a work directory, there is no "
+     "config.json in it"),
+    ("a bucket of another kind", nothing, "train s3://a/b", 2, "s3://a/b: only gs:// buckets"),
+    ("a run that is not there", nothing, "train runs/x", 2, "runs/x: no such experiment file or w"),
     ("not Python", nothing, "train ok.json", 2, "ok.json: not a Python file"),
     ("empty experiment", experiment(""), B, 2, "bad.py: must define experiment()"),
     ("returns a number", experiment("def experiment(): return 7"), B, 2, "must define"),
@@ -386,6 +431,11 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
      "--train.steps was 2, is 1 (a run can be made longer, not shorter)"),
     # config.json
     ("truncated config", config(lambda t: t[:99]), AGAIN, 1, "run/config.json: not a"),
+    ("truncated, alone", config(lambda t: t[:99]), "train run", 1, "config.json: not a … bring"),
+    ("a run made shorter", config(lambda t: t.replace('"steps": 1', '"steps": 2')),
+     "train run --train.steps 1", 2, "--train.steps was 2, is 1 (a run can be made longer, not"),
+    ("a run by another model", nothing, "train run --model.hidden 16", 2, "(--model.hidden was 8"),
+    ("a run, wrong option", nothing, "train run --sede 1", 2, "--seed? (see drm train run --h"),
     ("binary config", config(bytes(range(256))), "eval run", 1, "run/config.json: 'utf-8' codec"),
     ("empty config", config(""), "checkpoints run", 1, "run/config.json: not a configuration"),
     ("null as a config", config("null"), AGAIN, 1, "run/config.json: config: expected an object"),
@@ -410,6 +460,25 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("the step asked for is damaged", newer("9"), "eval run --step 9", 1, "checkpoints/9: damaged"),
     ("another step's", lambda f: (f / "run/checkpoints/1").rename(f / "run/checkpoints/5"),
      "eval run --step 5", 1, "checkpoints/5: damaged: what is in it was saved at step 1"),
+    # --data.identifiers
+    ("no list", nothing, T + "--data.identifiers no", 2, "data.identifiers: no: no such file on"),
+    ("a list of no name", nothing, [*T.split(), "--data.identifiers", ""], 2, "ers: '': no"),
+    ("a folder as a list", nothing, T + "--data.identifiers run", 2, "identifiers: run: no such"),
+    ("NUL in a list's name", nothing, [*T.split(), "--data.identifiers", "a\0"], 2, r"a\x00: no s"),
+    ("a cut list", ids('["<blank>", "o'), IDS, 1, "ids.json: not valid JSON … use the identifier"),
+    ("a list by name", ids("{}"), IDS, 1, "ids.json: expected a list … use the identifiers.json"),
+    ("a number in it", ids('["<blank>", 7]'), IDS, 1, "ids.json: entry 1 is 7, not a name; use"),
+    ("no blank id", ids('["ok"]'), IDS, 1, "ids.json: entry 0 is 'ok', not <blank>; use the ident"),
+    ("a name twice", ids('["<blank>", "ok", "ok"]'), IDS, 1, "entries 1 and 2 are both 'ok'; use"),
+    ("transform 8", ids('["<blank>", "ok|||t8|||0123456789"]'), IDS, 1, "ids.json: entry 1, "
+     "'ok|||t8|||0123456789': there is no transform 't8', only t0 to t7; use the identifiers.json"),
+    ("lines in a name", ids(r'["<blank>", "o\nk|||"]'), IDS, 1, r"1, 'o\nk|||': neither TASK nor"),
+    ("0 moved", ids('["<blank>", "ok|||t0|||1023456789"]'), IDS, 1, "it moves colour 0, which sta"),
+    ("ids of others", ids('["<blank>", "x"]'), IDS, 1, "ids.json: has no entry of task ok (ok.json;"
+     " 1 such of 1 tasks): leave it out (data.train, data.evaluate, data.only), or name the"),
+    ("another list", lambda f: (ids("[]")(f), (f / "run/identifiers.json").write_text("{}")),
+     IDS + " --workdir run", 1, "data.identifiers: ids.json: is not the list that the run in … "
+     "began with; bring that one back (its copy is … run/identifiers.json), or use another --work"),
     # --init-from
     ("init from nothing", nothing, T + "--init-from no", 2, "init_from: no: holds no checkpoint"),
     ("init from itself", nothing, T + "--init-from new", 2, "init_from: new: holds no checkpoint"),

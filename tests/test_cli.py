@@ -1,6 +1,7 @@
 """The `drm` command: help, a whole small run, and one clear line for each wrong use."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -58,6 +59,7 @@ def test_train_then_eval(experiment_file, tmp_path, capsys):
         "untrained model",
         "step 2",
         "task 25d8a9c8",
+        "░ masked",
         "denoising.png",
     ):
         assert text in out
@@ -65,6 +67,48 @@ def test_train_then_eval(experiment_file, tmp_path, capsys):
     assert main(["eval", str(workdir), "--step", "1"]) == 0
     assert "step 1" in capsys.readouterr().out
     assert (workdir / "eval" / "step_1" / "metrics.json").exists()
+
+
+def test_an_ensemble_is_made_and_named_only_when_asked_for(experiment_file, tmp_path, capsys):
+    workdir = tmp_path / "run"
+
+    def answered(*argv: str) -> tuple[str, set[str]]:
+        assert main([*argv]) == 0
+        return capsys.readouterr().out, {path.name for path in (workdir / "eval").iterdir()}
+
+    out, before = answered("train", experiment_file, "--workdir", str(workdir))
+    assert before == {"step_0", "step_2"}
+    for one in ((), ("--step", "2"), ("--steps", "2"), ("--last", "1")):
+        out, names = answered("eval", str(workdir), *one)
+        assert "Each score is of one checkpoint" in out
+        assert "nsemble of" not in out
+        assert names == before
+    for several in (("--last", "2"), ("--steps", "2,1")):
+        out, names = answered("eval", str(workdir), *several)
+        for text in ("step 1", "step 2", "ensemble of steps", "1, 2 ", "an ensemble, which pools",
+                     "Denoising of step 2 alone", "eval/steps_1_2/metrics.json"):  # fmt: skip
+            assert text in out, text
+        assert "is of one checkpoint" not in out
+        assert names == {*before, "steps_1_2"}
+        shutil.rmtree(workdir / "eval" / "steps_1_2")
+
+
+def test_a_run_is_made_longer_by_its_work_directory_alone(experiment_file, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert main(["train", experiment_file, "--workdir", str(workdir), "--seed", "3"]) == 0
+    (tmp_path / "mini.py").unlink()
+    assert main(["train", str(workdir), "--help"]) == 0
+    assert "(default: 3)" in capsys.readouterr().out
+    assert main(["train", str(workdir), "--train.steps", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "Going on from the checkpoint of step 2" in out
+    assert "step 3" in out
+    config = json.loads((workdir / "config.json").read_text())
+    assert (config["seed"], config["train"]["steps"]) == (3, 3)
+    assert main(["train", str(workdir)]) == 0  # all steps were done
+    other = tmp_path / "other"
+    assert main(["train", str(workdir), "--workdir", str(other), "--seed", "4", "--dry-run"]) == 0
+    assert "other: would be a new run" in capsys.readouterr().out
 
 
 def test_data(capsys):

@@ -20,7 +20,12 @@ from drm_jax.train.state import init_state, state_shardings
 from drm_jax.train.step import make_optimizer, make_train_step
 
 FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
-PAPER = {"arc1_drm_7m", "arc1_drm_14m", "arc2_drm_7m", "arc2_drm_14m"}
+PAPER = {
+    f"arc{generation}_{objective}_{size}"
+    for generation in (1, 2)
+    for objective in ("drm", "trm", "sprm")
+    for size in ("7m", "14m")
+}
 
 
 def test_all_are_found():
@@ -39,7 +44,7 @@ def test_contract(path):
 
     mesh = make_mesh(jax.devices()[:1])
     network, optimizer = make_network(experiment, "cpu"), make_optimizer(experiment)
-    state = jax.eval_shape(lambda: init_state(network, optimizer, 10, experiment.seed))
+    state = jax.eval_shape(lambda: init_state(experiment, network, optimizer, 10))
     cells, batch = experiment.data.canvas**2, abstract_batch(experiment)
     new_state, sums = jax.eval_shape(make_train_step(experiment, network, mesh), state, batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), new_state) == jax.tree.map(
@@ -63,12 +68,18 @@ def test_contract(path):
 @pytest.mark.parametrize("path", [p for p in FILES if p.stem in PAPER], ids=lambda p: p.stem)
 def test_paper_settings(path):
     experiment = load_experiment(str(path))
-    large = "14m" in path.stem
+    generation, objective, size = path.stem.split("_")
+    assert (experiment.objective, experiment.supervision) == (objective, "final")
+    assert experiment.data.evaluate == (f"{generation}/evaluation",)
+    assert (experiment.halting.max_steps, experiment.halting.exploration) == (16, 0.1)
+    assert experiment.noise.latent_levels == 100  # of the published code
+    large = size == "14m"
     model, optimizer = experiment.model, experiment.optimizer
     assert (model.hidden, model.heads, model.inner_steps) == (
         (768, 12, 6) if large else (512, 8, 4)
     )
     assert (model.layers, model.cycles, model.grad_cycles, model.prefix) == (2, 3, 1, 16)
+    assert (model.mixer, model.vocab) == ("attention", 13)
     assert (experiment.data.canvas, experiment.data.num_augmentations) == (30, 1000)
     assert (experiment.train.batch_size, experiment.evaluate.denoise_steps) == (768, 16)
     assert (optimizer.learning_rate, optimizer.puzzle_learning_rate) == (1e-4, 1e-2)

@@ -13,7 +13,7 @@ import optax
 import pytest
 from golden_weights import EXPERIMENT, GOLDENS, NETWORK, read_params
 
-from drm_jax.arc import augment, voting
+from drm_jax.arc import augment, identifiers, voting
 from drm_jax.arc.tasks import parse_task
 from drm_jax.arc.tokens import MASK, crop, to_tokens
 from drm_jax.dist.mesh import make_mesh
@@ -29,7 +29,7 @@ from drm_jax.train.step import make_optimizer, make_train_step
 
 @pytest.fixture(scope="module")
 def drm():
-    return np.load(GOLDENS / "drm.npz", allow_pickle=True)
+    return np.load(GOLDENS / "drm.npz")
 
 
 # --- grids, votes, noise -----------------------------------------------------------------------
@@ -56,7 +56,8 @@ def test_tokens_and_augmentations():
             )
         for j in range(4):
             name, expected = str(golden[f"aug/{task}/{j}/name"]), golden[f"aug/{task}/{j}/grid"]
-            task_id, augmentation = augment.parse_augmented_name(name)
+            (task_id,), (transform,), (colours,) = identifiers.parse_names([name], "golden")
+            augmentation = augment.Augmentation(int(transform), colours)
             assert augment.augmented_name(task_id, augmentation) == name
             np.testing.assert_array_equal(augment.augment(source, augmentation), expected)
             np.testing.assert_array_equal(augment.undo(expected, augmentation), source)
@@ -67,8 +68,8 @@ def test_voting():
         json.loads((GOLDENS / "voting.json").read_text()),
         np.load(GOLDENS / "voting.npz"),
     )
-    ids = augment.puzzle_ids_from_names(golden["identifiers"])
     tasks = [parse_task(task, name, "golden") for name, task in golden["test_puzzles"].items()]
+    ids = identifiers.adopt_identifiers(golden["identifiers"], tasks, "golden")
     ballot: voting.Ballot = {}
     for start in range(0, len(arrays["preds"]), 5):  # votes may come in any number of batches
         rows = slice(start, start + 5)
@@ -130,53 +131,60 @@ def assert_trees_close(ours, theirs, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), ours, theirs)
 
 
-def test_first_step_forward_loss_and_gradients(drm):
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_forward_and_loss(drm, step):
+    """The three chain steps: frozen weights, each batch with its own stored draws."""
     params, constants = read_params(drm, "train/init/"), constants_of(drm)
-    batch = golden_batch(drm, 1)
+    batch, key = golden_batch(drm, step), f"chain/step{step}"
     rows = drm["train/init/core.puzzle_emb.weights"][batch["puzzle_id"]]
-
     variables = {"params": params}
     x = NETWORK.apply(variables, batch["inputs"], rows, method="embed")
     y = NETWORK.apply(variables, batch["noised"], rows, answers=True, method="embed")
     z = jnp.broadcast_to(constants["z_init"], x.shape)
     logits, q, (y, z) = forward(NETWORK, params, x, y, z)
-    step = "train/step1"
-    np.testing.assert_allclose(logits, drm[f"{step}/out/logits"], rtol=0, atol=2e-5)
-    np.testing.assert_allclose(q[:, 0], drm[f"{step}/out/q_halt_logits"], rtol=0, atol=2e-5)
-    np.testing.assert_allclose(y, drm[f"{step}/carry_out/z_H"], rtol=0, atol=2e-5)
-    np.testing.assert_allclose(z, drm[f"{step}/carry_out/z_L"], rtol=0, atol=2e-5)
-
-    def loss(params, rows):
-        return drm_loss(NETWORK, params, rows, constants, batch)
-
-    (total, sums), grads = jax.value_and_grad(
-        lambda p, r: (loss(p, r)[0] / 3, loss(p, r)[1]), argnums=(0, 1), has_aux=True
-    )(params, rows)
-    assert float(total * 3) == pytest.approx(float(drm[f"{step}/loss"]), abs=5e-6)
-    cell_loss, halt_loss = drm[f"{step}/metrics/lm_loss"], drm[f"{step}/metrics/q_halt_loss"]
-    assert float(sums["cell_loss"]) == pytest.approx(float(cell_loss), abs=5e-6)
-    assert float(sums["halt_loss"]) == pytest.approx(float(halt_loss), abs=5e-6)
-    for ours, theirs in zip(
-        jax.tree.leaves((grads[0], grads[1])),
-        jax.tree.leaves((read_params(drm, f"{step}/grad/"), drm[f"{step}/grad_puzzle_emb_local"])),
-        strict=True,
-    ):
-        assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
+    np.testing.assert_allclose(logits, drm[f"{key}/out/logits"], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(q[:, 0], drm[f"{key}/out/q_halt_logits"], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(y, drm[f"{key}/carry_out/z_H"], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(z, drm[f"{key}/carry_out/z_L"], rtol=0, atol=2e-5)
+    loss, sums = drm_loss(NETWORK, params, rows, constants, batch)
+    assert_losses(loss, sums, drm, key)
 
 
-def test_optimizers_on_stored_gradients(drm):
-    params = read_params(drm, "train/init/")
+def assert_losses(loss, sums, drm, key: str) -> None:
+    assert float(loss) == pytest.approx(float(drm[f"{key}/loss"]), abs=5e-6)
+    for ours, theirs in (("cell_loss", "lm_loss"), ("halt_loss", "q_halt_loss")):
+        stored = float(drm[f"{key}/metrics/{theirs}"])
+        assert float(sums[ours]) == pytest.approx(stored, abs=5e-6)
+
+
+def test_gradients_and_optimizers(drm):
+    """Each step's gradients at the published weights; then the optimisers on stored gradients."""
+    params, constants = read_params(drm, "train/init/"), constants_of(drm)
     table = drm["train/init/core.puzzle_emb.weights"].copy()
     optimizer, shadow = make_optimizer(EXPERIMENT), params
-    state = optimizer.init(params)
+    opt_state = optimizer.init(params)
+
+    @jax.jit
+    def step_gradients(params, rows, batch):
+        def loss(params, rows):
+            total, sums = drm_loss(NETWORK, params, rows, constants, batch)
+            return total / 3, (total, sums)
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, rows)
+
     for step in (1, 2, 3):
-        ids = drm[f"train/step{step}/puzzle_emb_local_ids"]
-        row_grads = drm[f"train/step{step}/grad_puzzle_emb_local"]
+        key, batch = f"train/step{step}", golden_batch(drm, step)
+        ids = drm[f"{key}/puzzle_emb_local_ids"]
+        grads, (loss, sums) = step_gradients(params, table[ids], batch)
+        assert_losses(loss, sums, drm, key)
+        row_grads, stored = drm[f"{key}/grad_puzzle_emb_local"], read_params(drm, f"{key}/grad/")
+        for ours, theirs in zip(
+            jax.tree.leaves(grads), jax.tree.leaves((stored, row_grads)), strict=True
+        ):
+            assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
         for row in np.unique(ids):
-            summed = row_grads[ids == row].sum(axis=0)
-            table[row] = sign_sgd(table[row], summed, 1e-2, 0.1)
-        grads = read_params(drm, f"train/step{step}/grad/")
-        changes, state = optimizer.update(grads, state, params)
+            table[row] = sign_sgd(table[row], row_grads[ids == row].sum(axis=0), 1e-2, 0.1)
+        changes, opt_state = optimizer.update(stored, opt_state, params)
         params = optax.apply_updates(params, changes)
         shadow = average(shadow, params, 0.999)
     expected = read_params(drm, "train/step3/params_after/")
@@ -222,24 +230,27 @@ def test_three_whole_steps(drm):
 # --- denoising ---------------------------------------------------------------------------------
 @pytest.mark.parametrize("remask", ["uniform", "confidence"])
 def test_denoising_steps(drm, remask):
-    """Each stored step from its own stored start."""
+    """Each of the 16 steps from its own stored start."""
     run = f"eval_{remask}"
     params = read_params(drm, "train/init/")
     ids = drm[f"{run}/batch/puzzle_identifiers"]
     rows = drm["train/init/core.puzzle_emb.weights"][ids]
     x = NETWORK.apply({"params": params}, drm[f"{run}/batch/inputs"], rows, method="embed")
     step_forward = jax.jit(lambda y, z: forward(NETWORK, params, x, y, z))
-    for step in (1, 2, 9, 16):
-        if step == 1:
-            y, z = (drm[f"{run}/initial_carry/{name}"] for name in ("z_H", "z_L"))
-        else:
-            y = drm[f"{run}/step{step - 1:02}/remask/z_H"]
-            z = drm[f"{run}/step{step - 1:02}/z_L"]
-        logits, q, _ = step_forward(y, z)
+    prefix, table = drm[f"{run}/puzzle_prefix"], params["embed_answers"]
+    y, z = (drm[f"{run}/initial_carry/{name}"] for name in ("z_H", "z_L"))
+    for step in range(1, 17):
         here = f"{run}/step{step:02}"
+        logits, q, (_, new_z) = step_forward(y, z)
         np.testing.assert_array_equal(jnp.argmax(logits, -1), drm[f"{here}/preds"])
-        np.testing.assert_allclose(logits, drm[f"{here}/logits"], rtol=0, atol=1e-4)
         np.testing.assert_allclose(q[:, 0], drm[f"{here}/q_halt_logits"], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(logits, drm[f"{here}/logits"], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(new_z, drm[f"{here}/z_L"], rtol=0, atol=1e-4)
+        # The stored start of the next step, which the published code embeds without sqrt(D).
+        y = np.concatenate([prefix, table[drm[f"{here}/remask/y_tokens"]]], axis=1)
+        if f"{here}/remask/z_H" in drm.files:
+            np.testing.assert_array_equal(y, drm[f"{here}/remask/z_H"])
+        z = drm[f"{here}/z_L"]
 
 
 def test_start_of_denoising_is_all_masked(drm):
@@ -256,7 +267,7 @@ def test_start_of_denoising_is_all_masked(drm):
 
 def test_remask_uniform(drm):
     levels = drm["eval_uniform/timesteps"]
-    for step in (1, 4, 8, 9, 13, 15):
+    for step in range(1, 17):
         here = f"eval_uniform/step{step:02}"
         tokens = remask_uniform(
             drm[f"{here}/preds"], drm[f"{here}/remask/rng/00_rand"], levels[step - 1]
@@ -266,7 +277,7 @@ def test_remask_uniform(drm):
 
 def test_remask_confidence(drm):
     levels = drm["eval_confidence/timesteps"]
-    for step in (1, 4, 8, 9, 13, 15):
+    for step in range(1, 17):
         here = f"eval_confidence/step{step:02}"
         predicted, logits = drm[f"{here}/preds"], drm[f"{here}/logits"]
         confidence = np.asarray(jax.nn.softmax(logits, axis=-1).max(axis=-1))

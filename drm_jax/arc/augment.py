@@ -66,14 +66,6 @@ def augmented_name(task_id: str, augmentation: Augmentation) -> str:
     return f"{task_id}|||t{augmentation.transform}|||{''.join(map(str, augmentation.colours))}"
 
 
-def parse_augmented_name(name: str) -> tuple[str, Augmentation]:
-    """(task id, augmentation) of a published name."""
-    if "|||" not in name:
-        return name, Augmentation()
-    task_id, transform, digits = name.split("|||")
-    return task_id, Augmentation(int(transform[1:]), np.array(list(digits), np.uint8))
-
-
 # --- distinct augmentations, without making them ------------------------------------------------
 # The hash of a pair is a sum over cells of position weight * colour value, modulo 2**64. Gathered
 # by colour it is a sum of ten products, so the hash of an augmented pair needs only the ten sums
@@ -167,7 +159,9 @@ class PuzzleIds:
     """Every (task, augmentation) of a run: row i of each array is puzzle id i; 0 is blank."""
 
     task_ids: tuple[str, ...]
-    task: np.ndarray  # (ids,) int32 position in task_ids; -1 for the blank id
+    # (ids,) int32 position in task_ids; -1 for the blank id, and where the ids are of a published
+    # list (`arc.identifiers`) for tasks that this run doesn't load
+    task: np.ndarray
     transform: np.ndarray  # (ids,) uint8
     colours: np.ndarray  # (ids, 10) uint8
 
@@ -178,12 +172,20 @@ class PuzzleIds:
         return Augmentation(int(self.transform[puzzle_id]), self.colours[puzzle_id])
 
     def task_id(self, puzzle_id: int) -> str:
+        """Raises ValueError for an id that is of no task of this run."""
+        if self.task[puzzle_id] < 0:
+            raise ValueError(f"puzzle id {puzzle_id} is of no task that is loaded")
         return self.task_ids[self.task[puzzle_id]]
 
     @functools.cached_property
+    def is_identity(self) -> np.ndarray:
+        """(ids,) bool: whether an id's augmentation changes nothing."""
+        return (self.transform == 0) & (self.colours == IDENTITY_COLOURS).all(axis=1)
+
+    @functools.cached_property
     def of_task(self) -> list[np.ndarray]:
-        """For each task its ids in ascending order: the identity is the first of ours."""
-        order = np.argsort(self.task, kind="stable")
+        """For each task its ids in ascending order, but first the identity, if it has an id."""
+        order = np.lexsort((~self.is_identity, self.task))
         bounds = np.searchsorted(self.task[order], np.arange(len(self.task_ids) + 1))
         return [order[a:b] for a, b in itertools.pairwise(bounds)]
 
@@ -199,16 +201,3 @@ def puzzle_ids(tasks: Sequence[Task], num_augmentations: int, seed: int) -> Puzz
         rows.append((np.full(len(transform_A), index, np.int32), transform_A, colours_Ax10))
     task, transform, colours = (np.concatenate(column) for column in zip(*rows, strict=True))
     return PuzzleIds(tuple(t.id for t in tasks), task, transform, colours)
-
-
-def puzzle_ids_from_names(names: Sequence[str]) -> PuzzleIds:
-    """Ids as a published list gives them: names[i] is id i's augmented name; names[0] is blank."""
-    parsed = [parse_augmented_name(name) for name in names[1:]]
-    task_ids = tuple(dict.fromkeys(task_id for task_id, _ in parsed))
-    position = {task_id: i for i, task_id in enumerate(task_ids)}
-    return PuzzleIds(
-        task_ids=task_ids,
-        task=np.array([-1] + [position[task_id] for task_id, _ in parsed], np.int32),
-        transform=np.array([0] + [a.transform for _, a in parsed], np.uint8),
-        colours=np.array([IDENTITY_COLOURS] + [a.colours for _, a in parsed], np.uint8),
-    )

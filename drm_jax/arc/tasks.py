@@ -119,7 +119,7 @@ def load_source(name: str, field: str = "source") -> list[Task]:
         if repeated:
             both = " and ".join(str(file) for file in files if file.stem == repeated[0])
             raise InputError(f"{both}: two tasks of one id: remove one, or name it differently")
-        return [parse_task(_read_json(file), file.stem, str(file)) for file in files]
+        return [parse_task(read_json(file), file.stem, str(file)) for file in files]
     challenges = Path(f"{name}_challenges.json")
     if _is(Path.is_file, challenges):
         return _load_kaggle(challenges)
@@ -128,7 +128,7 @@ def load_source(name: str, field: str = "source") -> list[Task]:
             return _load_kaggle(path)
         if path.name.endswith("_solutions.json"):
             raise InputError(f"{name}: solutions alone; name the source {name.rsplit('_', 1)[0]}")
-        value = _read_json(path)
+        value = read_json(path)
         if isinstance(value, dict) and "train" in value:
             return [parse_task(value, path.stem, str(path))]
         return _parse_tasks(value, str(path))
@@ -166,10 +166,10 @@ def _load_kaggle(challenges: Path) -> list[Task]:
     solutions_path = challenges.with_name(
         challenges.name.removesuffix("_challenges.json") + "_solutions.json"
     )
-    tasks = _parse_tasks(_read_json(challenges), str(challenges))
+    tasks = _parse_tasks(read_json(challenges), str(challenges))
     if not os.path.lexists(solutions_path):
         return tasks
-    solutions = _read_json(solutions_path)
+    solutions = read_json(solutions_path)
     if not isinstance(solutions, dict):
         raise InputError(f"{solutions_path}: expected an object of task ids")
     unknown = sorted(solutions.keys() - {task.id for task in tasks})
@@ -197,7 +197,9 @@ def _with_solutions(task: Task, solutions: dict, path: Path) -> Task:
     return dataclasses.replace(task, tests=tests)
 
 
-def _read_json(path: Path) -> object:
+def read_json(path: Path) -> object:
+    """The value in a JSON file; InputError in one line where there is none."""
+
     def no_duplicates(items: list[tuple[str, object]]) -> dict:
         repeated = [key for key, count in Counter(key for key, _ in items).items() if count > 1]
         if repeated:
@@ -214,7 +216,7 @@ def _read_json(path: Path) -> object:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
     except RecursionError as error:
-        raise InputError(f"{path}: brackets nested too deeply for an ARC task") from error
+        raise InputError(f"{path}: brackets nested too deeply") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON: {error}") from error
     except ValueError as error:

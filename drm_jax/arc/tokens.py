@@ -8,7 +8,6 @@ import numpy as np
 
 PAD, EOS, FIRST_COLOUR, MASK = 0, 1, 2, 12
 NUM_COLOURS = 10
-VOCAB = 13
 
 
 def to_tokens(grid_HxW: np.ndarray, canvas: int, offset: tuple[int, int] = (0, 0)) -> np.ndarray:

@@ -46,7 +46,7 @@ def cast_votes(
     predictions_BxS: np.ndarray,
     q_halt_B: np.ndarray,
 ) -> None:
-    """Adds a batch of candidates to the ballot, in order. Rows of the blank id are dropped.
+    """Adds a batch of candidates to the ballot, in order. Rows of no loaded task are dropped.
 
     Args:
       ballot: changed in place.
@@ -64,7 +64,7 @@ def cast_votes(
         return undo((grid - FIRST_COLOUR).astype(np.uint8), ids.augmentation(puzzle_id))
 
     for row, puzzle_id in enumerate(np.asarray(puzzle_id_B).tolist()):
-        if puzzle_id == 0:
+        if ids.task[puzzle_id] < 0:  # the blank id, or of a task that is not loaded
             continue
         question = plain(inputs_BxS[row], input_size_Bx2[row], puzzle_id)
         grid = plain(predictions_BxS[row], size_Bx2[row], puzzle_id)
@@ -79,6 +79,20 @@ def cast_vote(
     answer = answers.setdefault(_key(grid), Answer(grid))
     answer.votes += 1
     answer.score_sum += score
+
+
+def pool(ballot: Ballot, other: Ballot) -> None:
+    """Adds the votes of another ballot, as if they had been cast after those of this one.
+
+    Args:
+      ballot: changed in place; the other one is not.
+    """
+    for question, answers in other.items():
+        here = ballot.setdefault(question, {})
+        for key, answer in answers.items():
+            pooled = here.setdefault(key, Answer(answer.grid))
+            pooled.votes += answer.votes
+            pooled.score_sum += answer.score_sum
 
 
 def ranked(ballot: Ballot, task_id: str, test_input: np.ndarray) -> list[Answer]:

@@ -15,7 +15,7 @@ def evaluation_rows(
     """(R, 3) int64: task, test input and puzzle id of each candidate, task by task.
 
     Args:
-      num_augmentations: how many beside the identity; None takes all.
+      num_augmentations: how many beside the first, the identity if it has an id; None takes all.
     """
     stop = None if num_augmentations is None else num_augmentations + 1
     rows = [

@@ -1,4 +1,4 @@
-"""The training stream: an endless, random-access row of noised examples.
+"""The training stream: an endless, random-access row of examples.
 
     seed -> order of (task, augmentation, pair) -> random_map(augment, lay out, corrupt)
          -> the rows of this process -> batches
@@ -18,7 +18,7 @@ import numpy as np
 from drm_jax.arc.augment import PuzzleIds, augment
 from drm_jax.arc.tasks import Pair, Task, training_pairs
 from drm_jax.arc.tokens import to_tokens
-from drm_jax.config import Experiment
+from drm_jax.config import CARRIED, Experiment
 from drm_jax.extension import is_reference
 from drm_jax.noise.corruption import corrupt, draw_noise, reverse_targets
 from drm_jax.noise.schedules import NUM_LEVELS, ratio_table
@@ -77,32 +77,60 @@ def draw_offset(
 def make_example(
     element: tuple[Pair, int, int], rng: np.random.Generator, ids: PuzzleIds, experiment: Experiment
 ) -> dict[str, np.ndarray]:
-    """One noised example of the stream, S tokens a grid.
+    """One example of the stream, S tokens a grid, with the draws that its objective needs.
 
     Returns:
-      inputs, target, noised: (S,) uint8; level () int32; reverse_targets (K, S) uint8;
-      puzzle_id () int32; weight () float32.
+      inputs, target: (S,) uint8; puzzle_id () int32; weight () float32; and
+      of trm and sprm, `draw_for_slot`; of all others, `draw_noised`.
     """
     pair, puzzle_id, siblings = element
-    canvas, noise = experiment.data.canvas, experiment.noise
+    canvas = experiment.data.canvas
     augmentation = ids.augmentation(puzzle_id)
     pair = Pair(augment(pair.input, augmentation), augment(pair.output, augmentation))
     offset = draw_offset(rng, pair, canvas, siblings)
-    inputs_S = to_tokens(pair.input, canvas, offset)
     target_S = to_tokens(pair.output, canvas, offset)
-    level = int(rng.integers(NUM_LEVELS))
-    noise_S = draw_noise(rng, noise.kind, canvas)
-    return {
-        "inputs": inputs_S,
+    example = {
+        "inputs": to_tokens(pair.input, canvas, offset),
         "target": target_S,
+        "puzzle_id": np.int32(puzzle_id),
+        "weight": np.float32(1),
+    }
+    if experiment.objective in CARRIED:
+        return example | draw_for_slot(rng, experiment)
+    return example | draw_noised(rng, target_S, experiment)
+
+
+def draw_noised(
+    rng: np.random.Generator, target_S: np.ndarray, experiment: Experiment
+) -> dict[str, np.ndarray]:
+    """noised (S,) uint8, its level () int32, and reverse_targets (K, S) uint8."""
+    noise = experiment.noise
+    level = int(rng.integers(NUM_LEVELS))
+    noise_S = draw_noise(rng, noise.kind, experiment.data.canvas)
+    return {
         "noised": corrupt(target_S, noise_S, level, noise.schedule),
         "level": np.int32(level),
         "reverse_targets": reverse_targets(
             target_S, noise_S, level, experiment.model.cycles, noise.schedule
         ),
-        "puzzle_id": np.int32(puzzle_id),
-        "weight": np.float32(1),
     }
+
+
+def draw_for_slot(rng: np.random.Generator, experiment: Experiment) -> dict[str, np.ndarray]:
+    """What the slot of the batch that this example meets needs at this step, busy or not.
+
+    Returns:
+      least_steps () int32, 0 for none; for sprm also latent_level (2,) int32 and latent_seed ()
+      uint32.
+    """
+    halting = experiment.halting
+    explores = rng.random() < halting.exploration
+    least_steps = rng.integers(2, max(halting.max_steps, 2), endpoint=True)
+    draws = {"least_steps": np.int32(least_steps if explores and halting.max_steps > 1 else 0)}
+    if experiment.objective == "sprm":
+        levels = rng.integers(experiment.noise.latent_levels, size=2, dtype=np.int32)
+        draws |= {"latent_level": levels, "latent_seed": rng.integers(2**32, dtype=np.uint32)}
+    return draws
 
 
 class _ProcessRows(grain.MapDataset):
@@ -150,15 +178,20 @@ def batches_from(stream: grain.MapDataset, step: int) -> Iterator[dict[str, np.n
 def fingerprint(experiment: Experiment, tasks: Sequence[Task], ids: PuzzleIds) -> str:
     """A digest of all that decides the stream: stored beside a run, compared on resume."""
     digest = hashlib.sha256()
-    shape = (experiment.seed, experiment.data.canvas, experiment.noise, experiment.model.cycles)
-    digest.update(repr((shape, experiment.train.batch_size)).encode())
-    if is_reference(experiment.noise.schedule):
+    noise, carries = experiment.noise, experiment.objective in CARRIED
+    if carries:
+        draws = (experiment.objective, experiment.halting, noise.latent_levels)
+    else:
+        draws = (noise.schedule, noise.kind, experiment.model.cycles)
+    shape = (experiment.seed, experiment.data.canvas, experiment.train.batch_size)
+    digest.update(repr((shape, draws)).encode())
+    if is_reference(noise.schedule) and not carries:
         # A user's function may change under its name. (The built-in ones don't, and their last
         # bit differs between kinds of processors, which a run may well change.)
-        digest.update(ratio_table(experiment.noise.schedule).tobytes())
+        digest.update(ratio_table(noise.schedule).tobytes())
     for task in tasks:
         digest.update(task.id.encode())
         for pair in training_pairs(task):
             digest.update(pair.key)
-    digest.update(ids.transform.tobytes() + ids.colours.tobytes())
+    digest.update(ids.task.tobytes() + ids.transform.tobytes() + ids.colours.tobytes())
     return digest.hexdigest()[:16]

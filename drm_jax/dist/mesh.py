@@ -1,9 +1,4 @@
-"""One data axis over all devices, and where each array lies on it.
-
-    network parameters, moments, averages, step   replicated
-    puzzle table (rows, D)                        rows split over the axis
-    batch (B, …)                                  examples split over the axis
-"""
+"""One data axis over all devices of all processes, and the one table of where each array lies."""
 
 import contextlib
 import math
@@ -18,6 +13,19 @@ from jax.sharding import PartitionSpec as P
 from drm_jax.errors import UsageError
 
 AXIS = "data"
+SPECS = {
+    "step": P(),
+    "params": P(),
+    "constants": P(),
+    "opt_state": P(),
+    "ema": P(),
+    "table": P(AXIS),  # (rows, D): the puzzle rows are split over the devices
+    "carry": P(AXIS),  # (B, …): the slots of trm and sprm
+    "batch": P(AXIS),  # (B, …): of training, and of candidates
+    "metrics": P(),
+}
+"""How the arrays of a state, of a batch and of what a step gives are split: by their first axis over
+all devices, or not at all. Every sharding follows from here."""
 _CHOOSING = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES")
 
 
@@ -56,18 +64,14 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), (AxisType.Auto,), devices=devices)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, P())
-
-
-def split_rows(mesh: Mesh) -> NamedSharding:
-    """Split along the first axis: batches and the puzzle table."""
-    return NamedSharding(mesh, P(AXIS))
+def placed(mesh: Mesh, name: str) -> NamedSharding:
+    """Where an array lies, by the first part of its name: params/head, carry/y, batch, …"""
+    return NamedSharding(mesh, SPECS[name.split("/")[0]])
 
 
 def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This process's rows, assembled with the other processes' into global arrays."""
-    sharding = split_rows(mesh)
+    sharding = placed(mesh, "batch")
     return {
         name: jax.make_array_from_process_local_data(sharding, value)
         for name, value in batch.items()

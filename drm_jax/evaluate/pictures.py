@@ -1,10 +1,11 @@
 """Pictures of denoising: in the terminal, and as an image."""
 
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -78,28 +79,37 @@ def terminal_picture(trajectory: Trajectory, columns: int) -> Group:
             text.append("\n")
         pictures.append(text)
     table.add_row(*pictures)
+    return Group(Text(_title(trajectory), style="bold"), table)
+
+
+def _title(trajectory: Trajectory) -> str:
     outcome = "right" if is_solved(trajectory) else "wrong"
     outcome = "truth unknown" if trajectory.truth is None else outcome
-    title = f"task {trajectory.task_id}, test input {trajectory.test + 1}: {outcome}"
-    return Group(Text(title, style="bold"), table)
+    return f"task {trajectory.task_id}, test input {trajectory.test + 1}: {outcome}"
 
 
 def image(trajectories: Sequence[Trajectory], cell: int = 12) -> np.ndarray:
     """(H, W, 3) uint8: one test input a row; input, steps, answer and truth from left to right."""
-    colours, gap = token_colours(), cell
-    strips = []
-    for trajectory in trajectories:
-        tiles = [np.kron(t, np.ones((cell, cell), int)) for _, t in _frames(trajectory, 10)]
-        rgb = [colours[tile] for tile in tiles]
-        spacer = np.full((rgb[0].shape[0], gap, 3), 255, np.uint8)
-        strips.append(np.concatenate([part for tile in rgb for part in (spacer, tile)], axis=1))
-    height = sum(s.shape[0] + gap for s in strips) + gap
-    canvas = np.full((height, max(s.shape[1] for s in strips) + gap, 3), 255, np.uint8)
-    top = gap
-    for strip in strips:
-        canvas[top : top + strip.shape[0], : strip.shape[1]] = strip
-        top += strip.shape[0] + gap
-    return canvas
+    gap, line, font = cell, 16, ImageFont.load_default(11)
+    rows = [
+        (_title(t), [(name, np.kron(tile, np.ones((cell, cell), int))) for name, tile in frames])
+        for t in trajectories
+        for frames in [_frames(t, 10)]
+    ]
+    widths = [sum(tile.shape[1] + gap for _, tile in tiles) for _, tiles in rows]
+    widths += [math.ceil(font.getlength(title)) + gap for title, _ in rows]
+    height = sum(2 * line + tiles[0][1].shape[0] + gap for _, tiles in rows)
+    canvas = Image.new("RGB", (max(widths) + gap, height + gap), "white")
+    draw, top = ImageDraw.Draw(canvas), gap
+    for title, tiles in rows:
+        draw.text((gap, top), title, "black", font)
+        left, top = gap, top + 2 * line
+        for name, tile in tiles:
+            draw.text((left, top - line), name, "#666666", font)
+            canvas.paste(Image.fromarray(token_colours()[tile]), (left, top))
+            left += tile.shape[1] + gap
+        top += tiles[0][1].shape[0] + gap
+    return np.asarray(canvas)
 
 
 def png(image_HxWx3: np.ndarray) -> bytes:

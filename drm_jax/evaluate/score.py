@@ -1,9 +1,11 @@
-"""Scores one checkpoint: denoise -> undo augmentation -> vote -> pass@k, submission, tasks.
+"""Scores a checkpoint: denoise -> undo augmentation -> vote -> pass@k, submission, tasks.
 
-Training and `drm eval` both use `evaluate`.
+Training and `drm eval` both use `evaluate`. Only `drm eval`, when asked, pools the votes of several
+checkpoints: `evaluate_together`.
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,16 +19,18 @@ from jax.sharding import PartitionSpec as P
 from drm_jax.arc import voting
 from drm_jax.arc.augment import PuzzleIds
 from drm_jax.arc.tasks import Task
-from drm_jax.config import Experiment
+from drm_jax.config import CARRIED, Experiment
 from drm_jax.data.evaluation import evaluation_batches, evaluation_rows
 from drm_jax.dist import puzzle_table
-from drm_jax.dist.mesh import AXIS, global_batch, split_rows
+from drm_jax.dist.mesh import AXIS, SPECS, global_batch, placed
 from drm_jax.io.files import write_whole
-from drm_jax.model.denoise import Denoised, denoise
-from drm_jax.model.network import Network
+from drm_jax.model.denoise import Denoised, denoise, refine
+from drm_jax.model.network import Network, exact_products
+from drm_jax.model.recursion import forward, one_pass
 from drm_jax.train.state import TrainState
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+DenoiseBatch = Callable[[TrainState, Mapping[str, jax.Array]], Denoised]
 PICTURED = 8
 """Test inputs whose denoising is kept for pictures."""
 
@@ -39,18 +43,26 @@ class Trajectory:
     test: int
     inputs_S: np.ndarray
     truth: np.ndarray | None  # grid of colours
-    tokens_NxS: np.ndarray  # what each step began from
+    tokens_NxS: np.ndarray  # what each step began from; of trm and sprm, what it answered
     predicted_NxS: np.ndarray  # what each step predicted
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What one checkpoint answered."""
+    """What one checkpoint answered, or several as an ensemble."""
 
-    step: int
+    steps: tuple[int, ...]  # of the checkpoints, ascending
     metrics: dict[str, Any]
     submission: Mapping[str, Any]
-    trajectories: tuple[Trajectory, ...]
+    trajectories: tuple[Trajectory, ...]  # of the newest of them
+
+    @property
+    def step(self) -> int:
+        return self.steps[-1]
+
+    @property
+    def is_ensemble(self) -> bool:
+        return len(self.steps) > 1
 
 
 def compile_denoise(
@@ -63,37 +75,43 @@ def compile_denoise(
     config, seed = experiment.evaluate, experiment.seed
 
     def on_device(params, constants, table, batch):
+        with exact_products(network):
+            return answers(params, constants, table, batch)
+
+    def answers(params, constants, table, batch):
         rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
+        weights = (network, params, constants)
+        if experiment.objective in CARRIED:
+            return refine(*weights, batch["inputs"], rows_BxD, steps=config.denoise_steps)
         key_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(batch["row"])
         return denoise(
-            network,
-            params,
-            constants,
+            *weights,
             batch["inputs"],
             rows_BxD,
             key_B,
             steps=config.denoise_steps,
             remask=config.remask,
             first_remask=config.first_remask,
+            forward=one_pass if experiment.objective == "diffusion" else forward,
         )
 
     over_batch, over_steps = P(AXIS), P(None, AXIS)
     sharded = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(P(), P(), P(AXIS), P(AXIS)),
+        in_specs=tuple(SPECS[name] for name in ("ema", "constants", "table", "batch")),
         out_specs=Denoised(over_batch, over_batch, over_steps, over_steps),
         check_vma=False,
     )
     return jax.jit(
         lambda state, batch: sharded(state.ema, state.constants, state.table, batch),
-        in_shardings=(shardings, split_rows(mesh)),
+        in_shardings=(shardings, placed(mesh, "batch")),
     )
 
 
 def evaluate(
     experiment: Experiment,
-    denoise_batch: Callable[[TrainState, Mapping[str, jax.Array]], Denoised],
+    denoise_batch: DenoiseBatch,
     state: TrainState,
     mesh: Mesh,
     tasks: Sequence[Task],
@@ -106,6 +124,50 @@ def evaluate(
       denoise_batch: from `compile_denoise`.
       progress: wraps the batches, given how many there are.
     """
+    ballot, trajectories = _answer(experiment, denoise_batch, state, mesh, tasks, ids, progress)
+    return _judge(experiment, (int(state.step),), ballot, tasks, trajectories)
+
+
+def evaluate_together(
+    experiment: Experiment,
+    denoise_batch: DenoiseBatch,
+    steps: Sequence[int],
+    restore: Callable[[int], TrainState],
+    mesh: Mesh,
+    tasks: Sequence[Task],
+    ids: PuzzleIds,
+    progress: Progress = lambda batches, total: batches,
+) -> tuple[Evaluation, ...]:
+    """`evaluate` of each checkpoint, and last of their ensemble: the votes of all, pooled.
+
+    A candidate's random draws are the same in each checkpoint, as when it is scored alone.
+
+    Args:
+      steps: ascending, at least two.
+      restore: the state of a step; one is held at a time.
+      progress: wraps the batches of each checkpoint in turn.
+    """
+    pooled: voting.Ballot = {}
+    alone = []
+    for step in steps:
+        ballot, trajectories = _answer(
+            experiment, denoise_batch, restore(step), mesh, tasks, ids, progress
+        )
+        alone.append(_judge(experiment, (step,), ballot, tasks, trajectories))
+        voting.pool(pooled, ballot)
+    return *alone, _judge(experiment, tuple(steps), pooled, tasks, trajectories, alone)
+
+
+def _answer(
+    experiment: Experiment,
+    denoise_batch: DenoiseBatch,
+    state: TrainState,
+    mesh: Mesh,
+    tasks: Sequence[Task],
+    ids: PuzzleIds,
+    progress: Progress,
+) -> tuple[voting.Ballot, tuple[Trajectory, ...]]:
+    """The votes of a state's candidates, and how the first test inputs were denoised."""
     config, canvas = experiment.evaluate, experiment.data.canvas
     rows = evaluation_rows(tasks, ids, config.num_augmentations)
     batches = evaluation_batches(tasks, ids, rows, canvas, config.batch_size)
@@ -124,20 +186,36 @@ def evaluate(
                 truth, (begun, predicted) = tasks[k].tests[t].output, (path[:, i] for path in paths)
                 question = batch["inputs"][i]
                 trajectories.append(Trajectory(tasks[k].id, t, question, truth, begun, predicted))
+    return ballot, tuple(trajectories)
+
+
+def _judge(
+    experiment: Experiment,
+    steps: tuple[int, ...],
+    ballot: voting.Ballot,
+    tasks: Sequence[Task],
+    trajectories: tuple[Trajectory, ...],
+    alone: Sequence[Evaluation] = (),
+) -> Evaluation:
+    """The votes of one checkpoint, or of an ensemble of those that were scored alone."""
     asked = [task for task in tasks if task.role == "evaluate"]
-    step = int(state.step)
-    metrics = {"experiment": experiment.name, "seed": experiment.seed, "checkpoint_step": step}
-    metrics |= {"candidates": len(rows), "evaluate": dataclasses.asdict(config)}
+    candidates = sum(answer.votes for answers in ballot.values() for answer in answers.values())
+    metrics: dict[str, Any] = {"experiment": experiment.name, "seed": experiment.seed}
+    if alone:
+        names = ("checkpoint_step", "candidates")
+        each = [{k: v for k, v in e.metrics.items() if k in names or "@" in k} for e in alone]
+        metrics |= {"ensemble": True, "checkpoint_steps": list(steps), "per_checkpoint": each}
+    else:
+        metrics["checkpoint_step"] = steps[0]
+    metrics |= {"candidates": candidates, "evaluate": dataclasses.asdict(experiment.evaluate)}
     metrics |= {"best_checkpoints_selected_on_test_labels": experiment.train.keep_best > 0}
     metrics |= scores(ballot, asked)
-    return Evaluation(step, metrics, voting.submission(ballot, asked), tuple(trajectories))
+    return Evaluation(steps, metrics, voting.submission(ballot, asked), trajectories)
 
 
 def _pictured_rows(rows: np.ndarray, ids: PuzzleIds) -> set[int]:
     """Candidates that are pictured: the unaugmented copies of the first test inputs."""
-    unaugmented = {int(of_task[0]) for of_task in ids.of_task}
-    found = [r for r, puzzle_id in enumerate(rows[:, 2].tolist()) if puzzle_id in unaugmented]
-    return set(found[:PICTURED])
+    return set(np.flatnonzero(ids.is_identity[rows[:, 2]])[:PICTURED].tolist())
 
 
 def scores(ballot: voting.Ballot, tasks: Sequence[Task]) -> dict[str, Any]:
@@ -188,9 +266,18 @@ def copy_baseline(tasks: Sequence[Task]) -> dict[str, Any]:
     return scores(ballot, asked)
 
 
+def evaluation_folder(workdir: epath.Path, steps: Sequence[int]) -> epath.Path:
+    """WORKDIR/eval/step_N, or steps_N_M of an ensemble; a short name also for many steps."""
+    name = "_".join(map(str, steps))
+    if len(name) > 100:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        name = f"{steps[0]}_to_{steps[-1]}_{len(steps)}_of_them_{digest}"
+    return workdir / "eval" / (f"steps_{name}" if len(steps) > 1 else f"step_{name}")
+
+
 def write_evaluation(workdir: epath.Path, evaluation: Evaluation) -> list[epath.Path]:
-    """Writes WORKDIR/eval/step_N/metrics.json and submission.json; returns their paths."""
-    folder = workdir / "eval" / f"step_{evaluation.step}"
+    """Writes metrics.json and submission.json to `evaluation_folder`; returns their paths."""
+    folder = evaluation_folder(workdir, evaluation.steps)
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "metrics.json": json.dumps(evaluation.metrics, indent=2) + "\n",

@@ -19,6 +19,7 @@ import logging
 import re
 import shutil
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,7 @@ warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarni
 CHUNK_BYTES = 2**25
 """Arrays are written in pieces of at most so much, so that a device reads no more than its rows."""
 _UNFINISHED = ".orbax-checkpoint-tmp"
+_QUIET_LOOKS, _LOOK_SECONDS, _PATIENCE_SECONDS = 10, 0.2, 20
 _NO_SPACE = ("No space left", "Disk quota exceeded", "not enough space")
 
 
@@ -134,9 +136,7 @@ def open_checkpoints(
     finally:
         with contextlib.suppress(Exception):  # `finish` has raised it, or a worse one is under way
             manager.close()
-        for name in unfinished_saves(workdir):  # what a full disk cut off still fills it
-            with contextlib.suppress(OSError):
-                (folder / name).rmtree()
+        _remove_unfinished(workdir)  # what a full disk cut off still fills it
 
 
 def finish(manager: ocp.CheckpointManager) -> None:
@@ -146,12 +146,18 @@ def finish(manager: ocp.CheckpointManager) -> None:
 
 
 def save(
-    manager: ocp.CheckpointManager, step: int, state: TrainState, record: Mapping[str, Any]
+    manager: ocp.CheckpointManager,
+    step: int,
+    state: TrainState,
+    record: Mapping[str, Any],
+    *,
+    in_any_order: bool = False,
 ) -> None:
     """Starts a save; it is written in the background.
 
     Args:
       record: JSON that belongs to this state.
+      in_any_order: the step may come before those that are there.
 
     Raises:
       InputError: this save or the one before failed; checkpoints before are as they were.
@@ -163,7 +169,7 @@ def save(
         record=ocp.args.JsonSave({**record, "digest": _digest(record)}),
     )
     with _explained(epath.Path(manager.directory)):
-        if not manager.save(step, args=args):
+        if not manager.save(step, args=args, force=in_any_order):
             raise ValueError(f"step {step} was not accepted")
 
 
@@ -231,6 +237,23 @@ def unfinished_saves(workdir: epath.Path) -> list[str]:
     )
 
 
+def _remove_unfinished(workdir: epath.Path) -> None:
+    """Removes what a save left that has just failed.
+
+    Where one file can't be written Orbax gives up at once, and the writes of others that were under
+    way make the folder anew. So it is removed until it has stayed away for two seconds.
+    """
+    looks_left = _QUIET_LOOKS if unfinished_saves(workdir) else 0
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while looks_left and time.monotonic() < until:
+        names = unfinished_saves(workdir)
+        looks_left = _QUIET_LOOKS if names else looks_left - 1
+        for name in names:
+            with contextlib.suppress(OSError):
+                (checkpoint_folder(workdir) / name).rmtree()
+        time.sleep(_LOOK_SECONDS)
+
+
 def size_of(path: epath.Path) -> int:
     """Bytes of all files below a folder."""
     if path.is_dir():
@@ -265,6 +288,23 @@ def existing_step(workdir: epath.Path, step: int | None) -> int:
             f"{folder}: no checkpoint of step {step}; there are {', '.join(map(str, steps))}"
         )
     return step
+
+
+def newest_steps(workdir: epath.Path, count: int) -> list[int]:
+    """The newest so many steps, ascending, damaged or not.
+
+    Raises:
+      InputError: there are not so many.
+    """
+    existing_step(workdir, None)
+    folder = checkpoint_folder(workdir)
+    steps = steps_in(folder)
+    if count > len(steps):
+        raise InputError(
+            f"{folder}: there are not {count} checkpoints, only those of steps "
+            f"{', '.join(map(str, steps))}"
+        )
+    return steps[-count:]
 
 
 # --- restoring ---------------------------------------------------------------------------------
@@ -302,12 +342,14 @@ def abstract_from_record(record: Mapping[str, Any], sharding: Any) -> dict[str, 
     Args:
       sharding: of every leaf, or a function from a leaf's name to its sharding.
     """
-    tree: dict[str, Any] = {}
+    # Orbax saves a part without arrays too: the carry of an objective that has none.
+    tree: dict[str, Any] = {field.name: None for field in dataclasses.fields(TrainState)}
     for name, (shape, dtype) in record["shapes"].items():
         *rooms, last = name.split("/")
         branch = tree
         for room in rooms:
-            branch = branch.setdefault(room, {})
+            branch[room] = branch.get(room) or {}
+            branch = branch[room]
         where = sharding(name) if callable(sharding) else sharding
         branch[last] = jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype), sharding=where)
     return tree

@@ -18,9 +18,13 @@ def _mixed(x: jax.Array) -> jax.Array:
 
 
 def _words(x: jax.Array) -> jax.Array:
-    """The bits of an array as uint32, one word an element."""
+    """The bits of an array as uint32: one word an element, two (along a last axis) of 8 bytes."""
     width = x.dtype.itemsize
-    if x.dtype == jnp.bool_ or width not in (1, 2, 4):
+    if x.dtype == jnp.bool_:
+        return x.astype(jnp.uint32)
+    if width == 8:
+        return lax.bitcast_convert_type(x, jnp.uint32)
+    if width not in (1, 2, 4):
         raise TypeError(f"no checksum is defined for {x.dtype}")
     return lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * width}")).astype(jnp.uint32)
 
@@ -32,13 +36,14 @@ def leaf_checksum(x: jax.Array) -> jax.Array:
     bijection of the bits: one changed element always changes the sum. (Bits times an odd hash of
     the index would not do: the signs of any two elements could flip, 2**31 + 2**31 = 0.)
     """
-    index = jnp.zeros(x.shape, jnp.uint32)
-    for axis, size in enumerate(x.shape):
-        index = index * jnp.uint32(size) + lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-    once = _mixed(_words(x) ^ _mixed(index + jnp.uint32(1)))
+    words = _words(x)
+    index = jnp.zeros(words.shape, jnp.uint32)
+    for axis, size in enumerate(words.shape):
+        index = index * jnp.uint32(size) + lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+    once = _mixed(words ^ _mixed(index + jnp.uint32(1)))
     twice = _mixed(once + jnp.uint32(0x9E3779B9))
     # One reduction over both: two would each want the hashes in memory, twice the array's bytes.
-    zero, axes = jnp.uint32(0), range(x.ndim)
+    zero, axes = jnp.uint32(0), range(words.ndim)
     sums = lax.reduce((once, twice), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), axes)
     return jnp.stack(sums)
 

@@ -1,4 +1,6 @@
-"""The parts of a transformer layer: RMS norm, rotary attention, SwiGLU."""
+"""The parts of a layer: RMS norm, rotary attention or a mixer over tokens, SwiGLU."""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,16 +12,30 @@ import numpy as np
 linear_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
+def wide_type(dtype: jnp.dtype) -> jnp.dtype:
+    """The type of weights and of all that is too fine for bfloat16: float32, or float64's own."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def widened(x: jax.Array) -> jax.Array:
+    return x.astype(wide_type(x.dtype))
+
+
 def rms_norm(x: jax.Array) -> jax.Array:
     """x over its root mean square along the last axis, computed in float32. No scale."""
-    wide = x.astype(jnp.float32)
+    wide = widened(x)
     mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
     return (wide * jax.lax.rsqrt(mean_square + 1e-5)).astype(x.dtype)
 
 
 def rotary_angles(tokens: int, head_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin (T, head_size) float32 of each position's rotation, theta 10000."""
-    frequency = 1.0 / 10000 ** (np.arange(0, head_size, 2, dtype=np.float32) / head_size)
+    """cos and sin (T, head_size) float32 of each position's rotation, theta 10000.
+
+    The power is rounded once, from float64: numpy's own in float32 may be a bit off, which position
+    900 makes 3e-5 of.
+    """
+    exponent = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
+    frequency = np.float32(1) / np.power(10000.0, exponent, dtype=np.float64).astype(np.float32)
     angle = np.outer(np.arange(tokens, dtype=np.float32), frequency)
     angle = np.concatenate([angle, angle], axis=-1)
     return np.cos(angle), np.sin(angle)
@@ -43,10 +59,22 @@ def attend(q_NxTxd: jax.Array, k_NxTxd: jax.Array, v_NxTxd: jax.Array) -> jax.Ar
     """
     scale = q_NxTxd.shape[-1] ** -0.5
     scores_NxTxT = jnp.einsum(
-        "ntd,nsd->nts", q_NxTxd * scale, k_NxTxd, preferred_element_type=jnp.float32
+        "ntd,nsd->nts",
+        q_NxTxd * scale,
+        k_NxTxd,
+        preferred_element_type=wide_type(q_NxTxd.dtype),
     )
     weights_NxTxT = jax.nn.softmax(scores_NxTxT, axis=-1).astype(v_NxTxd.dtype)
     return jnp.einsum("nts,nsd->ntd", weights_NxTxT, v_NxTxd)
+
+
+def _dense_options(dtype: jnp.dtype) -> dict[str, Any]:
+    return {
+        "use_bias": False,
+        "dtype": dtype,
+        "param_dtype": wide_type(dtype),
+        "kernel_init": linear_init,
+    }
 
 
 class Attention(nn.Module):
@@ -59,7 +87,7 @@ class Attention(nn.Module):
     def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
         batch, tokens, hidden = x_BxTxD.shape
         size = hidden // self.heads
-        dense = {"use_bias": False, "dtype": self.dtype, "kernel_init": linear_init}
+        dense = _dense_options(self.dtype)
         qkv = nn.Dense(3 * hidden, name="qkv", **dense)(x_BxTxD)
         qkv = qkv.reshape(batch, tokens, 3, self.heads, size).transpose(2, 0, 3, 1, 4)
         q, k, v = qkv.reshape(3, batch * self.heads, tokens, size)
@@ -77,7 +105,7 @@ class SwiGLU(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
-        dense = {"use_bias": False, "dtype": self.dtype, "kernel_init": linear_init}
+        dense = _dense_options(self.dtype)
         gate, up = jnp.split(nn.Dense(2 * self.width, name="gate_up", **dense)(x_BxTxD), 2, axis=-1)
         return nn.Dense(x_BxTxD.shape[-1], name="down", **dense)(nn.silu(gate) * up)
 
@@ -88,15 +116,24 @@ def swiglu_width(hidden: int, expansion: float, multiple: int) -> int:
 
 
 class Layer(nn.Module):
-    """Post-norm: h <- rms(h + attention(h)); h <- rms(h + swiglu(h))."""
+    """Post-norm: h <- rms(h + mix(h)); h <- rms(h + swiglu(h)).
+
+    Tokens are mixed by attention; or, where `token_width` is given, by a SwiGLU of that width over
+    the token axis, each channel by itself. The norm after it runs over tokens too, as published.
+    """
 
     heads: int
     width: int
     dtype: jnp.dtype
+    token_width: int | None = None
 
     @nn.compact
     def __call__(self, h_BxTxD: jax.Array) -> jax.Array:
-        attention = Attention(self.heads, self.dtype, name="attention")
+        if self.token_width is None:
+            attention = Attention(self.heads, self.dtype, name="attention")
+            h_BxTxD = rms_norm(h_BxTxD + attention(h_BxTxD))
+        else:
+            mixer, h_BxDxT = SwiGLU(self.token_width, self.dtype, name="mixer"), h_BxTxD.mT
+            h_BxTxD = rms_norm(h_BxDxT + mixer(h_BxDxT)).mT
         swiglu = SwiGLU(self.width, self.dtype, name="swiglu")
-        h_BxTxD = rms_norm(h_BxTxD + attention(h_BxTxD))
         return rms_norm(h_BxTxD + swiglu(h_BxTxD))

@@ -5,15 +5,15 @@ Parameters are a plain dict, made once, outside of any loop:
 Beside them stand two fixed vectors (D,), y_init and z_init: saved with the weights, never trained.
 """
 
+import contextlib
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from drm_jax.arc.tokens import VOCAB
 from drm_jax.config import Experiment, Model
-from drm_jax.model.layers import Layer, linear_init, swiglu_width
+from drm_jax.model.layers import Layer, linear_init, swiglu_width, wide_type, widened
 
 Params = dict[str, Any]
 # std 1/sqrt(D) over the last axis, cut like the linear layers.
@@ -30,13 +30,23 @@ class Network(nn.Module):
 
     def setup(self):
         config = self.config
-        width = swiglu_width(config.hidden, config.expansion, config.swiglu_multiple)
-        self.embed_inputs = self.param("embed_inputs", _embedding_init, (VOCAB, config.hidden))
-        self.embed_answers = self.param("embed_answers", _embedding_init, (VOCAB, config.hidden))
-        self.layer = [Layer(config.heads, width, self.dtype) for _ in range(config.layers)]
-        self.head = self.param("head", linear_init, (config.hidden, VOCAB))
-        self.halt_kernel = self.param("halt_kernel", nn.initializers.zeros, (config.hidden, 2))
-        self.halt_bias = self.param("halt_bias", nn.initializers.constant(-5.0), (2,))
+        width, token_width = (
+            swiglu_width(size, config.expansion, config.swiglu_multiple)
+            for size in (config.hidden, config.prefix + self.canvas**2)
+        )
+        if config.mixer == "attention":
+            token_width = None
+        table_shape, wide = (config.vocab, config.hidden), wide_type(self.dtype)
+        self.embed_inputs = self.param("embed_inputs", _embedding_init, table_shape, wide)
+        self.embed_answers = self.param("embed_answers", _embedding_init, table_shape, wide)
+        self.layer = [
+            Layer(config.heads, width, self.dtype, token_width) for _ in range(config.layers)
+        ]
+        self.head = self.param("head", linear_init, table_shape[::-1], wide)
+        self.halt_kernel = self.param(
+            "halt_kernel", nn.initializers.zeros, (config.hidden, 2), wide
+        )
+        self.halt_bias = self.param("halt_bias", nn.initializers.constant(-5.0), (2,), wide)
 
     def __call__(self, tokens_BxS: jax.Array, rows_BxD: jax.Array) -> jax.Array:
         """Touches every parameter once, for initialisation."""
@@ -54,7 +64,7 @@ class Network(nn.Module):
         """
         table_VxD = self.embed_answers if answers else self.embed_inputs
         # A product with one-hot rows: its gradient is a product too, where a gather's is a scatter.
-        one_hot = jax.nn.one_hot(tokens_BxS, VOCAB, dtype=self.dtype)
+        one_hot = jax.nn.one_hot(tokens_BxS, self.config.vocab, dtype=self.dtype)
         cells_BxSxD = one_hot @ table_VxD.astype(self.dtype)
         prefix_BxPxD = jnp.pad(rows_BxD[:, None], ((0, 0), (0, self.config.prefix - 1), (0, 0)))
         tokens = jnp.concatenate([prefix_BxPxD.astype(self.dtype), cells_BxSxD], axis=1)
@@ -70,11 +80,12 @@ class Network(nn.Module):
     def decode(self, y_BxTxD: jax.Array) -> jax.Array:
         """Logits (B, S, V) float32 of the canvas cells."""
         cells = y_BxTxD[:, self.config.prefix :]
-        return jnp.matmul(cells, self.head.astype(self.dtype), preferred_element_type=jnp.float32)
+        head, wide = self.head.astype(self.dtype), wide_type(self.dtype)
+        return jnp.matmul(cells, head, preferred_element_type=wide)
 
     def halting(self, y_BxTxD: jax.Array) -> jax.Array:
         """Halting logits (B, 2) float32: halt, continue; read from the first prefix token."""
-        return y_BxTxD[:, 0].astype(jnp.float32) @ self.halt_kernel + self.halt_bias
+        return widened(y_BxTxD[:, 0]) @ self.halt_kernel + self.halt_bias
 
 
 def make_network(experiment: Experiment, platform: str) -> Network:
@@ -85,11 +96,25 @@ def make_network(experiment: Experiment, platform: str) -> Network:
     return Network(experiment.model, experiment.data.canvas, jnp.dtype(dtype))
 
 
+def exact_products(network: Network) -> contextlib.AbstractContextManager:
+    """While a program is traced: products of float32 are of float32 on accelerators too.
+
+    By default a GPU rounds their factors to TF32 and a TPU to bfloat16. Does nothing where the
+    compute type is bfloat16.
+    """
+    exact = network.dtype == wide_type(network.dtype)
+    return jax.default_matmul_precision("highest") if exact else contextlib.nullcontext()
+
+
 def init_params(network: Network, key: jax.Array) -> tuple[Params, Params]:
-    """(params, constants), all float32; constants are y_init and z_init (D,)."""
+    """(params, constants), all of `wide_type`; constants are y_init and z_init (D,)."""
     params_key, y_key, z_key = jax.random.split(key, 3)
     tokens = jnp.zeros((1, network.canvas**2), jnp.int32)
     hidden = network.config.hidden
     params = network.init(params_key, tokens, jnp.zeros((1, hidden)))["params"]
-    constants = {"y_init": _unit_init(y_key, (hidden,)), "z_init": _unit_init(z_key, (hidden,))}
+    wide = wide_type(network.dtype)
+    constants = {
+        "y_init": _unit_init(y_key, (hidden,), wide),
+        "z_init": _unit_init(z_key, (hidden,), wide),
+    }
     return params, constants

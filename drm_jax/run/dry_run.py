@@ -26,7 +26,7 @@ def dry_run(experiment: Experiment, workdir: epath.Path, console: Console) -> No
     Raises:
       InputError, UsageError: as `run.loop.train` would before its first step.
     """
-    setup = set_up(experiment)
+    setup = set_up(experiment, workdir=workdir)
     goes_on = check_claim(workdir, experiment)
     check_init_from(setup, workdir)
     state = jax.eval_shape(setup.make_state)
@@ -56,15 +56,17 @@ def _numbers(setup: Setup, state, candidates: int) -> list[str]:
     train, mesh = setup.experiment.train, setup.mesh
     pairs = sum(len(training_pairs(task)) for task in setup.tasks)
     network = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
-    table, whole = _bytes(state.table), _bytes(state)
+    whole, carry = _bytes(state), _bytes(state.carry)
+    split = carry + _bytes(state.table)
+    of_carry = f", the carried slots {carry / mesh.size / 1e6:,.1f} MB" if carry else ""
     return [
         f"Training: {train.steps:,} steps of {train.batch_size} examples, "
         f"{train.steps * train.batch_size / pairs:,.0f} epochs of {pairs:,} pairs",
         f"Evaluation: {candidates:,} candidates, {setup.experiment.evaluate.denoise_steps} "
         "denoising steps each",
         f"Network: {network:,} parameters; state on each device: "
-        f"{(whole - table + table / mesh.size) / 1e6:,.1f} MB, of which the puzzle table "
-        f"{table / mesh.size / 1e6:,.1f} MB; activations come on top",
+        f"{(whole - split + split / mesh.size) / 1e6:,.1f} MB, of which the puzzle table "
+        f"{_bytes(state.table) / mesh.size / 1e6:,.1f} MB{of_carry}; activations come on top",
         f"A checkpoint: about {whole / 1e6:,.0f} MB or less; {train.keep_last} newest and "
         f"{train.keep_best} best are kept, one every {train.checkpoint_every:,} steps",
     ]

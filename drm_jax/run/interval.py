@@ -6,7 +6,7 @@ from typing import NoReturn
 import jax
 import numpy as np
 
-from drm_jax.train.step import FINITE, Metrics
+from drm_jax.train.step import FINITE, SLOT_IDS, Metrics
 
 STEPS_IN_FLIGHT = 2
 FETCH_EVERY = 100
@@ -23,12 +23,13 @@ class Interval:
     def __init__(
         self,
         done: int,
-        on_bad: Callable[[int, np.ndarray], NoReturn],
+        on_bad: Callable[[int, np.ndarray, np.ndarray], NoReturn],
         totals: Mapping[str, float] | None = None,
     ):
         """Args:
         done: steps before the interval's next one.
-        on_bad: called with the first step that made something not finite, and its flags.
+        on_bad: called with the first step that made something not finite, its flags and the puzzle
+          ids that it trained on.
         totals: of the interval's earlier steps, where a run goes on within it.
         """
         self.totals = dict(totals or {})
@@ -51,9 +52,9 @@ class Interval:
     def _fetch(self, count: int) -> None:
         for sums in jax.device_get(self._pending[:count]):
             self._fetched += 1
-            flags = sums.pop(FINITE)
+            flags, puzzle_ids = sums.pop(FINITE), sums.pop(SLOT_IDS)
             if not flags.all():
-                self._on_bad(self._fetched, flags)
+                self._on_bad(self._fetched, flags, puzzle_ids)
             for name, value in sums.items():
                 self.totals[name] = self.totals.get(name, 0.0) + float(value)
         del self._pending[:count]

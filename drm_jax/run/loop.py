@@ -27,16 +27,23 @@ from rich.progress import Progress, TaskID
 from drm_jax.config import Experiment
 from drm_jax.data.stream import batches_from, training_stream
 from drm_jax.dist.mesh import global_batch
-from drm_jax.errors import InputError, StoppedError
+from drm_jax.errors import InputError
 from drm_jax.evaluate.pictures import image, png
-from drm_jax.evaluate.score import Evaluation, compile_denoise, evaluate, write_evaluation
+from drm_jax.evaluate.score import (
+    Evaluation,
+    compile_denoise,
+    evaluate,
+    evaluate_together,
+    evaluation_folder,
+    write_evaluation,
+)
 from drm_jax.io import checkpoint, lock
 from drm_jax.io.files import make_folder, remove_halves, write_whole
 from drm_jax.io.metrics import MetricsLog
 from drm_jax.run.interval import Interval
 from drm_jax.run.profile import Profiler
 from drm_jax.run.progress import progress_bar
-from drm_jax.run.setup import Setup, set_up
+from drm_jax.run.setup import Setup, refuse_several_processes, set_up
 from drm_jax.run.start import Start, check_init_from, restore_own, start
 from drm_jax.run.stop import StopRequest
 from drm_jax.run.workdir import check_claim, claim, read_config
@@ -73,27 +80,29 @@ def train(
         run in the work directory, or a full disk.
       UsageError: the work directory belongs to another configuration.
       StoppedError: Ctrl-C; the state is saved.
+      PreemptedError: SIGTERM; the state is saved, and SIGTERM is ignored from then on.
     """
     started = time.perf_counter()
-    setup = set_up(experiment)
+    refuse_several_processes()
+    setup = set_up(experiment, workdir=workdir)
     check_claim(workdir, experiment)
     check_init_from(setup, workdir)
     make_folder(workdir)
     console.print(describe(setup), soft_wrap=True)
     say = _teller(console)
-    with lock.hold(workdir, say) as held:
+    with StopRequest(say) as stop, lock.hold(workdir, say) as held:
         remove_halves(workdir)
         begin = start(setup, workdir, strict, say)
         claim(workdir, experiment)  # not before it is known that this experiment can begin
         resumed_at = begin.step if begin.resumed else None
         config = experiment.train
+        stop.listen()  # ended by a signal before, nothing is lost
         with (
             MetricsLog(workdir, resumed_at) as log,
             checkpoint.open_checkpoints(
                 workdir, config.keep_last, config.keep_best, log.scores
             ) as manager,
             progress_bar(console) as bar,
-            StopRequest(say) as stop,
         ):
             scorer = _Scorer(setup, workdir, log, bar, stop)
             with Profiler(workdir, begin.step, profile_steps) as profiler:
@@ -104,16 +113,40 @@ def train(
     return Report(setup, tuple(scorer.evaluations), tuple(paths))
 
 
+def read_to_evaluate(workdir: epath.Path, batch_size: int | None) -> Experiment:
+    """The experiment of a work directory, to be scored with this many candidates at a time.
+
+    Raises:
+      InputError: it is not a work directory.
+      UsageError: the batch size can't be.
+    """
+    experiment = read_config(workdir)
+    if batch_size is None:
+        return experiment
+    config = dataclasses.replace(experiment.evaluate, batch_size=batch_size)
+    return dataclasses.replace(experiment, evaluate=config)
+
+
 def evaluate_workdir(
-    workdir: epath.Path, step: int | None, console: Console, *, strict: bool = False
+    workdir: epath.Path,
+    step: int | None,
+    console: Console,
+    *,
+    strict: bool = False,
+    batch_size: int | None = None,
 ) -> Report:
     """Scores one checkpoint of a work directory, the newest good one where `step` is None.
+
+    Args:
+      batch_size: candidates at a time over all devices, where not the run's own. No answer
+        depends on it.
 
     Raises:
       InputError: there is no such work directory or checkpoint, or it is damaged.
     """
-    experiment = read_config(workdir)
-    setup = set_up(experiment)
+    experiment = read_to_evaluate(workdir, batch_size)
+    refuse_several_processes()
+    setup = set_up(experiment, workdir=workdir)
     checkpoint.existing_step(workdir, step)
     restored = restore_own(setup, workdir, strict, _teller(console), step)
     console.print(f"Checkpoint of step {restored.step} in {workdir}", soft_wrap=True)
@@ -123,12 +156,53 @@ def evaluate_workdir(
     return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths))
 
 
+def evaluate_ensemble(
+    workdir: epath.Path,
+    steps: Sequence[int],
+    console: Console,
+    *,
+    batch_size: int | None = None,
+) -> Report:
+    """Scores several checkpoints of a work directory, and the votes of all of them pooled.
+
+    Args:
+      steps: distinct, at least two.
+      batch_size: as in `evaluate_workdir`.
+
+    Raises:
+      InputError: there is no such work directory or checkpoint, or one is damaged: none is ever
+        left out, since what is scored must be what was asked for.
+    """
+    experiment = read_to_evaluate(workdir, batch_size)
+    refuse_several_processes()
+    setup = set_up(experiment, workdir=workdir)
+    steps = sorted(checkpoint.existing_step(workdir, step) for step in steps)
+
+    def restore(step: int) -> TrainState:
+        try:
+            return restore_own(setup, workdir, True, _teller(console), step).state
+        except checkpoint.DamagedError as error:
+            raise checkpoint.DamagedError(
+                f"{error}; an ensemble needs all of its checkpoints: name others with --steps"
+            ) from error
+
+    for step in steps:
+        restore(step)  # damage is found before hours of denoising, at the cost of reading twice
+    named = ", ".join(map(str, steps))
+    console.print(f"Ensemble of the checkpoints of steps {named} in {workdir}", soft_wrap=True)
+    with progress_bar(console) as bar:
+        scorer = _Scorer(setup, workdir, None, bar, None)
+        scorer.score_together(steps, restore)
+    return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths))
+
+
 def describe(setup: Setup) -> str:
     """One line: the run, its tasks, and what it runs on."""
     experiment, mesh = setup.experiment, setup.mesh
     held_out = sum(task.role == "evaluate" for task in setup.tasks)
     return (
-        f"{experiment.name}, seed {experiment.seed}: {len(setup.tasks)} tasks "
+        f"{experiment.name}, {experiment.objective}, seed {experiment.seed}: "
+        f"{len(setup.tasks)} tasks "
         f"({held_out} with held-out tests), {len(setup.ids) - 1} puzzle ids; {mesh.size} x "
         f"{mesh.devices.flat[0].device_kind}, {setup.network.dtype.name}"
     )
@@ -203,7 +277,7 @@ class _Training:
             bar.update(task, completed=done)
             if stopping:
                 checkpoint.finish(self.manager)
-                raise StoppedError(f"stopped; step {done} is saved in {self.scorer.workdir}")
+                raise stop.error(f"; step {done} is saved in {self.scorer.workdir}")
         checkpoint.finish(self.manager)
 
     def _evaluates(self, step: int) -> bool:
@@ -223,9 +297,7 @@ class _Training:
 
     def _log(self, step: int, interval: Interval, clock: "_Clock", task: TaskID) -> None:
         """Fetches an interval's sums and writes their means."""
-        totals = dict(interval.fetch())
-        count = max(totals.pop("count"), 1.0)
-        means = {name: value / count for name, value in totals.items()}
+        means = _means(interval.fetch())
         rate = clock.steps_per_second(step) * self.setup.experiment.train.batch_size
         self.log.scalars(step, "train", means | {"examples_per_second": rate})
         info = f"loss {means['loss']:.3f}  exact {means['exact_accuracy']:.1%}"
@@ -237,12 +309,13 @@ class _Training:
         self.held.check()
         checkpoint.check_saved(self.manager)
 
-    def _not_finite(self, step: int, flags_L: np.ndarray) -> NoReturn:
+    def _not_finite(self, step: int, flags_L: np.ndarray, ids_B: np.ndarray) -> NoReturn:
         """Ends a run at a NaN or an infinity, naming what made it. Nothing of it was saved."""
         names = watched(self.begin.state.params)
         wrong = [name for name, fine in zip(names, flags_L.tolist(), strict=True) if not fine]
-        puzzle_ids = self.stream[step - 1]["puzzle_id"].tolist()
-        tasks = sorted({self.setup.ids.task_id(i) for i in puzzle_ids if i})
+        puzzle_ids = ids_B.tolist()
+        ids = self.setup.ids
+        tasks = sorted({ids.task_id(i) for i in puzzle_ids if ids.task[i] >= 0})
         checkpoint.finish(self.manager)  # a save that is under way is of a good state
         path = self.scorer.workdir / "not_finite.json"
         report = {"step": step, "not_finite": wrong, "tasks": tasks, "puzzle_ids": puzzle_ids}
@@ -253,6 +326,17 @@ class _Training:
             f"step {step}: not finite: {_some(wrong, 4)}; tasks of its batch: {_some(tasks, 12)} "
             f"(all in {path}); {kept}. Try a lower learning rate, or --init-from in a new --workdir"
         )
+
+
+def _means(totals: Mapping[str, float]) -> dict[str, float]:
+    """Sums over the count of examples; sums `left_…` over that of those that left their slots."""
+    count = max(totals["count"], 1.0)
+    left = max(totals["left"], 1.0) if "left" in totals else count
+    return {
+        name: value / (left if name.startswith("left_") else count)
+        for name, value in totals.items()
+        if name != "count"
+    }
 
 
 def _some(names: Sequence[str], most: int) -> str:
@@ -280,38 +364,61 @@ class _Scorer:
 
     def score(self, state: TrainState) -> None:
         """Scores a state, writes its files, and logs it last: a line says that all is there."""
-        setup = self.setup
-
-        def progress(batches: Iterable[Any], total: int) -> Iterable[Any]:
-            task = self.bar.add_task("evaluate", total=total, info="")
-            for batch in batches:
-                if self.stop and self.stop.requested:
-                    raise StoppedError(f"stopped while step {int(state.step)} was evaluated")
-                yield batch
-                self.bar.advance(task)
-            self.bar.remove_task(task)
-
-        result = evaluate(
-            setup.experiment, self._denoise, state, setup.mesh, setup.tasks, setup.ids, progress
-        )
+        setup, step = self.setup, int(state.step)
+        with self._progress(f"step {step}", 1) as wrap:
+            result = evaluate(
+                setup.experiment, self._denoise, state, setup.mesh, setup.tasks, setup.ids, wrap
+            )
         self.evaluations.append(result)
-        if jax.process_index() == 0:
-            self.paths += write_evaluation(self.workdir, result)
-        if result.trajectories:
-            self._write_picture(result.step, image(result.trajectories))
+        self._write(result, "denoising.png")
         shown = ("pass@", "solved@", "candidates")
         numbers = {k: v for k, v in result.metrics.items() if k.startswith(shown)}
         if self.log:
             self.log.scalars(result.step, "eval", numbers)
             self.log.publish()
 
-    def _write_picture(self, step: int, picture_HxWx3: np.ndarray) -> None:
+    def score_together(self, steps: Sequence[int], restore: Callable[[int], TrainState]) -> None:
+        """Scores checkpoints and their ensemble; only the files of the ensemble are written."""
+        setup = self.setup
+        with self._progress(f"the ensemble of {len(steps)} checkpoints", len(steps)) as wrap:
+            results = evaluate_together(
+                setup.experiment, self._denoise, steps, restore, setup.mesh, setup.tasks,
+                setup.ids, wrap,
+            )  # fmt: skip
+        self.evaluations += results
+        self._write(results[-1], f"denoising_step_{steps[-1]}.png")
+
+    @contextlib.contextmanager
+    def _progress(
+        self, what: str, checkpoints: int
+    ) -> Iterator[Callable[[Iterable[Any], int], Iterable[Any]]]:
+        """One bar over the batches of all checkpoints, between which a stop is looked for."""
+        task = self.bar.add_task("evaluate", total=None, info="")
+
+        def wrap(batches: Iterable[Any], total: int) -> Iterable[Any]:
+            self.bar.update(task, total=total * checkpoints)
+            for batch in batches:
+                if self.stop and self.stop.requested:
+                    where = f" while {what} was evaluated; all training up to it is saved"
+                    raise self.stop.error(where)
+                yield batch
+                self.bar.advance(task)
+
+        yield wrap
+        self.bar.remove_task(task)
+
+    def _write(self, result: Evaluation, picture_name: str) -> None:
         if jax.process_index() == 0:
-            path = self.workdir / "eval" / f"step_{step}" / "denoising.png"
+            self.paths += write_evaluation(self.workdir, result)
+        if not result.trajectories:
+            return
+        picture_HxWx3 = image(result.trajectories)
+        if jax.process_index() == 0:
+            path = evaluation_folder(self.workdir, result.steps) / picture_name
             write_whole(path, png(picture_HxWx3))
             self.paths.append(path)
         if self.log:
-            self.log.picture(step, "eval/denoising", picture_HxWx3)
+            self.log.picture(result.step, "eval/denoising", picture_HxWx3)
 
 
 class _Clock:

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import jax
+from etils import epath
 from jax.sharding import Mesh
 
 from drm_jax.arc.augment import PuzzleIds, puzzle_ids
+from drm_jax.arc.identifiers import adopt_identifiers, read_identifiers
 from drm_jax.arc.roles import load_tasks
 from drm_jax.arc.tasks import Task, largest_side, training_pairs
 from drm_jax.config import Experiment
@@ -15,8 +17,10 @@ from drm_jax.dist.mesh import check_divides, make_mesh
 from drm_jax.dist.puzzle_table import ROW_MULTIPLE
 from drm_jax.errors import InputError, UsageError
 from drm_jax.extension import is_reference
+from drm_jax.io.files import reaching
 from drm_jax.model.network import Network, make_network
 from drm_jax.noise.schedules import ratio_table
+from drm_jax.run.workdir import identifiers_path
 from drm_jax.train.objectives import check_objective
 from drm_jax.train.state import TrainState, init_state, state_shardings
 from drm_jax.train.step import make_optimizer
@@ -39,22 +43,27 @@ class Setup:
     fingerprint: str
 
 
-def set_up(experiment: Experiment, mesh: Mesh | None = None) -> Setup:
-    """Loads the tasks, draws their augmentations, and describes (but doesn't make) the state.
+def set_up(
+    experiment: Experiment, mesh: Mesh | None = None, *, workdir: epath.Path | None = None
+) -> Setup:
+    """Loads the tasks, draws or adopts their ids, and describes (but doesn't make) the state.
+
+    Args:
+      workdir: may hold the run's copy of the list `data.identifiers`.
 
     Raises:
-      InputError: a source is wrong, or a grid doesn't fit the canvas.
-      UsageError: a batch can't be split over the devices, there are several processes, or a
-        function of the user's own doesn't do what it must.
+      InputError: a source or the list of ids is wrong, or a grid doesn't fit the canvas.
+      UsageError: a batch can't be split over the devices, or a function of the user's own doesn't
+        do what it must.
     """
     data, mesh = experiment.data, mesh or make_mesh()
-    if jax.process_count() > 1:
-        raise UsageError("several processes: not supported yet; start one process on one machine")
     if ROW_MULTIPLE % mesh.size:
         raise UsageError(
             f"{mesh.size} devices can't share the puzzle table: use a power of two of them "
             f"(up to {ROW_MULTIPLE})"
         )
+    if experiment.model.dtype == "float64" and not jax.config.jax_enable_x64:
+        raise UsageError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
     network = make_network(experiment, mesh.devices.flat[0].platform)
     ratio_table(experiment.noise.schedule)  # a user's own functions are found and checked first
     if is_reference(experiment.objective):
@@ -70,12 +79,30 @@ def set_up(experiment: Experiment, mesh: Mesh | None = None) -> Setup:
             )
     if not any(training_pairs(task) for task in tasks):
         raise InputError("data.train, data.evaluate: there is no pair to train on")
-    ids = puzzle_ids(tasks, data.num_augmentations, experiment.seed)
+    ids = _puzzle_ids(experiment, tasks, workdir)
     optimizer = make_optimizer(experiment)
 
     def make_state() -> TrainState:
-        return init_state(network, optimizer, len(ids), experiment.seed)
+        return init_state(experiment, network, optimizer, len(ids))
 
     shardings = state_shardings(jax.eval_shape(make_state), mesh)
     stream = fingerprint(experiment, tasks, ids)
     return Setup(experiment, tasks, ids, mesh, network, make_state, shardings, stream)
+
+
+def refuse_several_processes() -> None:
+    """Raises UsageError. Steps can be shared by processes already; files and votes can't yet."""
+    if jax.process_count() > 1:
+        raise UsageError("several processes: not supported yet; start one process on one machine")
+
+
+def _puzzle_ids(
+    experiment: Experiment, tasks: Sequence[Task], workdir: epath.Path | None
+) -> PuzzleIds:
+    data = experiment.data
+    if data.identifiers is None:
+        return puzzle_ids(tasks, data.num_augmentations, experiment.seed)
+    path = identifiers_path(workdir, data.identifiers)
+    with reaching(path):
+        names = read_identifiers(path)
+    return adopt_identifiers(names, tasks, path)

@@ -1,14 +1,16 @@
 """Where a run begins: fresh, from its newest good checkpoint, or from another run's weights."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 from etils import epath
+from jax.sharding import Mesh, NamedSharding
 
 from drm_jax.arc.leaks import leaks_from_digests, trained_digests
-from drm_jax.dist.mesh import replicated, split_rows
+from drm_jax.dist.mesh import placed
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import reaching, work_path
@@ -105,18 +107,26 @@ def check_init_from(setup: Setup, workdir: epath.Path) -> None:
 
 def _check_other(setup: Setup, other: epath.Path, record: Mapping[str, Any]) -> None:
     """Raises where this run can't begin with the checkpoint of a record: shapes, leaks."""
-    wanted = {
-        leaf: shape
-        for leaf, shape in checkpoint.leaf_shapes(jax.eval_shape(setup.make_state)).items()
-        if leaf.startswith(("params/", "ema/", "constants/"))
-    }
-    checkpoint.check_shapes(other, {leaf: record["shapes"].get(leaf) for leaf in wanted}, wanted)
+    groups = ("params/", "ema/", "constants/")
+    here = checkpoint.leaf_shapes(jax.eval_shape(setup.make_state))
+    saved, wanted = (
+        {leaf: shape for leaf, shape in shapes.items() if leaf.startswith(groups)}
+        for shapes in (record["shapes"], here)
+    )
+    checkpoint.check_shapes(other, saved, wanted)
     leaked = leaks_from_digests(record["trained_on"], setup.tasks)
     if leaked:
         raise UsageError(
             f"init_from: {other}: was trained on a test pair of evaluation task {leaked[0]} "
             f"({len(leaked)} such tasks): evaluate on other tasks, or begin with another run"
         )
+
+
+def _place(mesh: Mesh, record: Mapping[str, Any], leaf: str) -> NamedSharding:
+    """Where a leaf of any run's checkpoint goes; whole, if its slots can't be split over these."""
+    shape, _ = record["shapes"][leaf]
+    splits = not leaf.startswith("carry/") or shape[0] % mesh.size == 0
+    return placed(mesh, leaf if splits else "params")
 
 
 def _from_other(
@@ -133,9 +143,8 @@ def _from_other(
 
     def target(record: Mapping[str, Any]) -> dict[str, Any]:
         _check_other(setup, other, record)
-        rows, rest = split_rows(setup.mesh), replicated(setup.mesh)
         return checkpoint.abstract_from_record(
-            record, lambda leaf: rows if leaf == "table" else rest
+            record, functools.partial(_place, setup.mesh, record)
         )
 
     restored = checkpoint.restore_newest(other, target, strict, say)

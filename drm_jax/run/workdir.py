@@ -1,11 +1,13 @@
 """The work directory: what a run leaves behind, and whether another start may go on in it.
 
 config.json      the experiment, all of it
+identifiers.json a copy of data.identifiers, if the run has adopted its puzzle ids
 lock             who is at work here
 checkpoints/     Orbax, one folder a step; damaged/ where one had to be set aside
 metrics.jsonl    one line a log interval and an evaluation
 tensorboard/     the same, and pictures
 eval/step_N/     metrics.json, submission.json, denoising.png
+eval/steps_N_M/  the same of an ensemble
 """
 
 import dataclasses
@@ -19,6 +21,7 @@ from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import is_remote, reaching, write_whole
 
+_IDENTIFIERS = "identifiers.json"
 # What may differ between starts of one run: it changes no number of the training, nor a score.
 MAY_CHANGE = ("train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_best",
               "evaluate.every", "evaluate.untrained", "evaluate.batch_size")  # fmt: skip
@@ -83,9 +86,45 @@ def _check_place(workdir: epath.Path) -> None:
 
 
 def claim(workdir: epath.Path, experiment: Experiment) -> None:
-    """Writes the experiment to an existing work directory, which `check_claim` allows."""
+    """Writes the experiment to an existing work directory, which `check_claim` allows.
+
+    A list of puzzle ids that the experiment names is copied there, once.
+    """
     check_claim(workdir, experiment)
     write_whole(workdir / "config.json", to_json(experiment))
+    if experiment.data.identifiers is not None:
+        path = identifiers_path(workdir, experiment.data.identifiers)
+        if path != workdir / _IDENTIFIERS:
+            write_whole(workdir / _IDENTIFIERS, path.read_bytes())
+
+
+def identifiers_path(workdir: epath.Path | None, name: str) -> epath.Path:
+    """Where a run's list of puzzle ids is read: its own copy, else the file `data.identifiers`.
+
+    So a run can be moved, and the original deleted, but not changed.
+
+    Raises:
+      UsageError: there is neither.
+      InputError: both are there, and they differ.
+    """
+    there = os.path.isfile(name) and os.access(name, os.R_OK)
+    if workdir is not None:
+        copy = workdir / _IDENTIFIERS
+        with reaching(workdir):
+            if copy.exists():
+                if there and epath.Path(name).read_bytes() != copy.read_bytes():
+                    raise InputError(
+                        f"data.identifiers: {name}: is not the list that the run in {workdir} "
+                        f"began with; bring that one back (its copy is {copy}), or use another "
+                        "--workdir"
+                    )
+                return copy
+    if not there:
+        raise UsageError(
+            f"data.identifiers: {name or repr(name)}: no such file on this machine, or not to be "
+            "read; name the identifiers.json of a published dataset"
+        )
+    return epath.Path(name)
 
 
 def config_differences(before: Any, now: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:

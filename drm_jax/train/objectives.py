@@ -1,35 +1,53 @@
 """What a batch is trained on: the start of the recursion, and the loss.
 
-`drm` (Denoising Recursion Models, arXiv 2604.18839): y starts from the target with a random part
-masked, z from z_init; one gradient step an example, on the grid after the last cycle.
+drm        y starts from the target with a random part masked, z from z_init; one gradient step an
+           example (Denoising Recursion Models, arXiv 2604.18839)
+trm        y and z start from y_init and z_init, and go on where the example's last gradient step
+           ended, up to 16 of them (deep supervision; Tiny Recursion Model, arXiv 2510.04871)
+sprm       as trm; the latents are perturbed before they are carried over
+diffusion  as drm, but one pass through a stack of layers instead of the recursion
+
+docs/algorithm.md has all four side by side.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
-from drm_jax.arc.tokens import PAD
-from drm_jax.config import Experiment
+from drm_jax.arc.tokens import MASK, PAD
+from drm_jax.config import CARRIED, Experiment
+from drm_jax.dist.mesh import AXIS
 from drm_jax.errors import UsageError
 from drm_jax.extension import load_function
+from drm_jax.model.layers import wide_type, widened
 from drm_jax.model.network import Network, Params, init_params
-from drm_jax.model.recursion import forward
+from drm_jax.model.recursion import (
+    Forward,
+    Latents,
+    cycle,
+    forward,
+    network_block,
+    one_pass,
+    read_out,
+    sum_of_losses,
+)
+from drm_jax.train.carry import Carry, latent_noise, leaves_slot, perturb
 
-Objective = Callable[
-    [Network, Params, jax.Array, Params, Mapping[str, jax.Array]],
-    tuple[jax.Array, dict[str, jax.Array]],
-]
+Batch = Mapping[str, jax.Array]
+Sums = dict[str, jax.Array]
+Objective = Callable[[Network, Params, jax.Array, Params, Batch], tuple[jax.Array, Sums]]
 """As `drm_loss`: (network, params, rows, constants, batch) -> loss summed over the batch, sums."""
+CarriedObjective = Callable[
+    [Network, Params, jax.Array, Params, Batch, Carry], tuple[jax.Array, Sums, Carry]
+]
+"""As `trm_loss`: takes and returns the carry too."""
 _LOGGED = ("loss", "exact_accuracy", "count")  # what the training loop reads of the sums
-_TAKEN = (
-    "step",
-    "kind",
-    "grad_norm",
-    "finite",
-    "examples_per_second",
-)  # what it writes beside them
+# What it writes beside them.
+_TAKEN = ("step", "kind", "grad_norm", "finite", "slot_ids", "examples_per_second")
 
 
 def stablemax_cross_entropy(logits_BxSxV: jax.Array, target_BxS: jax.Array) -> jax.Array:
@@ -38,7 +56,7 @@ def stablemax_cross_entropy(logits_BxSxV: jax.Array, target_BxS: jax.Array) -> j
     As log1p(sum of the other s / s[target]), which keeps float32's relative accuracy however
     small the loss. The branch not taken is fed 0, since its gradient there would be infinite.
     """
-    x = logits_BxSxV.astype(jnp.float32)
+    x = widened(logits_BxSxV)
     positive = x >= 0
     s = jnp.where(positive, x + 1, 1 / (1 - jnp.where(positive, 0, x)))
     is_target = jax.nn.one_hot(target_BxS, x.shape[-1], dtype=jnp.bool_)
@@ -46,20 +64,13 @@ def stablemax_cross_entropy(logits_BxSxV: jax.Array, target_BxS: jax.Array) -> j
     return jnp.log1p(others / jnp.where(is_target, s, 0).sum(axis=-1))
 
 
-def score(
-    logits_BxSxV: jax.Array,
-    q_Bx2: jax.Array,
-    target_BxS: jax.Array,
-    scored_BxS: jax.Array,
-    weight_B: jax.Array,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The loss that all objectives share, summed over the batch, and sums for metrics.
+def score_examples(
+    logits_BxSxV: jax.Array, q_Bx2: jax.Array, target_BxS: jax.Array, scored_BxS: jax.Array
+) -> dict[str, jax.Array]:
+    """The loss that all objectives share, its parts and the accuracies, (B,) float32 or bool each.
 
     Per example: the mean cross-entropy of its scored cells, and half the sigmoid cross-entropy of
     q_halt against "every scored cell is right".
-
-    Returns:
-      () float32; sums over the batch, weighted: loss, cell and halting losses, accuracies, count.
     """
     cells_B = jnp.maximum(scored_BxS.sum(axis=-1), 1)
     cell_loss_BxS = stablemax_cross_entropy(logits_BxSxV, target_BxS)
@@ -67,9 +78,9 @@ def score(
     right_BxS = (jnp.argmax(logits_BxSxV, axis=-1) == target_BxS) & scored_BxS
     exact_B = right_BxS.sum(axis=-1) == scored_BxS.sum(axis=-1)
     q_halt_B = q_Bx2[:, 0]
-    halt_loss_B = optax.sigmoid_binary_cross_entropy(q_halt_B, exact_B.astype(jnp.float32))
+    halt_loss_B = optax.sigmoid_binary_cross_entropy(q_halt_B, exact_B.astype(q_halt_B.dtype))
     loss_B = cell_loss_B + 0.5 * halt_loss_B
-    sums = {
+    return {
         "loss": loss_B,
         "cell_loss": cell_loss_B,
         "halt_loss": halt_loss_B,
@@ -78,7 +89,23 @@ def score(
         "halt_accuracy": (q_halt_B >= 0) == exact_B,
         "count": jnp.ones_like(loss_B),
     }
-    return (loss_B * weight_B).sum(), {k: (v * weight_B).sum() for k, v in sums.items()}
+
+
+def weighted_sums(examples: Mapping[str, jax.Array], weight_B: jax.Array) -> Sums:
+    """Sums over the batch, each example times its weight."""
+    return {name: (value_B * weight_B).sum() for name, value_B in examples.items()}
+
+
+def score(
+    logits_BxSxV: jax.Array,
+    q_Bx2: jax.Array,
+    target_BxS: jax.Array,
+    scored_BxS: jax.Array,
+    weight_B: jax.Array,
+) -> tuple[jax.Array, Sums]:
+    """The loss summed over the batch, () float32, and all sums: `score_examples`, weighted."""
+    sums = weighted_sums(score_examples(logits_BxSxV, q_Bx2, target_BxS, scored_BxS), weight_B)
+    return sums["loss"], sums
 
 
 def drm_loss(
@@ -86,30 +113,161 @@ def drm_loss(
     params: Params,
     rows_BxD: jax.Array,
     constants: Params,
-    batch: Mapping[str, jax.Array],
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+    batch: Batch,
+    *,
+    forward: Forward = forward,
+) -> tuple[jax.Array, Sums]:
     """The `drm` loss of a batch, summed over its examples, and metric sums.
 
     Args:
       rows_BxD: the batch's puzzle rows.
       batch: as `data.stream.make_example` gives, with a leading axis B.
+      forward: `recursion.forward`; `one_pass` makes it the loss of `diffusion`.
     """
-    variables = {"params": params}
-    x = network.apply(variables, batch["inputs"], rows_BxD, method="embed")
-    y = network.apply(variables, batch["noised"], rows_BxD, answers=True, method="embed")
+    x, y = _embed_both(network, params, rows_BxD, batch)
     z = jnp.broadcast_to(constants["z_init"].astype(x.dtype), x.shape)
     logits_BxSxV, q_Bx2, _ = forward(network, params, x, y, z)
     target_BxS = batch["target"]
     return score(logits_BxSxV, q_Bx2, target_BxS, target_BxS != PAD, batch["weight"])
 
 
-def find_objective(name: str) -> Objective:
-    """The objective of a built-in name, or of a reference to a user's function.
+def _embed_both(
+    network: Network, params: Params, rows_BxD: jax.Array, batch: Batch
+) -> tuple[jax.Array, jax.Array]:
+    """The inputs, and the noised targets, embedded."""
+    variables = {"params": params}
+    x = network.apply(variables, batch["inputs"], rows_BxD, method="embed")
+    return x, network.apply(variables, batch["noised"], rows_BxD, answers=True, method="embed")
+
+
+def path_loss(
+    network: Network, params: Params, rows_BxD: jax.Array, constants: Params, batch: Batch
+) -> tuple[jax.Array, Sums]:
+    """`drm` with supervision="path": every cycle is scored on what its noise level shows.
+
+    Cycle k = 1..K (K = H cycles) is scored on the scored cells that the reverse target of level
+    t_k = floor(t (K-k) / K) does not mask; the mean over k, and the halting loss of the last one.
+    No gradient passes from cycle to cycle. As `drm_loss`; cell_loss is the mean over the cycles,
+    the other sums are of the last.
+    """
+    cycles, inner_steps = network.config.cycles, network.config.inner_steps
+    block, target_BxS = network_block(network), batch["target"]
+
+    def cycle_loss(
+        trained: tuple[Params, jax.Array], latents: Latents, k: jax.Array
+    ) -> tuple[jax.Array, tuple[Sums, Latents]]:
+        params, rows_BxD = trained
+        x, noised = _embed_both(network, params, rows_BxD, batch)
+        y, z = latents
+        y = jnp.where(k == 0, noised, y)
+        y, z = cycle(block, params, x, (y, z), inner_steps)
+        shown_BxS = jnp.take(batch["reverse_targets"], k, axis=1) != MASK
+        scored_BxS = (target_BxS != PAD) & shown_BxS
+        _, sums = score(*read_out(network, params, y), target_BxS, scored_BxS, batch["weight"])
+        loss = sums["cell_loss"] / cycles
+        loss += jnp.where(k == cycles - 1, 0.5 * sums["halt_loss"], 0)
+        return loss, (sums, (y, z))
+
+    x_shape = (len(target_BxS), network.config.prefix + target_BxS.shape[1], network.config.hidden)
+    z = jnp.broadcast_to(constants["z_init"].astype(network.dtype), x_shape)
+    loss, sums_K = sum_of_losses(cycle_loss, (params, rows_BxD), (jnp.zeros_like(z), z), cycles)
+    sums = {name: of_cycle[-1] for name, of_cycle in sums_K.items()}
+    return loss, sums | {"loss": loss, "cell_loss": sums_K["cell_loss"].mean()}
+
+
+def trm_loss(
+    network: Network,
+    params: Params,
+    rows_BxD: jax.Array,
+    constants: Params,
+    batch: Batch,
+    carry: Carry,
+    *,
+    max_steps: int,
+) -> tuple[jax.Array, Sums, Carry]:
+    """The `trm` loss of a batch, metric sums, and the carry for the next step.
+
+    Args:
+      batch, carry: from `carry.refill`; batch has least_steps (B,) int32 beside the examples.
+      max_steps: training steps that an example has at most.
+
+    The sums that begin with `left` are over the examples that leave after this step: their
+    number, accuracies and steps; as the published code logs them.
+    """
+    x = network.apply({"params": params}, batch["inputs"], rows_BxD, method="embed")
+    logits_BxSxV, q_Bx2, (y, z) = forward(
+        network, params, x, carry.y.astype(x.dtype), carry.z.astype(x.dtype)
+    )
+    target_BxS, weight_B = batch["target"], batch["weight"]
+    examples = score_examples(logits_BxSxV, q_Bx2, target_BxS, target_BxS != PAD)
+    sums, steps_B = weighted_sums(examples, weight_B), carry.steps + 1
+    left_B = leaves_slot(q_Bx2[:, 0], steps_B, batch["least_steps"], max_steps)
+    of_left = weighted_sums(examples | {"steps": steps_B}, weight_B * left_B)
+    sums["left"] = of_left["count"]
+    for name in ("steps", "accuracy", "exact_accuracy", "halt_accuracy"):
+        sums[f"left_{name}"] = of_left[name]
+    y, z = lax.stop_gradient((widened(y), widened(z)))
+    return sums["loss"], sums, carry.replace(y=y, z=z, steps=steps_B, left=left_B)
+
+
+def sprm_loss(
+    network: Network,
+    params: Params,
+    rows_BxD: jax.Array,
+    constants: Params,
+    batch: Batch,
+    carry: Carry,
+    *,
+    max_steps: int,
+) -> tuple[jax.Array, Sums, Carry]:
+    """As `trm_loss`; then y and z are perturbed, each with noise and a level of its own.
+
+    The loss, the sums and who leaves are those of the latents before. Called inside shard_map.
+
+    Args:
+      batch: has latent_level (B, 2) int32, for y and z, and latent_seed (B,) uint32 too.
+    """
+    loss, sums, carry = trm_loss(
+        network, params, rows_BxD, constants, batch, carry, max_steps=max_steps
+    )
+    normal_2xBxTxD = latent_noise(batch["latent_seed"], carry.y.shape[1:])
+    level_Bx2 = batch["latent_level"]
+    y, z = (
+        perturb(latent, level_Bx2[:, i], normal_2xBxTxD[i], AXIS)
+        for i, latent in enumerate((carry.y, carry.z))
+    )
+    return loss, sums, carry.replace(y=y, z=z)
+
+
+def find_objective(experiment: Experiment) -> Objective | CarriedObjective:
+    """The objective of an experiment: built in, or a reference to a user's function.
 
     Raises:
       UsageError: the function can't be found.
     """
-    return drm_loss if name == "drm" else load_function(name, "objective")
+    max_steps = experiment.halting.max_steps
+    match experiment.objective:
+        case "drm":
+            return path_loss if experiment.supervision == "path" else drm_loss
+        case "diffusion":
+            return functools.partial(drm_loss, forward=one_pass)
+        case "trm":
+            return functools.partial(trm_loss, max_steps=max_steps)
+        case "sprm":
+            return functools.partial(sprm_loss, max_steps=max_steps)
+    return load_function(experiment.objective, "objective")
+
+
+def trains_answers(experiment: Experiment) -> bool:
+    """Whether the table of answers gets gradient; where not, it keeps its initial value.
+
+    With a gradient window shorter than the recursion it gets none, as in the published code; trm
+    and sprm don't embed answers.
+    """
+    if experiment.objective == "diffusion":
+        return True
+    whole = experiment.model.grad_cycles == experiment.model.cycles
+    return whole and experiment.objective not in CARRIED
 
 
 def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
@@ -118,26 +276,32 @@ def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
     shapes = {
         "inputs": ((count, cells), jnp.uint8),
         "target": ((count, cells), jnp.uint8),
-        "noised": ((count, cells), jnp.uint8),
-        "level": ((count,), jnp.int32),
-        "reverse_targets": ((count, experiment.model.cycles, cells), jnp.uint8),
         "puzzle_id": ((count,), jnp.int32),
         "weight": ((count,), jnp.float32),
     }
+    if experiment.objective in CARRIED:
+        shapes["least_steps"] = ((count,), jnp.int32)
+    else:
+        shapes["noised"] = ((count, cells), jnp.uint8)
+        shapes["level"] = ((count,), jnp.int32)
+        shapes["reverse_targets"] = ((count, experiment.model.cycles, cells), jnp.uint8)
+    if experiment.objective == "sprm":
+        shapes["latent_level"] = ((count, 2), jnp.int32)
+        shapes["latent_seed"] = ((count,), jnp.uint32)
     return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
 
 
 def check_objective(experiment: Experiment, network: Network) -> None:
-    """Traces the experiment's objective on shapes alone, so that a mistake shows at the start.
+    """Traces a user's own objective on shapes alone, so that a mistake shows at the start.
 
     Raises:
       UsageError: it can't be found, raises, or doesn't return what a training step needs.
     """
-    where, objective = f"objective {experiment.objective}", find_objective(experiment.objective)
+    where, objective = f"objective {experiment.objective}", find_objective(experiment)
     params, constants = jax.eval_shape(lambda: init_params(network, jax.random.key(0)))
     batch = abstract_batch(experiment)
     rows_shape = (experiment.train.batch_size, experiment.model.hidden)
-    rows_BxD = jax.ShapeDtypeStruct(rows_shape, jnp.float32)
+    rows_BxD = jax.ShapeDtypeStruct(rows_shape, wide_type(network.dtype))
     try:
         result = jax.eval_shape(
             lambda *arrays: objective(network, *arrays), params, rows_BxD, constants, batch

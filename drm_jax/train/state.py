@@ -9,9 +9,12 @@ import optax
 from flax import struct
 from jax.sharding import Mesh, NamedSharding
 
-from drm_jax.dist.mesh import replicated, split_rows
+from drm_jax.config import CARRIED, Experiment
+from drm_jax.dist.mesh import placed
 from drm_jax.dist.puzzle_table import padded_rows
+from drm_jax.model.layers import wide_type
 from drm_jax.model.network import Network, Params, init_params
+from drm_jax.train.carry import Carry, empty_carry
 
 
 @struct.dataclass
@@ -24,27 +27,33 @@ class TrainState:
     opt_state: optax.OptState
     ema: Params  # average of params; evaluation uses it
     table: jax.Array  # (rows, D) float32 puzzle rows, initially zero
+    carry: Carry | None = None  # trm and sprm: the slots of the batch; None elsewhere
 
 
 def init_state(
-    network: Network, optimizer: optax.GradientTransformation, num_ids: int, seed: int
+    experiment: Experiment,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    num_ids: int,
 ) -> TrainState:
     """A fresh state; the table holds `num_ids` rows, padded to a fixed multiple."""
-    params, constants = init_params(network, jax.random.key(seed))
+    params, constants = init_params(network, jax.random.key(experiment.seed))
+    carries = experiment.objective in CARRIED
     return TrainState(
         step=jnp.zeros([], jnp.int32),
         params=params,
         constants=constants,
         opt_state=optimizer.init(params),
         ema=jax.tree.map(jnp.copy, params),
-        table=jnp.zeros((padded_rows(num_ids), network.config.hidden), jnp.float32),
+        table=jnp.zeros((padded_rows(num_ids), network.config.hidden), wide_type(network.dtype)),
+        carry=empty_carry(experiment, network) if carries else None,
     )
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
-    """The state's tree with a sharding for each leaf: all replicated but the table."""
-    tree: TrainState = jax.tree.map(lambda _: replicated(mesh), state)
-    return tree.replace(table=split_rows(mesh))
+    """The state's tree with a sharding for each leaf, by `dist.mesh.SPECS`."""
+    structure = jax.tree.structure(state)
+    return jax.tree.unflatten(structure, [placed(mesh, name) for name in leaf_names(state)])
 
 
 def make_sharded(make_state: Callable[[], TrainState], shardings: TrainState) -> TrainState:

@@ -1,5 +1,6 @@
 """One training step, pure: (state, batch) -> (state, metrics).
 
+slots   <- examples and latents carried over (trm, sprm)       each device its own
 rows    <- table[puzzle ids]                                   batch-sized rows travel
 loss, gradients of (network, rows)   each device its examples
 gradients of the network             summed over devices once, after the backward pass
@@ -15,20 +16,21 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
 from drm_jax.config import Experiment
 from drm_jax.dist import puzzle_table
-from drm_jax.dist.mesh import AXIS, replicated, split_rows
-from drm_jax.model.network import Network, Params
-from drm_jax.train.objectives import find_objective
+from drm_jax.dist.mesh import AXIS, SPECS, placed
+from drm_jax.model.network import Network, Params, exact_products
+from drm_jax.train.carry import refill
+from drm_jax.train.objectives import find_objective, trains_answers
 from drm_jax.train.optim import average, network_optimizer, sign_sgd, warmup
 from drm_jax.train.state import TrainState, leaf_names
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
-FINITE = "finite"
-"""The one metric that is not a sum: a flag for each of `watched`, (L,) bool."""
+FINITE, SLOT_IDS = "finite", "slot_ids"
+"""The two metrics that are no sums: a flag for each of `watched`, (L,) bool; and the puzzle ids
+(B,) int32 that the step trained on."""
 
 
 def watched(params: Params) -> list[str]:
@@ -43,8 +45,7 @@ def watched(params: Params) -> list[str]:
 
 def make_optimizer(experiment: Experiment) -> optax.GradientTransformation:
     """The network's optimiser of an experiment."""
-    model = experiment.model
-    return network_optimizer(experiment.optimizer, model.grad_cycles == model.cycles)
+    return network_optimizer(experiment.optimizer, trains_answers(experiment))
 
 
 def make_train_step(
@@ -52,23 +53,30 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step function, not yet compiled; the batch is split over the mesh's data axis.
 
-    Metrics are sums over the global batch, to be divided by "count", and the flags `FINITE`, which
-    tell the very step that made a NaN or an infinity, though metrics are fetched much later.
+    Metrics are sums over the global batch, to be divided by "count", and the flags `FINITE` with
+    `SLOT_IDS`, which tell the very step that made a NaN or an infinity, and what it was trained on,
+    though metrics are fetched much later.
     """
     optimizer = make_optimizer(experiment)
-    objective = find_objective(experiment.objective)
+    objective = find_objective(experiment)
     config, batch_size = experiment.optimizer, experiment.train.batch_size
     row_rate = warmup(config.puzzle_learning_rate, config.warmup_steps)
 
-    def on_device(params, constants, table, step, batch):
-        """One device's part: its examples, and its rows of the table."""
+    def on_device(params, constants, table, carry, step, batch):
+        """One device's part: its examples, its slots, and its rows of the table."""
+        if carry is not None:
+            carry, batch = refill(carry, batch, constants)
         rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
 
         def loss(params, rows_BxD):
-            total, sums = objective(network, params, rows_BxD, constants, batch)
-            return total / batch_size, sums
+            if carry is None:
+                total, sums = objective(network, params, rows_BxD, constants, batch)
+                return total / batch_size, (sums, None)
+            total, sums, new_carry = objective(network, params, rows_BxD, constants, batch, carry)
+            return total / batch_size, (sums, new_carry)
 
-        grads, sums = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, rows_BxD)
+        with exact_products(network):
+            grads, (sums, carry) = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, rows_BxD)
         bad_rows = (~jnp.isfinite(grads[1])).sum()
         param_grads, sums, bad_rows = lax.psum((grads[0], sums, bad_rows), AXIS)
         rate, decay = row_rate(step), config.puzzle_weight_decay
@@ -78,16 +86,19 @@ def make_train_step(
             grads[1],
             lambda rows, row_grads: sign_sgd(rows, row_grads, rate, decay),
         )
-        return param_grads, table, sums, bad_rows
+        return param_grads, table, carry, sums, bad_rows, batch["puzzle_id"]
+
+    def specs(*names):
+        return tuple(SPECS[name] for name in names)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, table, sums, bad_rows = jax.shard_map(
+        grads, table, carry, sums, bad_rows, slot_ids = jax.shard_map(
             on_device,
             mesh=mesh,
-            in_specs=(P(), P(), P(AXIS), P(), P(AXIS)),
-            out_specs=(P(), P(AXIS), P(), P()),
+            in_specs=specs("params", "constants", "table", "carry", "step", "batch"),
+            out_specs=specs("params", "table", "carry", "metrics", "metrics", "batch"),
             check_vma=False,  # gradients stay local until the one psum above
-        )(state.params, state.constants, state.table, state.step, batch)
+        )(state.params, state.constants, state.table, state.carry, state.step, batch)
         changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         new_state = state.replace(
@@ -96,12 +107,13 @@ def make_train_step(
             opt_state=opt_state,
             ema=average(state.ema, params, config.ema),
             table=table,
+            carry=carry,
         )
         norm = optax.tree.norm(grads)
         finite = [jnp.isfinite(sums["loss"]), jnp.isfinite(norm), bad_rows == 0]
         finite += [jnp.isfinite(x).all() for x in jax.tree.leaves(params)]
         sums["grad_norm"] = norm * sums["count"]  # a mean once divided
-        return new_state, sums | {FINITE: jnp.stack(finite)}
+        return new_state, sums | {FINITE: jnp.stack(finite), SLOT_IDS: slot_ids}
 
     return train_step
 
@@ -112,7 +124,7 @@ def compile_train_step(
     """The step jitted over the mesh; the state is donated."""
     return jax.jit(
         make_train_step(experiment, network, mesh),
-        in_shardings=(shardings, split_rows(mesh)),
-        out_shardings=(shardings, replicated(mesh)),
+        in_shardings=(shardings, placed(mesh, "batch")),
+        out_shardings=(shardings, placed(mesh, "metrics")),
         donate_argnums=0,
     )

@@ -9,9 +9,7 @@ from drm_jax.arc.augment import (
     distinct_augmentations,
     hash_augmented,
     hash_tables,
-    parse_augmented_name,
     puzzle_ids,
-    puzzle_ids_from_names,
     undo,
 )
 from drm_jax.arc.tasks import Pair, Task, load_source, visible_pairs
@@ -28,16 +26,6 @@ def test_undo_inverts_augment():
         grid = rng.integers(0, 10, rng.integers(1, 6, 2)).astype(np.uint8)
         augmentation = random_augmentation(rng)
         np.testing.assert_array_equal(undo(augment(grid, augmentation), augmentation), grid)
-
-
-def test_names_round_trip():
-    rng = np.random.default_rng(1)
-    for _ in range(20):
-        augmentation = random_augmentation(rng)
-        task_id, parsed = parse_augmented_name(augmented_name("abc", augmentation))
-        assert (task_id, parsed.transform) == ("abc", augmentation.transform)
-        np.testing.assert_array_equal(parsed.colours, augmentation.colours)
-    assert augmented_name("abc", Augmentation()) == "abc"
 
 
 def test_there_are_eight_transforms():
@@ -93,11 +81,3 @@ def test_ids_of_a_task_do_not_depend_on_the_others():
     np.testing.assert_array_equal(together.transform[rows], alone.transform[1:])
     np.testing.assert_array_equal(together.colours[rows], alone.colours[1:])
     assert not np.array_equal(puzzle_ids(tasks[2:], 20, 8).colours, alone.colours)
-
-
-def test_ids_from_a_published_list():
-    ids = puzzle_ids_from_names(["<blank>", "b", "a", "b|||t3|||0213456789"])
-    assert ids.task_ids == ("b", "a")
-    assert [of.tolist() for of in ids.of_task] == [[1, 3], [2]]
-    assert ids.task_id(3) == "b"
-    assert ids.augmentation(3).transform == 3

@@ -9,9 +9,10 @@ from drm_jax.arc.augment import augment, puzzle_ids
 from drm_jax.arc.roles import load_tasks
 from drm_jax.arc.tasks import training_pairs
 from drm_jax.arc.tokens import MASK, crop, to_tokens
-from drm_jax.config import Data, Evaluate, Experiment, Model, Noise, Train
+from drm_jax.config import OBJECTIVES, Data, Evaluate, Experiment, Halting, Model, Noise, Train
 from drm_jax.data.evaluation import evaluation_batches, evaluation_rows
 from drm_jax.data.stream import VisitOrder, batches_from, fingerprint, training_stream
+from drm_jax.train.objectives import abstract_batch
 
 EXPERIMENT = Experiment(
     "stream",
@@ -146,3 +147,27 @@ def test_evaluation_set(tasks, ids):
     wanted = augment(tasks[k].tests[t].input, ids.augmentation(puzzle_id))
     np.testing.assert_array_equal(crop(batches[1]["inputs"][1]), wanted)
     assert batches[1]["puzzle_id"][1] == puzzle_id
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_batch_is_what_its_objective_is_traced_on(tasks, ids, objective):
+    experiment = dataclasses.replace(EXPERIMENT, objective=objective)
+    batch = training_stream(experiment, tasks, ids)[0]
+    expected = abstract_batch(experiment)
+    assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
+        name: (x.shape, x.dtype) for name, x in expected.items()
+    }
+    drm = training_stream(EXPERIMENT, tasks, ids)[0]
+    for name in ("inputs", "target", "puzzle_id"):  # the same examples, whatever is drawn for them
+        np.testing.assert_array_equal(batch[name], drm[name])
+
+
+def test_the_fingerprint_holds_what_a_slot_draws(tasks, ids):
+    trm = dataclasses.replace(EXPERIMENT, objective="trm")
+    others = [
+        EXPERIMENT,
+        dataclasses.replace(EXPERIMENT, objective="sprm"),
+        dataclasses.replace(trm, halting=Halting(8)),
+        dataclasses.replace(trm, halting=Halting(16, 0.2)),
+    ]
+    assert len({fingerprint(x, tasks, ids) for x in [trm, *others]}) == 5

@@ -1,14 +1,28 @@
 import dataclasses
+import gc
+import weakref
 
 import jax
 import numpy as np
 import pytest
 
 from drm_jax.arc import voting
+from drm_jax.arc.augment import augment
 from drm_jax.arc.tasks import Pair, Task
+from drm_jax.arc.tokens import to_tokens
 from drm_jax.dist.mesh import make_mesh
 from drm_jax.evaluate.pictures import image, is_solved, terminal_picture, token_colours
-from drm_jax.evaluate.score import Trajectory, compile_denoise, copy_baseline, evaluate, scores
+from drm_jax.evaluate.score import (
+    Trajectory,
+    compile_denoise,
+    copy_baseline,
+    evaluate,
+    evaluate_together,
+    evaluation_folder,
+    scores,
+)
+from drm_jax.evaluate.tables import score_table, task_table
+from drm_jax.model.denoise import Denoised
 from drm_jax.run.setup import set_up
 from drm_jax.train.state import make_sharded
 
@@ -87,12 +101,132 @@ def test_pictures_show_the_tokens():
     assert is_solved(trajectory)
     wrong = dataclasses.replace(trajectory, predicted_NxS=np.stack([tokens, tokens + 1]))
     assert not is_solved(wrong)
-    picture = image([trajectory], cell=2)
-    colours = {tuple(c) for c in picture.reshape(-1, 3).tolist()}
-    expected = {tuple(c) for c in token_colours()[[0, 1, 3, 12]].tolist()} | {(255, 255, 255)}
-    assert colours == expected
+    picture, cell = image([trajectory, wrong], cell=20), 20
+    top = 20 + 2 * 16  # the gap, a line with the task, one with the captions
+    question, masked = (picture[top : top + 40, left : left + 40] for left in (20, 80))
+    for shown, grid in ((question, tokens.reshape(2, 2)), (masked, np.full((2, 2), 12))):
+        np.testing.assert_array_equal(shown[:: cell + 5, :: cell + 5], token_colours()[grid])
+    assert (picture[:20] == 255).all()
+    for first in (20, 36):  # both lines are written, beside the white
+        assert (picture[first : first + 16] != 255).any()
+    assert picture.shape[0] == 2 * (2 * 16 + 40 + 20) + 20
     assert "right" in terminal_picture(trajectory, 80).renderables[0].plain
     assert "wrong" in terminal_picture(wrong, 80).renderables[0].plain
+
+
+# (answer, halting score) of the four candidates of one test input, by step: T is true.
+CAST = {
+    1: [("U", 0.5), ("U", 0.5), ("T", 0.9), ("V", 0.95)],  # U, then V before T by score
+    2: [("V", 0.6), ("V", 0.6), ("T", 0.5), ("T", 0.55)],  # V before T by score
+    5: [("T", 0.9), ("W", 0.8), ("V", 0.1), ("W", 0.5)],
+}
+
+
+@dataclasses.dataclass
+class Stepped:
+    """A state of which only the step is looked at."""
+
+    step: int
+
+
+def test_an_ensemble_by_hand(tiny, setup):
+    """Pooled, the truth stands first, where it stood third, second and second.
+
+    T and V both have 4 votes; the mean scores over all of them are 0.71 and 0.56.
+    """
+    (of_task,) = (task for task in setup.tasks if task.id == "25d8a9c8")
+    truth = of_task.tests[0].output
+    grids = {"T": truth} | {name: np.full((1, i + 1), i, np.uint8) for i, name in enumerate("UVW")}
+
+    def answer(state, batch):
+        """What CAST says for the first test input; for the two others, U at step 1, V, W."""
+        inputs_BxS, row_B = np.asarray(batch["inputs"]), np.asarray(batch["row"]).tolist()
+        other = ({1: "U", 2: "V", 5: "W"}[state.step], 0.5)
+        cast = [CAST[state.step][row] if row < 4 else other for row in row_B]
+        ways = [setup.ids.augmentation(i) for i in np.asarray(batch["puzzle_id"]).tolist()]
+        predicted_BxS = np.array(
+            [to_tokens(augment(grids[c], way), 4) for (c, _), way in zip(cast, ways, strict=True)]
+        )
+        q_halt_B = np.array([np.log(q / (1 - q)) for _, q in cast])
+        return Denoised(predicted_BxS, q_halt_B, inputs_BxS[None], predicted_BxS[None])
+
+    held = []
+
+    def restore(step):
+        gc.collect()
+        assert all(state() is None for state in held)  # one at a time
+        state = Stepped(step)
+        held.append(weakref.ref(state))
+        return state
+
+    rest = (setup.mesh, setup.tasks, setup.ids)
+    *alone, together = evaluate_together(tiny, answer, (1, 2, 5), restore, *rest)
+    assert len(held) == 3
+    for result in alone:
+        by_itself = evaluate(tiny, answer, Stepped(result.step), *rest)
+        assert result.metrics == by_itself.metrics
+        assert result.submission == by_itself.submission
+    ranks = [r.metrics["per_task"]["25d8a9c8"]["rank_of_truth"] for r in (*alone, together)]
+    assert ranks == [[3], [2], [2], [1]]
+    assert together.metrics["per_task"]["25d8a9c8"]["votes_of_first_two"] == [[4, 4]]
+    (submitted,) = together.submission["25d8a9c8"]
+    assert submitted == {"attempt_1": truth.tolist(), "attempt_2": grids["V"].tolist()}
+    tied = {"attempt_1": grids["U"].tolist(), "attempt_2": grids["V"].tolist()}
+    assert together.submission["44f52bb0"] == [tied, tied]  # as first seen, by ascending step
+    assert [t.task_id for t in together.trajectories] == [t.task_id for t in alone[-1].trajectories]
+    for shown, newest in zip(together.trajectories, alone[-1].trajectories, strict=True):
+        np.testing.assert_array_equal(shown.predicted_NxS, newest.predicted_NxS)
+    assert together.steps == (1, 2, 5)
+    assert (together.metrics["ensemble"], together.metrics["candidates"]) == (True, 36)
+    assert together.metrics["checkpoint_steps"] == [1, 2, 5]
+    assert "checkpoint_step" not in together.metrics
+    each = together.metrics["per_checkpoint"]
+    assert [(e["checkpoint_step"], e["candidates"], e["pass@2"]) for e in each] == [
+        (1, 12, 0.0), (2, 12, 0.5), (5, 12, 0.5),
+    ]  # fmt: skip
+    assert not any(
+        {"ensemble", "checkpoint_steps", "per_checkpoint"} & set(e.metrics) for e in alone
+    )
+    names = list(score_table([*alone, together], setup.tasks).columns[0].cells)
+    assert names[1:] == ["step 1", "step 2", "step 5", "ensemble of steps\n1, 2, 5"]
+    assert task_table(together).title == "Tasks of the ensemble of steps 1, 2, 5"
+    assert task_table(alone[0]).title == "Tasks at step 1"
+
+
+def test_pooled_votes_are_those_cast_after_each_other():
+    votes = [("t", A, A, 0.25), ("t", A, B, 0.5), ("u", B, B, 1.0), ("t", A, B, 0.75)]
+    more = [("t", B, A, 0.5), ("t", A, B, 0.125), ("t", A, np.array([[9]], np.uint8), 0.5)]
+    ballots: list[voting.Ballot] = [{}, {}, {}]
+    for vote in votes:
+        voting.cast_vote(ballots[0], *vote)
+    for vote in more:
+        voting.cast_vote(ballots[1], *vote)
+    for vote in (*votes, *more):
+        voting.cast_vote(ballots[2], *vote)
+
+    def plain(ballot):
+        return [
+            (question, [(key, a.votes, a.score_sum) for key, a in answers.items()])
+            for question, answers in ballot.items()
+        ]
+
+    second = plain(ballots[1])
+    pooled: voting.Ballot = {}
+    for ballot in ballots[:2]:
+        voting.pool(pooled, ballot)
+    assert plain(pooled) == plain(ballots[2])
+    assert plain(ballots[1]) == second  # what is pooled stays as it was
+
+
+def test_folders_of_evaluations(tmp_path):
+    def name(*steps):
+        return evaluation_folder(tmp_path, steps).name
+
+    assert (name(0), name(3000), name(1, 20)) == ("step_0", "step_3000", "steps_1_20")
+    many = range(1000, 500_000, 1000)
+    assert name(*many).startswith("steps_1000_to_499000_499_of_them_")
+    assert len(name(*many)) < 100
+    assert name(*many) != name(1000, *range(3000, 499_500, 1000), 499_500, 499_000)
 
 
 @pytest.mark.parametrize("columns", [20, 60, 100])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 import types
 
 import jax
@@ -50,6 +51,25 @@ def copy(saved, tmp_path):
 def test_the_newest_and_the_best_are_kept(saved):
     """The best is the first: a later save with a lower score or none doesn't push it out."""
     assert checkpoint.steps_in(checkpoint.checkpoint_folder(saved[0])) == [1, 3, 4]
+
+
+def test_what_a_failed_save_goes_on_writing_is_removed_too(tmp_path, monkeypatch):
+    workdir = work_path(tmp_path)
+    leftover = checkpoint.checkpoint_folder(workdir) / "7.orbax-checkpoint-tmp" / "state"
+    late_writes = iter(range(9))
+
+    def sleep(_: float) -> None:
+        if next(late_writes, -1) % 2 == 0:  # the writes of other arrays end now and then
+            leftover.mkdir(parents=True)
+            (leftover / "_sharding").write_text("late")
+
+    monkeypatch.setattr(
+        checkpoint, "time", types.SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
+    )
+    with checkpoint.open_checkpoints(workdir, 1, 0, {}):
+        leftover.mkdir(parents=True)
+    assert next(late_writes, None) is None
+    assert not checkpoint.unfinished_saves(workdir)
 
 
 @pytest.mark.parametrize("best", range(5))

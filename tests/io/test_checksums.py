@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drm_jax.dist.mesh import make_mesh, replicated, split_rows
+from drm_jax.dist.mesh import make_mesh, placed
 from drm_jax.io.checksums import checksums, leaf_checksum
 
 
 def test_the_checksum_does_not_depend_on_how_an_array_lies():
     x = jax.random.normal(jax.random.key(0), (64, 6))
     mesh = make_mesh(jax.devices()[:4])
-    split, whole = (jax.device_put(x, s(mesh)) for s in (split_rows, replicated))
+    split, whole = (jax.device_put(x, placed(mesh, name)) for name in ("table", "params"))
     assert checksums({"x": split}) == checksums({"x": whole})
     assert checksums({"x": x}) == checksums({"x": whole})
 
@@ -30,6 +30,17 @@ def test_one_bit_or_two_swapped_elements_change_the_checksum(dtype):
     assert len(seen) == 1 + 3 * raw.size
     swapped = x[[1, 0, 2]]
     assert checksums({"x": jnp.asarray(swapped)})["x"] not in seen
+
+
+def test_every_bit_of_float64_counts():
+    with jax.enable_x64(True):
+        x = np.array([1.5, -2.0, 3.25])
+        seen = {checksums({"x": jnp.asarray(x)})["x"]}
+        for bit in range(64 * 3):
+            changed = x.copy().view(np.uint64)
+            changed[bit // 64] ^= np.uint64(1) << np.uint64(bit % 64)
+            seen.add(checksums({"x": jnp.asarray(changed.view(np.float64))})["x"])
+    assert len(seen) == 1 + 64 * 3
 
 
 def test_two_flipped_signs_do_not_cancel():

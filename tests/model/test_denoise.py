@@ -80,6 +80,16 @@ def test_uniform_remask_at_the_ends():
     np.testing.assert_array_equal(remask_uniform(predicted, draw, jnp.int32(0)), predicted)
 
 
+@pytest.mark.parametrize(("level", "cells"), [(72, 375), (72, 625), (650, 780), (285, 900)])
+def test_the_number_of_masked_cells_is_the_same_compiled(level, cells):
+    """level/1000 is rounded in float32, as published; XLA's own division may round otherwise."""
+    predicted = np.where(np.arange(900) < cells, 5, PAD).astype(np.uint8)[None]
+    draws = np.random.default_rng(0).random((2, 1, 900), np.float32)
+    tokens = jax.jit(remask_confidence)(predicted, *draws, jnp.int32(level))
+    share = np.float32(level) / np.float32(1000)
+    assert (tokens == MASK).sum() == np.floor(share * np.float32(cells))
+
+
 def test_confidence_remask_takes_the_least_sure_and_spares_pad():
     rng = np.random.default_rng(0)
     predicted = np.full((1, 300), 5)

@@ -128,6 +128,16 @@ def test_attention_is_softmax_of_scaled_products():
     np.testing.assert_allclose(attend(q, k, v), weights @ v, atol=1e-5)
 
 
+@pytest.mark.parametrize("head_size", [8, 12, 32, 64])
+def test_rotary_angles_are_those_of_torch_at_position_900(head_size):
+    """A frequency that is one bit off would show as 3e-5 there."""
+    torch = pytest.importorskip("torch")
+    power = torch.arange(0, head_size, 2, dtype=torch.float32) / head_size
+    angle = torch.outer(torch.arange(916, dtype=torch.float32), 1.0 / 10000.0**power)
+    for ours, theirs in zip(rotary_angles(916, head_size), (angle.cos(), angle.sin())):
+        np.testing.assert_allclose(ours, torch.cat([theirs, theirs], -1).numpy(), atol=2e-7)
+
+
 def test_rotary_products_depend_on_distance_alone():
     cos, sin = rotary_angles(8, 4)
     q, k = np.random.default_rng(0).standard_normal((2, 1, 1, 4)).astype(np.float32)
@@ -151,3 +161,40 @@ def test_the_puzzle_row_fills_the_first_prefix_token():
     np.testing.assert_allclose(embedded[:, 0], 4.0)  # sqrt(16)
     np.testing.assert_array_equal(embedded[:, 1], 0)
     np.testing.assert_allclose(embedded[:, 2], np.tile(4 * PARAMS["embed_inputs"][0], (2, 1)))
+
+
+# --- the mixer over tokens ---------------------------------------------------------------------
+def test_mixer_over_tokens():
+    """Each channel is mixed over tokens by itself; the norm after it runs over tokens."""
+    model = dataclasses.replace(EXPERIMENT.model, mixer="mlp", layers=1)
+    network = make_network(dataclasses.replace(EXPERIMENT, model=model), "cpu")
+    params, _ = init_params(network, jax.random.key(0))
+    assert set(params["layer_0"]) == {"mixer", "swiglu"}
+    gate_up = params["layer_0"]["mixer"]["gate_up"]["kernel"]
+    down = params["layer_0"]["mixer"]["down"]["kernel"]
+    assert (gate_up.shape, down.shape) == ((11, 64), (32, 11))  # ceil(29 / 8) * 8 = 32
+
+    def rms(x, axis):
+        return x / np.sqrt(np.mean(np.square(x), axis=axis, keepdims=True) + 1e-5)
+
+    def swiglu(x, gate_up, down):
+        gate, up = np.split(x @ gate_up, 2, axis=-1)
+        return (gate / (1 + np.exp(-gate)) * up) @ down
+
+    h = np.asarray(X + Y)
+    mixed = swiglu(h.transpose(0, 2, 1), gate_up, down).transpose(0, 2, 1)
+    h = rms(h + mixed, axis=1)
+    cells = (params["layer_0"]["swiglu"][name]["kernel"] for name in ("gate_up", "down"))
+    expected = rms(h + swiglu(h, *cells), axis=2)
+    ours = network.apply({"params": params}, X, Y, method="block")
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+    assert swiglu_width(97, 4, 256) == 512  # a 9 x 9 board with a prefix of 16
+
+
+def test_a_vocabulary_of_twelve():
+    model = dataclasses.replace(EXPERIMENT.model, vocab=12)
+    experiment = dataclasses.replace(EXPERIMENT, model=model, objective="trm")
+    network = make_network(experiment, "cpu")
+    params, _ = init_params(network, jax.random.key(0))
+    assert params["embed_inputs"].shape == (12, 16)
+    assert forward(network, params, X, Y, Z)[0].shape == (2, 9, 12)

@@ -33,21 +33,35 @@ def experiment():
     )
 """
 # The command itself, but each step takes a while, so that a kill falls where it is meant to; and,
-# if asked to, it dies within a save: all is written, and only the name is not yet the final one.
+# if asked to, it dies within a save: all is written, and only the name is not yet the final one. Or
+# it is stopped as an evaluation begins, and preempted while the save before it is waited for.
 CHILD = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 import drm_jax.run.loop as loop
 from drm_jax.cli import main
 
-batch, rename = loop.global_batch, os.rename
+batch, rename, evaluate = loop.global_batch, os.rename, loop.evaluate
+finish, waited_for = loop.checkpoint.finish, threading.Event()
+stopped_at, number = os.environ.get("STOPPED", "- SIGTERM").split()
 def slow_batch(*args):
     time.sleep(0.04)
     return batch(*args)
 def deadly_rename(source, target, **more):
     if os.path.basename(target) == os.environ.get("DIE_SAVING"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if os.path.basename(target) == stopped_at:
+        waited_for.wait(60)
+        os.kill(os.getpid(), signal.SIGTERM)
     return rename(source, target, **more)
-loop.global_batch, os.rename = slow_batch, deadly_rename
+def stopped_evaluate(experiment, denoise, state, *args):
+    if str(int(state.step)) == stopped_at:
+        os.kill(os.getpid(), signal.Signals[number])
+    return evaluate(experiment, denoise, state, *args)
+def telling_finish(manager):
+    waited_for.set()
+    finish(manager)
+loop.global_batch, os.rename, loop.evaluate = slow_batch, deadly_rename, stopped_evaluate
+loop.checkpoint.finish = telling_finish
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -176,3 +190,44 @@ def test_ctrl_c_saves_and_says_how_to_go_on(runs):
     assert "Traceback" not in said
     assert f"Going on from the checkpoint of step {saved[-1]}" in runs.finish("stopped")
     runs.assert_like("stopped", "straight")
+
+
+def test_sigterm_saves_and_asks_for_another_start(runs):
+    """At a seeded moment, again and again until it has ended; then during an evaluation."""
+    rng = random.Random(4)
+
+    def saved() -> list[int]:
+        folder = checkpoint.checkpoint_folder(work_path(runs.folder / "preempted"))
+        return checkpoint.steps_in(folder)
+
+    run = runs.start("preempted")
+    runs.wait_for_step(run, "preempted", rng.randrange(8, 20) // 5 * 5)
+    time.sleep(rng.uniform(0, 0.1))
+    end = time.monotonic() + 60
+    while run.poll() is None:
+        assert time.monotonic() < end
+        run.send_signal(signal.SIGTERM)
+        time.sleep(0.002)
+    said = run.communicate()[0]
+    assert run.returncode == 75, said
+    last = saved()[-1]
+    assert last < 24
+    assert said.count("Stopping after SIGTERM (a preemption or scancel): this step is") == 1
+    assert f"drm: stopped by SIGTERM (a preemption or scancel); step {last} is saved in " in said
+    assert "To go on: drm train killed.py --workdir preempted" in said
+    assert "Traceback" not in said
+
+    for step, number, code in ((48, "SIGTERM", 75), (72, "SIGINT", 130)):
+        run = runs.start("preempted", STOPPED=f"{step} {number}")
+        said = run.communicate(timeout=240)[0]
+        assert run.returncode == code, said
+        assert f"Going on from the checkpoint of step {last}" in said
+        assert f" while step {step} was evaluated; all training up to it is saved. To go" in said
+        last = saved()[-1]
+        assert last == step
+        assert not any(x["step"] == step and x["kind"] == "eval" for x in runs.log("preempted"))
+
+    said = runs.finish("preempted")
+    assert "Going on from the checkpoint of step 72" in said
+    assert "is stale" not in said  # the lock was let go each time
+    runs.assert_like("preempted", "straight")

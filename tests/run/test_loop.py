@@ -1,48 +1,34 @@
 """Whole runs at a tiny size: train, stop, go on, evaluate."""
 
+import collections
 import dataclasses
 import errno
-import io
 import itertools
 import json
 import os
 import shutil
 import signal
 import threading
+from pathlib import Path
 
 import jax
 import nan_objective
 import numpy as np
 import pytest
-from rich.console import Console
 from rich.progress import Progress
+from workdirs import log_lines, quiet, saved
 
+from drm_jax.arc import voting
 from drm_jax.config import from_json, to_json
 from drm_jax.data.stream import training_stream
 from drm_jax.errors import InputError, StoppedError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
-from drm_jax.run import loop
+from drm_jax.run import loop, start
 from drm_jax.run.checkpoints import list_checkpoints
-from drm_jax.run.loop import evaluate_workdir, train
+from drm_jax.run.loop import evaluate_ensemble, evaluate_workdir, train
 from drm_jax.run.setup import set_up
 from drm_jax.run.workdir import check_claim
-from drm_jax.train.state import abstract_state
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=100)
-
-
-def saved(workdir, experiment, step):
-    setup = set_up(experiment)
-    target = abstract_state(setup.make_state, setup.shardings)
-    return jax.device_get(checkpoint.restore(workdir, step, target).state)
-
-
-def log_lines(workdir) -> list[dict]:
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +106,59 @@ def test_evaluating_a_work_directory_gives_the_same_scores(finished):
     again = evaluate_workdir(workdir, None, quiet())
     assert again.evaluations[-1].metrics == report.evaluations[-1].metrics
     assert again.evaluations[-1].submission == report.evaluations[-1].submission
+    smaller = evaluate_workdir(workdir, None, quiet(), batch_size=8).evaluations[-1]
+    assert smaller.metrics["evaluate"]["batch_size"] == 8
+    assert smaller.metrics["per_task"] == report.evaluations[-1].metrics["per_task"]
+    assert smaller.submission == report.evaluations[-1].submission
     earlier = evaluate_workdir(workdir, 2, quiet())
     assert earlier.evaluations[-1].step == 2
     with pytest.raises(InputError, match="no checkpoint of step 3"):
         evaluate_workdir(workdir, 3, quiet())
+
+
+def files(folder) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def test_an_ensemble_pools_the_votes_of_its_checkpoints(tiny, tmp_path, monkeypatch):
+    """Each checkpoint's own score is that of its own evaluation, whose files are left alone."""
+    config = dataclasses.replace(tiny.train, steps=3, checkpoint_every=1, keep_last=3)
+    workdir = work_path(tmp_path)
+    train(dataclasses.replace(tiny, train=config), workdir, quiet())
+    ballots = {}
+    submission = voting.submission
+
+    def count(ballot, tasks):
+        votes = {(q, a): n.votes for q, answers in ballot.items() for a, n in answers.items()}
+        ballots[len(ballots)] = collections.Counter(votes)
+        return submission(ballot, tasks)
+
+    monkeypatch.setattr(voting, "submission", count)
+    alone = [evaluate_workdir(workdir, step, quiet()).evaluations[0] for step in (1, 2, 3)]
+    before, console = files(workdir), quiet()
+    report = evaluate_ensemble(workdir, [3, 1, 2], console)
+    assert "Ensemble of the checkpoints of steps 1, 2, 3 in" in console.file.getvalue()
+    *each, together = report.evaluations
+    assert [e.metrics for e in each] == [e.metrics for e in alone]
+    assert [e.submission for e in each] == [e.submission for e in alone]
+    assert ballots[0] != ballots[2]  # else pooling them would show nothing
+    assert ballots[6] == ballots[0] + ballots[1] + ballots[2]
+    after, folder = files(workdir), workdir / "eval" / "steps_1_2_3"
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {str(path) for path in report.paths}
+    assert {path.name for path in report.paths} == {
+        "metrics.json", "submission.json", "denoising_step_3.png",
+    }  # fmt: skip
+    assert json.loads((folder / "metrics.json").read_text()) == json.loads(
+        json.dumps(together.metrics)
+    )
+    picture = (workdir / "eval" / "step_3" / "denoising.png").read_bytes()
+    assert (folder / "denoising_step_3.png").read_bytes() == picture
+    evaluate_ensemble(workdir, [1, 2, 3], quiet())  # again, over what is there
+    assert files(workdir) == after
+    assert checkpoint.newest_steps(workdir, 2) == [2, 3]
+    with pytest.raises(InputError, match=r"not 4 checkpoints, only those of steps 1, 2, 3$"):
+        checkpoint.newest_steps(workdir, 4)
 
 
 def test_a_finished_run_only_scores_again(tiny, finished):
@@ -287,6 +322,14 @@ def test_a_run_begun_from_another_needs_that_one_no_more(tiny, finished, tmp_pat
         train(tiny, stopped, quiet())
 
 
+def test_init_from_refuses_a_deeper_network(tiny):
+    deep = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, layers=2))
+    shapes = checkpoint.leaf_shapes(jax.eval_shape(set_up(deep).make_state))
+    record = {"shapes": shapes, "trained_on": []}
+    with pytest.raises(InputError, match=r"ema/layer_1/\S+ is float32 .* would be missing here"):
+        start._check_other(set_up(tiny), work_path("other"), record)
+
+
 def test_init_from_refuses_what_can_not_be_used(tiny, finished, tmp_path):
     other, _, _ = finished
 
@@ -327,6 +370,9 @@ def test_a_damaged_checkpoint_is_passed_over_unless_strict(tiny, finished, tmp_p
         evaluate_workdir(workdir, None, quiet(), strict=True)
     with pytest.raises(InputError, match=r"checkpoints/4.*damaged"):
         evaluate_workdir(workdir, 4, quiet())  # asked for by name: nothing else will do
+    with pytest.raises(InputError, match=r"checkpoints/4.*damaged.*an ensemble needs all"):
+        evaluate_ensemble(workdir, [2, 4], quiet())
+    assert not (workdir / "eval" / "steps_2_4").exists()
     console = quiet()
     assert evaluate_workdir(workdir, None, console).evaluations[-1].step == 2
     assert not list_checkpoints(workdir, console)

@@ -9,13 +9,15 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from drm_jax.config import Optimizer
+from drm_jax.data.evaluation import evaluation_batches
 from drm_jax.data.stream import training_stream
 from drm_jax.dist import puzzle_table
 from drm_jax.dist.mesh import AXIS, global_batch, make_mesh
+from drm_jax.evaluate.score import compile_denoise
 from drm_jax.run.setup import set_up
 from drm_jax.train.optim import average, network_optimizer, sign_sgd, warmup
 from drm_jax.train.state import init_state, make_sharded
-from drm_jax.train.step import FINITE, compile_train_step, make_optimizer
+from drm_jax.train.step import FINITE, SLOT_IDS, compile_train_step, make_optimizer
 
 
 def run_steps(experiment, devices: int, steps: int = 3):
@@ -29,6 +31,7 @@ def run_steps(experiment, devices: int, steps: int = 3):
         touched |= set(batch["puzzle_id"].tolist())
         state, sums = step(state, global_batch(batch, setup.mesh))
         assert sums.pop(FINITE).all()
+        np.testing.assert_array_equal(sums.pop(SLOT_IDS), batch["puzzle_id"])
         history.append({name: float(value) for name, value in sums.items()})
     return setup, jax.device_get(state), history, touched
 
@@ -147,7 +150,7 @@ def test_the_table_costs_its_own_bytes_once(tiny):
     for num_ids in (1_000, 900_000):
 
         def make_state(num_ids=num_ids):
-            return init_state(setup.network, optimizer, num_ids, 0)
+            return init_state(tiny, setup.network, optimizer, num_ids)
 
         state = jax.eval_shape(make_state)
         step = compile_train_step(tiny, setup.network, setup.mesh, setup.shardings)
@@ -160,3 +163,22 @@ def test_the_table_costs_its_own_bytes_once(tiny):
     assert large.alias_size_in_bytes - small.alias_size_in_bytes == added  # updated in place
     assert large.output_size_in_bytes - small.output_size_in_bytes == added
     assert large.temp_size_in_bytes <= small.temp_size_in_bytes + 10_000
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_float32_asks_for_exact_products(tiny, dtype):
+    """Forward and backward, in every product of the step that training and an answer compile."""
+    model = dataclasses.replace(tiny.model, dtype=dtype)
+    experiment = dataclasses.replace(tiny, model=model)
+    setup = set_up(experiment, make_mesh(jax.devices()[:1]))
+    state = jax.eval_shape(setup.make_state)
+    batch = training_stream(experiment, setup.tasks, setup.ids)[0]
+    step = compile_train_step(experiment, setup.network, setup.mesh, setup.shardings)
+    rows = next(evaluation_batches(setup.tasks, setup.ids, np.array([[0, 0, 1]]), 4, 4))
+    answer = compile_denoise(experiment, setup.network, setup.mesh, setup.shardings)
+    for program, given in ((step, batch), (answer, rows)):
+        text = program.lower(state, given).as_text()
+        products = [line for line in text.splitlines() if "dot_general" in line]
+        exact = ["precision = [HIGHEST, HIGHEST]" in line for line in products]
+        assert len(products) > 8
+        assert all(exact) if dtype == "float32" else sum(exact) <= 1  # one of the table's rows

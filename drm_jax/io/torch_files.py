@@ -1,0 +1,118 @@
+"""The tensors of a PyTorch checkpoint file (torch.save, safetensors), by name.
+
+No code that a file holds is ever run, and values stay in the file until they are asked for.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drm_jax.errors import InputError, UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A tensor that lies in a file; `read` gives these rows of it, in their own type or float32."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[slice], np.ndarray]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, whatever its name ends with."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from error
+    # A header in JSON behind its length, 8 bytes; the low one may well be \x80 or a P.
+    if head[5:] == b"\0\0\0{":
+        return _read_safetensors(path)
+    if head.startswith((b"PK", b"\x80")):
+        return _read_torch(path, is_zip=head.startswith(b"PK"))
+    what = "the file is empty" if not head else "neither made by torch.save nor safetensors"
+    raise InputError(f"{path}: not a checkpoint: {what}")
+
+
+def _read_torch(path: Path, is_zip: bool) -> dict[str, Tensor]:
+    torch = load_package("torch", path)
+    # Only a zip can be mapped, and only by its path; but torch takes that by its ending.
+    by_path = is_zip and path.suffix != ".safetensors"
+    with explained(path), path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd pickles, which are then refused, or read well
+        # weights_only: nothing but tensors in plain containers; code is refused, not run.
+        source = path if by_path else file
+        saved = torch.load(source, map_location="cpu", weights_only=True, mmap=by_path)
+    if not isinstance(saved, Mapping):
+        raise InputError(f"{path}: holds {type(saved).__name__}, not tensors by name")
+    tensors = {}
+    for name, x in saved.items():
+        if not isinstance(x, torch.Tensor):
+            raise InputError(
+                f"{path}: {name} is {type(x).__name__}, not a tensor: save the network's "
+                "state_dict() alone"
+            )
+        tensors[str(name)] = Tensor(
+            tuple(x.shape),
+            str(x.dtype).removeprefix("torch."),
+            # numpy has no bfloat16
+            lambda rows, x=x: x[rows].detach().to(torch.float32).numpy(),
+        )
+    return tensors
+
+
+FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    load_package("safetensors", path)
+    import safetensors
+
+    with explained(path):
+        file = safetensors.safe_open(path, framework="numpy")
+        tensors = {}
+        for name in file.keys():  # noqa: SIM118 (it is no dict)
+            lazy = file.get_slice(name)
+            dtype = lazy.get_dtype()
+            tensors[name] = Tensor(
+                tuple(lazy.get_shape()),
+                FLOATS.get(dtype, dtype),
+                lambda rows, x=lazy: x[rows],
+            )
+    return tensors
+
+
+def load_package(name: str, path: Path, pip_name: str | None = None) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        pip = f"pip install {pip_name or name}"
+        raise UsageError(f"{path}: {name} is needed to read it: {pip}") from error
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Whatever torch, pickle or safetensors raise about a file, in one line."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        text = str(error)
+        code = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", text)
+        if type(error).__name__ == "UnpicklingError":
+            what = f" ({code[1]})" if code else ""
+            raise InputError(
+                f"{path}: holds more than tensors{what}, which is not run: ask for a file of the "
+                "network's state_dict() alone"
+            ) from error
+        first = (text.strip() or type(error).__name__).splitlines()[0][:160]
+        raise InputError(f"{path}: damaged or cut off: {first}; download it again") from error

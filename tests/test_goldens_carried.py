@@ -1,0 +1,294 @@
+"""`trm` and `sprm` against numbers of the published PyTorch code, on its weights and draws.
+
+goldens/trm.npz is of TRM's own repository (arXiv 2510.04871), goldens/sprm.npz of the joint code;
+every draw is stored and replayed. The joint code never resets latents when a slot is refilled, so
+each of its steps is replayed from its own stored state.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from golden_weights import EXPERIMENT, GOLDENS, NETWORK, read_params
+
+from drm_jax.config import Halting
+from drm_jax.dist.mesh import make_mesh
+from drm_jax.model.denoise import refine
+from drm_jax.model.recursion import forward
+from drm_jax.train.carry import Carry, empty_carry, kept_signal, leaves_slot, perturb, refill
+from drm_jax.train.objectives import trm_loss
+from drm_jax.train.optim import average, sign_sgd
+from drm_jax.train.state import TrainState
+from drm_jax.train.step import SLOT_IDS, make_optimizer, make_train_step
+
+TRM = dataclasses.replace(EXPERIMENT, objective="trm", halting=Halting(16, 0.1))
+HALTED_SUMS = {
+    "count": "left",
+    "accuracy": "left_accuracy",
+    "exact_accuracy": "left_exact_accuracy",
+    "q_halt_accuracy": "left_halt_accuracy",
+    "steps": "left_steps",
+}
+
+
+@pytest.fixture(scope="module")
+def trm():
+    return np.load(GOLDENS / "trm.npz")
+
+
+@pytest.fixture(scope="module")
+def sprm():
+    return np.load(GOLDENS / "sprm.npz")
+
+
+def example_of(arrays, key: str) -> dict[str, np.ndarray]:
+    """The stored examples of three slots; the published code marks unscored cells with -100."""
+    labels = arrays[f"{key}/labels"]
+    return {
+        "inputs": arrays[f"{key}/inputs"].astype(np.uint8),
+        "target": np.where(labels == -100, 0, labels).astype(np.uint8),
+        "puzzle_id": arrays[f"{key}/puzzle_identifiers"].astype(np.int32),
+        "weight": np.ones(3, np.float32),  # the published code counts padding rows
+    }
+
+
+def golden_batch(arrays, run: str, step: int) -> dict[str, np.ndarray]:
+    """An arriving batch with the stored draws of exploration, always the last two of a step."""
+    keys = sorted(k for k in arrays.files if k.startswith(f"{run}/step{step}/rng/"))
+    chance, least_steps = (arrays[key] for key in keys[-2:])
+    drawn = np.where(chance < 0.1, least_steps, 0).astype(np.int32)
+    return example_of(arrays, f"train/step{step}/batch") | {"least_steps": drawn}
+
+
+def constants_of(trm) -> dict[str, np.ndarray]:
+    return {"y_init": trm["train/init/inner.H_init"], "z_init": trm["train/init/inner.L_init"]}
+
+
+def stored_carry(arrays, key: str) -> Carry:
+    return Carry(
+        example=example_of(arrays, f"{key}/data"),
+        y=arrays[f"{key}/z_H"],
+        z=arrays[f"{key}/z_L"],
+        steps=arrays[f"{key}/steps"],
+        left=arrays[f"{key}/halted"],
+    )
+
+
+def assert_carry(ours: Carry, arrays, key: str) -> None:
+    """Examples, steps and who left bit for bit; latents within rounding."""
+    stored = stored_carry(arrays, key)
+    jax.tree.map(np.testing.assert_array_equal, ours.example, stored.example)
+    np.testing.assert_array_equal(ours.steps, stored.steps)
+    np.testing.assert_array_equal(ours.left, stored.left)
+    np.testing.assert_allclose(ours.y, stored.y, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(ours.z, stored.z, rtol=0, atol=2e-5)
+
+
+def assert_losses(loss, sums, arrays, key: str) -> None:
+    assert float(loss) == pytest.approx(float(arrays[f"{key}/loss"]), abs=5e-6)
+    for ours, theirs in (("cell_loss", "lm_loss"), ("halt_loss", "q_halt_loss")):
+        assert float(sums[ours]) == pytest.approx(
+            float(arrays[f"{key}/metrics/{theirs}"]), abs=5e-6
+        )
+
+
+def logits_of(params, rows, carry: Carry):
+    x = NETWORK.apply({"params": params}, carry.example["inputs"], rows, method="embed")
+    return forward(NETWORK, params, x, carry.y, carry.z)
+
+
+# --- trm ---------------------------------------------------------------------------------------
+def test_trm_chain(trm):
+    """Three steps with frozen weights: reset, halting, exploration and refill of the slots."""
+    params, constants = read_params(trm, "train/init/"), constants_of(trm)
+    table = trm["train/init/inner.puzzle_emb.weights"]
+    carry = empty_carry(TRM, NETWORK)
+    for step in (1, 2, 3):
+        key = f"chain/step{step}"
+        carry, batch = refill(carry, golden_batch(trm, "chain", step), constants)
+        rows = table[batch["puzzle_id"]]
+        logits, q, _ = logits_of(params, rows, carry)
+        np.testing.assert_allclose(logits, trm[f"{key}/out/logits"], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(q[:, 0], trm[f"{key}/out/q_halt_logits"], rtol=0, atol=2e-5)
+        loss, sums, carry = trm_loss(NETWORK, params, rows, constants, batch, carry, max_steps=16)
+        assert_losses(loss, sums, trm, key)
+        assert_carry(carry, trm, f"{key}/carry_out")
+
+
+def test_trm_gradients_and_optimizers(trm):
+    """Each step's gradients at the published weights; then the optimisers on stored gradients."""
+    params, constants = read_params(trm, "train/init/"), constants_of(trm)
+    table = trm["train/init/inner.puzzle_emb.weights"].copy()
+    optimizer, shadow = make_optimizer(TRM), params
+    opt_state, carry = optimizer.init(params), empty_carry(TRM, NETWORK)
+
+    @jax.jit
+    def step_gradients(params, rows, batch, carry):
+        def loss(params, rows):
+            total, sums, new = trm_loss(
+                NETWORK, params, rows, constants, batch, carry, max_steps=16
+            )
+            return total / 3, (total, sums, new)
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, rows)
+
+    for step in (1, 2, 3):
+        key = f"train/step{step}"
+        carry, batch = refill(carry, golden_batch(trm, "train", step), constants)
+        ids = trm[f"{key}/puzzle_emb_local_ids"]
+        np.testing.assert_array_equal(batch["puzzle_id"], ids)
+        grads, (loss, sums, carry) = step_gradients(params, table[ids], batch, carry)
+        assert_losses(loss, sums, trm, key)
+        assert_carry(carry, trm, f"{key}/carry_out")
+        for theirs, ours in HALTED_SUMS.items():
+            assert float(sums[ours]) == pytest.approx(float(trm[f"{key}/metrics/{theirs}"]))
+        row_grads, stored = trm[f"{key}/grad_puzzle_emb_local"], read_params(trm, f"{key}/grad/")
+        for ours, theirs in zip(
+            jax.tree.leaves(grads), jax.tree.leaves((stored, row_grads)), strict=True
+        ):
+            assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
+        carry = stored_carry(trm, f"{key}/carry_out")
+        for row in np.unique(ids):
+            table[row] = sign_sgd(table[row], row_grads[ids == row].sum(axis=0), 1e-2, 0.1)
+        changes, opt_state = optimizer.update(stored, opt_state, params)
+        params = optax.apply_updates(params, changes)
+        shadow = average(shadow, params, 0.999)
+    for ours, theirs in ((params, "train/step3/params_after/"), (shadow, "train/ema0.999/")):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=5e-7),
+            ours,
+            read_params(trm, theirs),
+        )
+    rows = trm["train/step3/params_after/inner.puzzle_emb.weights"]
+    np.testing.assert_allclose(table, rows, rtol=0, atol=5e-7)
+
+
+def test_trm_three_whole_steps(trm):
+    """The compiled step itself, its carry in the state."""
+    params, mesh = read_params(trm, "train/init/"), make_mesh(jax.devices()[:1])
+    table = np.zeros((4096, 32), np.float32)
+    table[:7] = trm["train/init/inner.puzzle_emb.weights"]
+    state = TrainState(
+        step=jnp.zeros([], jnp.int32),
+        params=params,
+        constants=constants_of(trm),
+        opt_state=make_optimizer(TRM).init(params),
+        ema=params,
+        table=jnp.asarray(table),
+        carry=empty_carry(TRM, NETWORK),
+    )
+    train_step = jax.jit(make_train_step(TRM, NETWORK, mesh))
+    for step in (1, 2, 3):
+        state, sums = train_step(state, golden_batch(trm, "train", step))
+        key = f"train/step{step}"
+        assert float(sums["loss"]) == pytest.approx(float(trm[f"{key}/loss"]), rel=2e-4)
+        np.testing.assert_array_equal(sums[SLOT_IDS], trm[f"{key}/puzzle_emb_local_ids"])
+        np.testing.assert_array_equal(state.carry.steps, trm[f"{key}/carry_out/steps"])
+        np.testing.assert_array_equal(state.carry.left, trm[f"{key}/carry_out/halted"])
+    # AdamATan2 is sign-like: where both gradients are tiny a parameter may differ by 2 lr a step.
+    apart = jax.tree.map(
+        lambda a, b: np.mean(np.abs(a - b) > 1e-5),
+        state.params,
+        read_params(trm, "train/step3/params_after/"),
+    )
+    assert max(jax.tree.leaves(apart)) < 0.02
+    rows = trm["train/step3/params_after/inner.puzzle_emb.weights"]
+    np.testing.assert_allclose(state.table[:7], rows, rtol=0, atol=1e-6)
+
+
+def test_trm_evaluation(trm):
+    """Sixteen steps of the carried recursion: every predicted grid is the published one."""
+    assert int(trm["eval/num_steps"]) == 16
+    params, constants = read_params(trm, "train/init/"), constants_of(trm)
+    batch = example_of(trm, "eval/batch")
+    rows = trm["train/init/inner.puzzle_emb.weights"][batch["puzzle_id"]]
+    answers = refine(NETWORK, params, constants, batch["inputs"], rows, steps=16)
+    for step in range(16):
+        key = f"eval/step{step + 1:02}"
+        np.testing.assert_array_equal(answers.trajectory_predicted[step], trm[f"{key}/preds"])
+    np.testing.assert_array_equal(answers.predicted, trm["eval/step16/preds"])
+    np.testing.assert_allclose(answers.q_halt, trm["eval/step16/q_halt_logits"], rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(answers.trajectory_tokens, answers.trajectory_predicted)
+    for step in (2, 3):  # from the stored latents of the step before
+        before, key = f"eval/step{step - 1:02}/carry_out", f"eval/step{step:02}"
+        logits, q, (y, z) = logits_of(params, rows, stored_carry(trm, before))
+        np.testing.assert_allclose(logits, trm[f"{key}/logits"], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(q[:, 0], trm[f"{key}/q_halt_logits"], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(y, trm[f"{key}/carry_out/z_H"], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(z, trm[f"{key}/carry_out/z_L"], rtol=0, atol=1e-4)
+
+
+# --- sprm --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_sprm_chain(sprm, step):
+    """Each step from its stored state: loss, who leaves, and the perturbed latents."""
+    params = read_params(sprm, "train/init/")
+    before = "chain/initial_carry" if step == 1 else f"chain/step{step - 1}/carry_out"
+    key, table = f"chain/step{step}", sprm["train/init/core.puzzle_emb.weights"]
+    after = stored_carry(sprm, f"{key}/carry_out")
+    # The joint code keeps the latents of a slot that it refills, and resets its steps alone.
+    latents = stored_carry(sprm, before)
+    steps = jnp.where(latents.left, 0, latents.steps)
+    carry = Carry(after.example, latents.y, latents.z, steps, latents.left)
+    batch = golden_batch(sprm, "chain", step) | after.example
+    rows = table[batch["puzzle_id"]]
+    logits, q, _ = logits_of(params, rows, carry)
+    np.testing.assert_allclose(logits, sprm[f"{key}/out/logits"], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(q[:, 0], sprm[f"{key}/out/q_halt_logits"], rtol=0, atol=2e-5)
+    loss, sums, carry = trm_loss(NETWORK, params, rows, {}, batch, carry, max_steps=16)
+    assert_losses(loss, sums, sprm, key)
+    np.testing.assert_array_equal(carry.left, after.left)
+    np.testing.assert_array_equal(carry.steps, after.steps)
+    rng = f"{key}/rng"
+    y = perturb(carry.y, sprm[f"{rng}/01_randint"], sprm[f"{rng}/00_randn_like"])
+    z = perturb(carry.z, sprm[f"{rng}/03_randint"], sprm[f"{rng}/02_randn_like"])
+    np.testing.assert_allclose(y, after.y, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(z, after.z, rtol=0, atol=2e-5)
+
+
+def test_sprm_gradients(sprm):
+    params, key = read_params(sprm, "train/init/"), "train/step1"
+    after, start = (stored_carry(sprm, f"{k}") for k in (f"{key}/carry_out", "chain/initial_carry"))
+    carry = Carry(after.example, start.y, start.z, start.steps, start.left)
+    batch = golden_batch(sprm, "train", 1) | after.example
+    rows = sprm["train/init/core.puzzle_emb.weights"][batch["puzzle_id"]]
+
+    def loss(params, rows):
+        return trm_loss(NETWORK, params, rows, {}, batch, carry, max_steps=16)[0] / 3
+
+    grads = jax.grad(loss, argnums=(0, 1))(params, rows)
+    stored = read_params(sprm, f"{key}/grad/"), sprm[f"{key}/grad_puzzle_emb_local"]
+    for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(stored), strict=True):
+        assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
+
+
+def test_sprm_evaluation(sprm):
+    """Sixteen unperturbed steps from the stored start; the joint code begins all masked."""
+    params = read_params(sprm, "train/init/")
+    carry = stored_carry(sprm, "eval/initial_carry")
+    rows = sprm["train/init/core.puzzle_emb.weights"][
+        sprm["eval/batch/puzzle_identifiers"].astype(int)
+    ]
+    carry = carry.replace(example=example_of(sprm, "eval/batch"))
+    step_forward = jax.jit(lambda carry: logits_of(params, rows, carry))
+    for step in range(1, int(sprm["eval/num_steps"]) + 1):
+        logits, q, (y, z) = step_forward(carry)
+        key = f"eval/step{step:02}"
+        np.testing.assert_array_equal(jnp.argmax(logits, -1), sprm[f"{key}/preds"])
+        np.testing.assert_allclose(q[:, 0], sprm[f"{key}/q_halt_logits"], rtol=0, atol=2e-4)
+        carry = carry.replace(y=y, z=z)
+
+
+def test_ddpm_schedule():
+    golden = np.load(GOLDENS / "schedules.npz")["ddpm/alphas_cumprod"]
+    np.testing.assert_allclose(kept_signal(jnp.arange(1000)), golden, rtol=2e-6, atol=1e-9)
+
+
+def test_who_leaves():
+    """q_halt decides, the cap ends it, and exploration keeps an example for longer."""
+    q = jnp.array([1.0, -1.0, 1.0, -1.0, 1.0])
+    steps, least = jnp.array([1, 1, 3, 16, 16]), jnp.array([0, 0, 5, 0, 16])
+    assert leaves_slot(q, steps, least, 16).tolist() == [True, False, False, True, True]

@@ -1,0 +1,94 @@
+"""Three training steps on many devices, as a program of its own; tests/dist/test_topologies.py.
+
+    python three_steps.py OUT drm,trm 1,8 [PROCESSES PROCESS PORT]
+
+Writes OUT.npz: of each case and each mesh (by its number of devices) the gradients of every step,
+and parameters, averages, table and carry after the third; and OUT.CASE.hlo, the compiled step.
+"""
+
+import dataclasses
+import os
+import sys
+
+out, cases, counts = sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")
+group = sys.argv[4:]
+processes, process = (int(group[0]), int(group[1])) if group else (1, 0)
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_ENABLE_X64"] = "1"
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={8 // processes}"
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from tiny import TINY
+
+from drm_jax.config import Evaluate, Halting, Optimizer, Train
+from drm_jax.data.stream import training_stream
+from drm_jax.dist.mesh import global_batch, make_mesh
+from drm_jax.run.setup import set_up
+from drm_jax.train.state import leaf_names, make_sharded
+from drm_jax.train.step import FINITE, SLOT_IDS, compile_train_step
+
+if processes > 1:
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        f"127.0.0.1:{group[2]}", processes, process, initialization_timeout=60
+    )
+
+BASE = dataclasses.replace(
+    TINY,
+    # loops within loops, forward and backward: a collective must not slip into one
+    model=dataclasses.replace(TINY.model, cycles=3, inner_steps=2, grad_cycles=2),
+    optimizer=Optimizer(learning_rate=1e-2, warmup_steps=0),
+    train=Train(batch_size=8),
+    evaluate=Evaluate(batch_size=8),
+)
+CASES = {
+    "drm": {},
+    "trm": {"objective": "trm", "halting": Halting(2, 0.5)},
+    "float32": {},
+}
+
+
+def whole(x: jax.Array | np.ndarray) -> np.ndarray:
+    """All of an array, on every process."""
+    if not isinstance(x, jax.Array) or x.is_fully_addressable:
+        return np.asarray(x)
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
+def by_name(prefix: str, tree) -> dict[str, np.ndarray]:
+    arrays = [whole(x) for x in jax.tree.leaves(tree)]
+    return {f"{prefix}/{name}": x for name, x in zip(leaf_names(tree), arrays, strict=True)}
+
+
+found = {}
+for case in cases:
+    dtype = "float32" if case == "float32" else "float64"
+    model = dataclasses.replace(BASE.model, dtype=dtype)
+    experiment = dataclasses.replace(BASE, model=model, **CASES[case])
+    for count in counts:
+        setup = set_up(experiment, make_mesh(jax.devices()[: int(count)]))
+        state = make_sharded(setup.make_state, setup.shardings)
+        stream = training_stream(experiment, setup.tasks, setup.ids, process, processes)
+        batches = [global_batch(stream[i], setup.mesh) for i in range(3)]
+        step = compile_train_step(experiment, setup.network, setup.mesh, setup.shardings)
+        step = step.lower(state, batches[0]).compile()
+        if count == "8":
+            with open(f"{out}.{case}.hlo", "w") as file:
+                file.write(step.as_text())
+        here, decay = f"{case}/{count}", experiment.optimizer.beta1
+        for i, batch in enumerate(batches):
+            before = jax.device_get(state.opt_state.m)
+            state, sums = step(state, batch)
+            after = jax.device_get(state.opt_state.m)
+            # m <- m + (1 - b1)(g - m): the gradient itself, whose scale Adam would hide
+            m, new_m = (by_name(f"{here}/gradient{i}", tree) for tree in (before, after))
+            found |= {name: m[name] + (new_m[name] - m[name]) / (1 - decay) for name in m}
+            found[f"{here}/loss{i}"] = whole(sums["loss"])
+            found[f"{here}/slots{i}"] = whole(sums[SLOT_IDS])
+            assert whole(sums[FINITE]).all()
+        for part in ("params", "ema", "table", "carry"):
+            found |= by_name(f"{here}/{part}", getattr(state, part))
+if process == 0:
+    np.savez(f"{out}.npz", **found)
