@@ -25,16 +25,18 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 from drm_jax.errors import InputError, StoppedError, UsageError, one_line
-from drm_jax.options import Parser, distinct_steps, parse_fields
+from drm_jax.options import GROUP_HELP, Group, Parser, distinct_steps, parse_fields, take_group
+from drm_jax.supervise import supervise
 
 if TYPE_CHECKING:
     from drm_jax.config import Experiment
     from drm_jax.run.loop import Report
 
-_TRAIN_EPILOG = """\
+_TRAIN_EPILOG = f"""\
 Options of this command:
   --workdir DIR   where everything of the run is kept: a folder or gs://BUCKET/FOLDER (runs/NAME)
   --dry-run       check all that can be checked, say what would be done, write nothing
@@ -50,7 +52,9 @@ The same command again goes on from the newest checkpoint. Ctrl-C saves first, e
 SIGTERM, which clusters send before they take a machine away, does too, exit code 75: start again.
 
 A work directory instead of a file goes on with its run by its own config.json, wherever that came
-from; more steps make it longer: drm train runs/demo --train.steps 8000"""
+from; more steps make it longer: drm train runs/demo --train.steps 8000
+
+{GROUP_HELP}"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is not flushed again
         if not isinstance(error, BrokenPipeError):
-            return _fail(f"what is printed can't be written: {error.strerror}", 1)
+            code = _fail(f"what is printed can't be written: {error.strerror}", 1)
+    processes = _processes()
+    if processes:
+        processes.end_at_once(code)
     return code
 
 
@@ -99,12 +106,19 @@ def _answer(argv: list[str]) -> int:
         # A device's memory; jax must not be imported here.
         if "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error):
             return _fail(_TOO_LARGE, 1)
+        if "Gloo" in str(error) or "NCCL" in str(error):
+            return _fail(f"{_LOST}: {str(error).splitlines()[0][:200]}", 1)
         return _fail(_unexpected(error), 1)
 
 
 _TOO_LARGE = (
     "not enough memory: use a smaller --train.batch-size, --evaluate.batch-size (drm eval: "
     "--batch-size) or --model.hidden, fewer --data.num-augmentations, or more devices"
+)
+
+
+_LOST = (
+    "another process has died or can't be reached; start all of them again with the same command"
 )
 
 
@@ -128,9 +142,16 @@ def _unexpected(error: Exception) -> str:
 
 
 def _fail(error: object, code: int) -> int:
+    processes = _processes()
+    who = processes.who() if processes else ""
     with contextlib.suppress(OSError):  # stderr is closed or full too: the code has to do
-        print(f"drm: {one_line(error)}", file=sys.stderr, flush=True)
+        print(f"drm: {who and f'{who}: '}{one_line(error)}", file=sys.stderr, flush=True)
     return code
+
+
+def _processes() -> ModuleType | None:
+    """What knows of other processes, if it was needed: it imports jax."""
+    return sys.modules.get("drm_jax.dist.processes")
 
 
 def _run(argv: list[str]) -> int:
@@ -242,6 +263,34 @@ def _train(argv: list[str]) -> int:
             "drm train: name the experiment file first, or a work directory, then its options "
             "(see drm train --help)"
         )
+    group, argv = take_group(argv, "drm train")
+    return _together(group, lambda: _train_here(argv))
+
+
+def _together(group: Group | None, job: Callable[[], int]) -> int:
+    """Does a job as one of several processes; a failure here ends the others too."""
+    if group is None:
+        return job()
+    code = supervise()
+    if code is not None:
+        return code  # this is the parent, and all is done
+    _import_jax()
+    from drm_jax.dist import processes
+
+    processes.join(**dataclasses.asdict(group))
+    try:
+        code = job()
+    except StoppedError:  # all have stopped after the same step
+        processes.leave()
+        raise
+    except BaseException as error:
+        processes.fail(error)
+        raise
+    processes.leave()
+    return code
+
+
+def _train_here(argv: list[str]) -> int:
     import tyro
 
     from drm_jax.config import Experiment
@@ -266,6 +315,7 @@ def _train(argv: list[str]) -> int:
     if chosen.profile < 0:
         raise UsageError(f"--profile: must be at least 0, not {chosen.profile}")
     _import_jax()
+    from drm_jax.dist import processes
     from drm_jax.dist.mesh import use_cpu_cores
     from drm_jax.io.files import work_path
     from drm_jax.run.console import open_console
@@ -273,8 +323,11 @@ def _train(argv: list[str]) -> int:
     from drm_jax.run.loop import train
 
     experiment, workdir = chosen.experiment, work_path(chosen.workdir)
-    use_cpu_cores(experiment.train.batch_size, experiment.evaluate.batch_size)
-    console = open_console()
+    use_cpu_cores(
+        experiment.train.batch_size // processes.count(),
+        experiment.evaluate.batch_size // processes.count(),
+    )
+    console = open_console(silent=not processes.is_first())
     if chosen.dry_run:
         dry_run(experiment, workdir, console)
         return 0
@@ -313,6 +366,8 @@ def _evaluate(argv: list[str]) -> int:
         prog="drm eval",
         description="Score one checkpoint of a work directory; or, with --steps or --last, each of "
         "several and their ensemble, which pools the votes of all.",
+        epilog=GROUP_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("workdir", help="what drm train wrote, such as runs/demo or gs://…")
     which = parser.add_mutually_exclusive_group()
@@ -329,10 +384,16 @@ def _evaluate(argv: list[str]) -> int:
         "--batch-size", type=int, metavar="N", help="candidates at a time over all devices, where "
         "memory is short; the run's own by default. No answer depends on it"
     )  # fmt: skip
+    group, argv = take_group(argv, "drm eval")
     args = parser.parse_args(argv)
     if args.last is not None and args.last < 1:
         raise UsageError(f"--last: must be at least 1, not {args.last}")
+    return _together(group, lambda: _evaluate_here(args))
+
+
+def _evaluate_here(args: argparse.Namespace) -> int:
     _import_jax()
+    from drm_jax.dist import processes
     from drm_jax.dist.mesh import use_cpu_cores
     from drm_jax.io.checkpoint import newest_steps
     from drm_jax.io.files import work_path
@@ -341,8 +402,11 @@ def _evaluate(argv: list[str]) -> int:
 
     workdir, size = work_path(args.workdir), args.batch_size
     experiment = read_to_evaluate(workdir, size)
-    use_cpu_cores(experiment.train.batch_size, experiment.evaluate.batch_size)
-    console = open_console()
+    use_cpu_cores(
+        experiment.train.batch_size // processes.count(),
+        experiment.evaluate.batch_size // processes.count(),
+    )
+    console = open_console(silent=not processes.is_first())
     steps = newest_steps(workdir, args.last) if args.last else args.steps or [args.step]
     if len(steps) > 1:
         report = evaluate_ensemble(workdir, steps, console, batch_size=size)

@@ -4,10 +4,13 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import glob
+import importlib.util
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from drm_jax.errors import UsageError
@@ -47,6 +50,87 @@ def distinct_steps(text: str) -> list[int]:
     return steps
 
 
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The processes that a command is one of. What is None jax asks the cluster for."""
+
+    coordinator: str | None
+    num_processes: int | None
+    process_id: int | None
+    join_timeout: int
+    heartbeat_timeout: int
+
+
+GROUP_HELP = """\
+Several processes, one on each host (TPU VMs, Slurm and Kubernetes need none of these):
+  --coordinator HOST:PORT  a free port of process 0's host, the same for all
+  --num-processes N        how many there are
+  --process-id I           which of them this one is, 0 to N-1
+  --join-timeout S         seconds that all have to come (45)
+  --heartbeat-timeout S    seconds without a sign of life after which one counts as dead (60)"""
+
+
+def take_group(argv: list[str], prog: str) -> tuple[Group | None, list[str]]:
+    """The options about other processes, and what is left of argv; None where it runs alone.
+
+    Raises:
+      UsageError: only some of those that are needed, or values that can't be.
+    """
+    parser = Parser(prog=prog, add_help=False)
+    parser.add_argument("--coordinator")
+    parser.add_argument("--num-processes", type=int)
+    parser.add_argument("--process-id", type=int)
+    parser.add_argument("--join-timeout", type=int, default=45)
+    parser.add_argument("--heartbeat-timeout", type=int, default=60)
+    found, rest = parser.parse_known_args(argv)
+    group = Group(**vars(found))
+    for name, low in (("join_timeout", 1), ("heartbeat_timeout", 2), ("num_processes", 1)):
+        value = getattr(group, name)
+        if value is not None and not low <= value <= 10**6:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option}: must be {low} to {10**6}, not {value}")
+    count, process, address = group.num_processes, group.process_id, group.coordinator
+    if process is not None and not 0 <= process < (count or 10**6):
+        most = "" if count is None else f" to {count - 1}"
+        raise UsageError(f"--process-id: must be 0{most}, not {process}")
+    host, _, port = (address or "host:1").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise UsageError(f"--coordinator: {address}: must be HOST:PORT, such as 10.0.0.1:8476")
+    given = [x is not None for x in (address, count, process)]
+    if count == 1 or (not any(given) and not _in_cluster(os.environ)):
+        return None, rest
+    if any(given) and not all(given):
+        raise UsageError(
+            "--coordinator, --num-processes and --process-id belong together: give all three, or "
+            "none on a TPU VM, under Slurm or on Kubernetes"
+        )
+    return group, rest
+
+
+def _in_cluster(environ: Mapping[str, str]) -> bool:
+    """Whether jax will find the other processes by itself.
+
+    Slurm: within `srun`, of several tasks. Kubernetes: an indexed job. TPU: chips of one, whose
+    host knows of the others (and of being alone).
+    """
+    step = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
+    if environ.get("SLURM_NTASKS", "1") != "1" and all(name in environ for name in step):
+        return True
+    if {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environ.keys():
+        return True
+    on_cpu = environ.get("JAX_PLATFORMS", "tpu").split(",")[0] == "cpu"
+    return not on_cpu and importlib.util.find_spec("libtpu") is not None and _has_tpu()
+
+
+def _has_tpu() -> bool:
+    """Whether a PCI device is Google's, and not the network card of its virtual machines."""
+    for path in glob.glob("/sys/bus/pci/devices/*/vendor"):
+        vendor, device = (Path(path).with_name(name) for name in ("vendor", "device"))
+        if vendor.read_text().strip() == "0x1ae0" and device.read_text().strip() != "0x0042":
+            return True
+    return False
+
+
 def _unknown_option(option: str, known: Iterable[str], help_command: str) -> UsageError:
     near = difflib.get_close_matches(option.lower(), known, 1)
     meant = f"; did you mean {near[0]}?" if near else ""
@@ -70,7 +154,7 @@ def parse_fields(options: type, default: object, argv: list[str]) -> object | No
 
     path, given = argv[0], argv[1:]
     help_command = f"drm train {path} --help"
-    known = _option_names(default, "")
+    known = [*_option_names(default, ""), *re.findall(r"--[a-z-]+", GROUP_HELP)]
     for word in given:
         name = word.split("=")[0].replace("_", "-")
         if re.match("--|-[A-Za-z]", name) and name not in (*known, "--help", "-h"):

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "drm_jax"
 ROOMS = ["errors", "extension", "config", "arc", "noise", "data", "model", "dist", "train", "io",
-         "evaluate", "run", "report", "options", "cli"]  # fmt: skip
+         "evaluate", "run", "report", "options", "supervise", "cli"]  # fmt: skip
 NUMPY_ROOMS = ("errors", "extension", "config", "arc", "noise")
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -50,6 +50,9 @@ def use_cpu_cores(*batch_sizes: int) -> None:
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     """A mesh of one axis over these devices; over all devices of all processes by default.
 
+    In the order of the processes: the rows of a batch that a process makes are those of its own
+    devices. (`jax.make_mesh` may mix them.)
+
     Raises:
       UsageError: there are no devices of the wanted kind.
     """
@@ -61,7 +64,8 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
         raise UsageError(
             f"jax finds no device ({chosen}): {reason}: unset that, or install jax for the device"
         ) from error
-    return jax.make_mesh((len(devices),), (AXIS,), (AxisType.Auto,), devices=devices)
+    in_order = sorted(devices, key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(in_order), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def placed(mesh: Mesh, name: str) -> NamedSharding:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from drm_jax.arc import voting
@@ -21,7 +21,7 @@ from drm_jax.arc.augment import PuzzleIds
 from drm_jax.arc.tasks import Task
 from drm_jax.config import CARRIED, Experiment
 from drm_jax.data.evaluation import evaluation_batches, evaluation_rows
-from drm_jax.dist import puzzle_table
+from drm_jax.dist import processes, puzzle_table
 from drm_jax.dist.mesh import AXIS, SPECS, global_batch, placed
 from drm_jax.io.files import write_whole
 from drm_jax.model.denoise import Denoised, denoise, refine
@@ -95,7 +95,9 @@ def compile_denoise(
             forward=one_pass if experiment.objective == "diffusion" else forward,
         )
 
+    # Answers go to all processes, which count the same votes; paths stay where they are.
     over_batch, over_steps = P(AXIS), P(None, AXIS)
+    whole, split = placed(mesh, "step"), NamedSharding(mesh, over_steps)
     sharded = jax.shard_map(
         on_device,
         mesh=mesh,
@@ -106,6 +108,7 @@ def compile_denoise(
     return jax.jit(
         lambda state, batch: sharded(state.ema, state.constants, state.table, batch),
         in_shardings=(shardings, placed(mesh, "batch")),
+        out_shardings=Denoised(whole, whole, split, split),
     )
 
 
@@ -175,18 +178,35 @@ def _answer(
     ballot: voting.Ballot = {}
     trajectories = []
     for batch in progress(batches, -(-len(rows) // config.batch_size)):
-        result = denoise_batch(state, global_batch(batch, mesh))
+        result = denoise_batch(state, global_batch(_rows_of_process(batch), mesh))
         predicted_BxS, q_halt_B = jax.device_get((result.predicted, result.q_halt))
         voting.cast_votes(ballot, ids, batch["puzzle_id"], batch["inputs"], predicted_BxS, q_halt_B)
         here = [i for i, row in enumerate(batch["row"].tolist()) if row in pictured]
         if here:
-            paths = jax.device_get((result.trajectory_tokens, result.trajectory_predicted))
-            for i in here:
+            paths = _whole_paths(result, mesh, here)
+            for place, i in enumerate(here):
                 k, t, _ = rows[batch["row"][i]].tolist()
-                truth, (begun, predicted) = tasks[k].tests[t].output, (path[:, i] for path in paths)
+                truth = tasks[k].tests[t].output
+                begun, predicted = (path[:, place] for path in paths)
                 question = batch["inputs"][i]
                 trajectories.append(Trajectory(tasks[k].id, t, question, truth, begun, predicted))
     return ballot, tuple(trajectories)
+
+
+def _rows_of_process(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The rows that this process's devices answer."""
+    share = len(batch["row"]) // processes.count()
+    first = processes.index() * share
+    return {name: value[first : first + share] for name, value in batch.items()}
+
+
+def _whole_paths(
+    result: Denoised, mesh: Mesh, rows: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both trajectories (N, len(rows), S) of these rows, on whatever process they lie."""
+    taken = jax.jit(lambda paths, i: [p[:, i] for p in paths], out_shardings=placed(mesh, "step"))
+    paths = (result.trajectory_tokens, result.trajectory_predicted)
+    return tuple(jax.device_get(taken(paths, np.asarray(rows))))
 
 
 def _judge(

@@ -21,7 +21,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from drm_jax.dist import processes
 from drm_jax.errors import InputError, StoppedError
 from drm_jax.io import lock
 from drm_jax.io.checksums import checksums
@@ -125,8 +126,10 @@ def open_checkpoints(
     options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
     folder = checkpoint_folder(workdir)
     with _explained(folder):
-        for step in policy.given_up(steps_in(folder)):  # a kill may have left half of one
-            (folder / str(step)).rmtree()
+        if processes.is_first():
+            for step in policy.given_up(steps_in(folder)):  # a kill may have left half of one
+                (folder / str(step)).rmtree()
+        processes.exchange()  # all count the same steps from here on
         manager = ocp.CheckpointManager(folder, options=options)
     try:
         yield manager
@@ -136,7 +139,8 @@ def open_checkpoints(
     finally:
         with contextlib.suppress(Exception):  # `finish` has raised it, or a worse one is under way
             manager.close()
-        _remove_unfinished(workdir)  # what a full disk cut off still fills it
+        if processes.is_first():
+            _remove_unfinished(workdir)  # what a full disk cut off still fills it
 
 
 def finish(manager: ocp.CheckpointManager) -> None:
@@ -310,10 +314,15 @@ def newest_steps(workdir: epath.Path, count: int) -> list[int]:
 # --- restoring ---------------------------------------------------------------------------------
 @functools.cache
 def _reader() -> ocp.Checkpointer:
+    """Reads for this process alone: one that finds damage must not leave the others waiting."""
+    here = processes.index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
     return ocp.Checkpointer(
         ocp.CompositeCheckpointHandler(
-            state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler()
-        )
+            state=ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+            record=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+        ),
+        multiprocessing_options=alone,
     )
 
 
@@ -365,13 +374,15 @@ def restore(workdir: epath.Path, step: int, target: Any) -> Restored:
     Raises:
       DamagedError: the checkpoint is not what was saved; the message names the leaf or the file.
       InputError: it is a state of another shape, or can't be read now.
+      Of several processes all raise what the first of those met that could not read its part.
     """
     path = checkpoint_folder(workdir) / str(step)
-    record = read_record(workdir, step)
-    target = target(record) if callable(target) else target
-    check_shapes(path, record["shapes"], leaf_shapes(target))
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-    state = _undamaged(path / "state", lambda: _reader().restore(path, args)["state"])
+    error = None
+    try:
+        state, record = _read(path, workdir, step, target)
+    except InputError as met:
+        error = met
+    _raise_alike(error)
     found = checksums(state)
     wrong = [name for name, value in record["checksums"].items() if found.get(name) != value]
     if wrong:
@@ -383,6 +394,30 @@ def restore(workdir: epath.Path, step: int, target: Any) -> Restored:
     if int(saved) != step:
         raise DamagedError(f"{path}: damaged: what is in it was saved at step {int(saved)}")
     return Restored(step, state, record)
+
+
+def _read(
+    path: epath.Path, workdir: epath.Path, step: int, target: Any
+) -> tuple[Any, dict[str, Any]]:
+    """This process's part of a state, not yet compared with its checksums; and the record."""
+    record = read_record(workdir, step)
+    target = target(record) if callable(target) else target
+    check_shapes(path, record["shapes"], leaf_shapes(target))
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+    return _undamaged(path / "state", lambda: _reader().restore(path, args)["state"]), record
+
+
+def _raise_alike(error: InputError | None) -> None:
+    """Raises in all processes what the first of them met; nothing where none met anything."""
+    if processes.count() == 1:
+        told = error
+    else:
+        mine = "" if error is None else f"{isinstance(error, DamagedError):d}{error}"
+        met = next((text for text in processes.exchange(mine) if text), "")
+        kind = DamagedError if met.startswith("1") else InputError
+        told = error or (kind(met[1:]) if met else None)
+    if told is not None:
+        raise told
 
 
 def check_shapes(path: epath.Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -438,18 +473,17 @@ def restore_newest(
       InputError: it is a state of another shape, or can't be read now.
     """
     folder = checkpoint_folder(workdir)
-    damages = [
-        f"{folder / name}: damaged: a save that was cut off" for name in unfinished_saves(workdir)
-    ]
+    cut_off = json.loads(processes.of_first(json.dumps(unfinished_saves(workdir))))
+    damages = [f"{folder / name}: damaged: a save that was cut off" for name in cut_off]
     restored, tried = None, set()
     # Looked for anew each time: a run that is at work may add and remove steps meanwhile.
-    while not (strict and damages) and (steps := [s for s in steps_in(folder) if s not in tried]):
-        tried.add(steps[-1])
+    while not (strict and damages) and (step := _newest_but(folder, tried)) is not None:
+        tried.add(step)
         try:
-            restored = restore(workdir, steps[-1], target)
+            restored = restore(workdir, step, target)
             break
         except DamagedError as error:
-            if (folder / str(steps[-1])).exists():
+            if processes.of_first(str((folder / str(step)).exists())) == "True":
                 damages.append(str(error))
     if strict and damages:
         raise DamagedError(f"{damages[0]}; without --strict, the step before is used")
@@ -463,6 +497,13 @@ def restore_newest(
     if restored and damages:
         say(f"The checkpoint of step {restored.step} is used instead")
     return restored
+
+
+def _newest_but(folder: epath.Path, tried: Collection[int]) -> int | None:
+    """The newest other step, as process 0 sees the disk."""
+    steps = [step for step in steps_in(folder) if step not in tried]
+    newest = json.loads(processes.of_first(json.dumps(steps[-1:])))
+    return newest[0] if newest else None
 
 
 def set_aside_after(workdir: epath.Path, step: int) -> list[epath.Path]:

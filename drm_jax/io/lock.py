@@ -115,6 +115,16 @@ def held_elsewhere(workdir: epath.Path) -> str | None:
         return None if free else _name(holder)
 
 
+def holder_id(workdir: epath.Path) -> str:
+    """The id that whoever holds the lock has written; empty where nobody does."""
+    path = workdir / "lock"
+    if not path.exists():
+        return ""
+    file = _RemoteFile(path) if is_remote(path) else _LocalFile(path, os.O_RDONLY)
+    with contextlib.closing(file):
+        return str(_parse(file.read()).get("id", ""))
+
+
 def _beat(file: "_File", mine: dict[str, Any], lock: Lock, ended: threading.Event) -> None:
     beat = 0
     while not ended.wait(BEAT_SECONDS):

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 from tensorboardX import summary
@@ -19,6 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from drm_jax.dist import processes
 from drm_jax.io import lock
 from drm_jax.io.files import is_remote, write_whole
 
@@ -43,7 +43,7 @@ class MetricsLog:
         """pass@2 of each step that was scored."""
         self._evaluated = {line["step"] for line in kept if line["kind"] == "eval"}
         self._file = self._events = None
-        if jax.process_index() != 0:
+        if not processes.is_first():
             return
         self._workdir = workdir
         self._remote = is_remote(workdir)

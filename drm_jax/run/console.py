@@ -7,9 +7,10 @@ from typing import Any, TextIO
 from rich.console import Console
 
 
-def open_console() -> Console:
-    """A console on standard output. Text is printed as it is, without markup."""
-    return Console(file=_Outlived(sys.stdout), highlight=False, markup=False)
+def open_console(silent: bool = False) -> Console:
+    """A console on standard output, or on nothing. Text is printed as it is, without markup."""
+    file = open(os.devnull, "w") if silent else _Outlived(sys.stdout)  # noqa: SIM115
+    return Console(file=file, highlight=False, markup=False)
 
 
 class _Outlived:

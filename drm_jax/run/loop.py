@@ -5,6 +5,9 @@ for step:  batch (Grain threads, ahead) -> global arrays -> train_step (state do
 every train.checkpoint_every steps:  save in the background
 every evaluate.every steps:          save, then denoise, vote, score, pictures
 
+Several processes run the same loop, each with its rows of every batch; the first one alone writes
+logs and answers, all take part in saves.
+
 Killed anywhere, a run goes on from its newest checkpoint as if it had never stopped: an evaluation
 that was cut off is made again, an interval that was cut off goes on from its saved sums.
 """
@@ -26,6 +29,7 @@ from rich.progress import Progress, TaskID
 
 from drm_jax.config import Experiment
 from drm_jax.data.stream import batches_from, training_stream
+from drm_jax.dist import processes
 from drm_jax.dist.mesh import global_batch
 from drm_jax.errors import InputError
 from drm_jax.evaluate.pictures import image, png
@@ -40,12 +44,14 @@ from drm_jax.evaluate.score import (
 from drm_jax.io import checkpoint, lock
 from drm_jax.io.files import make_folder, remove_halves, write_whole
 from drm_jax.io.metrics import MetricsLog
-from drm_jax.run.interval import Interval
+from drm_jax.run import maintenance
+from drm_jax.run.interval import STEPS_IN_FLIGHT, Interval
 from drm_jax.run.profile import Profiler
 from drm_jax.run.progress import progress_bar
-from drm_jax.run.setup import Setup, refuse_several_processes, set_up
+from drm_jax.run.setup import Setup, set_up
 from drm_jax.run.start import Start, check_init_from, restore_own, start
-from drm_jax.run.stop import StopRequest
+from drm_jax.run.stop import StopRequest, StopTogether
+from drm_jax.run.together import check_same_data, check_same_start, check_shared
 from drm_jax.run.workdir import check_claim, claim, read_config
 from drm_jax.train.state import TrainState
 from drm_jax.train.step import compile_train_step, watched
@@ -80,37 +86,52 @@ def train(
         run in the work directory, or a full disk.
       UsageError: the work directory belongs to another configuration.
       StoppedError: Ctrl-C; the state is saved.
-      PreemptedError: SIGTERM; the state is saved, and SIGTERM is ignored from then on.
+      PreemptedError: SIGTERM or a maintenance notice; the state is saved, and SIGTERM is ignored
+        from then on.
     """
-    started = time.perf_counter()
-    refuse_several_processes()
+    started, first = time.perf_counter(), processes.is_first()
+    check_same_start(experiment, workdir, strict=strict, profile=profile_steps)
     setup = set_up(experiment, workdir=workdir)
+    check_same_data(setup)
     check_claim(workdir, experiment)
     check_init_from(setup, workdir)
-    make_folder(workdir)
+    processes.exchange()  # nothing is written before all have looked
+    if first:
+        make_folder(workdir)
     console.print(describe(setup), soft_wrap=True)
     say = _teller(console)
-    with StopRequest(say) as stop, lock.hold(workdir, say) as held:
-        remove_halves(workdir)
+    with StopRequest(say) as stop, lock.hold(workdir, say) if first else _no_lock() as held:
+        check_shared(workdir)
+        if first:
+            remove_halves(workdir)
         begin = start(setup, workdir, strict, say)
-        claim(workdir, experiment)  # not before it is known that this experiment can begin
+        if first:
+            claim(workdir, experiment)  # not before it is known that this experiment can begin
         resumed_at = begin.step if begin.resumed else None
         config = experiment.train
         stop.listen()  # ended by a signal before, nothing is lost
         with (
+            maintenance.watch(stop.preempt),
             MetricsLog(workdir, resumed_at) as log,
             checkpoint.open_checkpoints(
                 workdir, config.keep_last, config.keep_best, log.scores
             ) as manager,
             progress_bar(console) as bar,
         ):
-            scorer = _Scorer(setup, workdir, log, bar, stop)
-            with Profiler(workdir, begin.step, profile_steps) as profiler:
+            together = StopTogether(stop, setup.mesh, STEPS_IN_FLIGHT)
+            scorer = _Scorer(setup, workdir, log, bar, together)
+            with Profiler(workdir, begin.step, profile_steps if first else 0) as profiler:
                 run = _Training(setup, begin, manager, log, scorer, held, profiler)
                 run.steps(started)
     paths = [*scorer.paths, *profiler.paths]
     paths += [workdir / name for name in ("metrics.jsonl", "tensorboard", "checkpoints")]
     return Report(setup, tuple(scorer.evaluations), tuple(paths))
+
+
+@contextlib.contextmanager
+def _no_lock() -> Iterator[None]:
+    """Of all but the first process, which holds the lock for them."""
+    yield
 
 
 def read_to_evaluate(workdir: epath.Path, batch_size: int | None) -> Experiment:
@@ -144,16 +165,35 @@ def evaluate_workdir(
     Raises:
       InputError: there is no such work directory or checkpoint, or it is damaged.
     """
-    experiment = read_to_evaluate(workdir, batch_size)
-    refuse_several_processes()
-    setup = set_up(experiment, workdir=workdir)
+    setup = _set_up_to_evaluate(workdir, batch_size, steps=step, strict=strict)
     checkpoint.existing_step(workdir, step)
     restored = restore_own(setup, workdir, strict, _teller(console), step)
     console.print(f"Checkpoint of step {restored.step} in {workdir}", soft_wrap=True)
-    with progress_bar(console) as bar:
-        scorer = _Scorer(setup, workdir, None, bar, None)
+    with _scorer(setup, workdir, console) as scorer:
         scorer.score(restored.state)
     return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths))
+
+
+def _set_up_to_evaluate(workdir: epath.Path, batch_size: int | None, **options: Any) -> Setup:
+    """The setup of a work directory's run, the same in all processes."""
+    experiment = read_to_evaluate(workdir, batch_size)
+    check_same_start(experiment, workdir, **options)
+    setup = set_up(experiment, workdir=workdir)
+    check_same_data(setup)
+    return setup
+
+
+@contextlib.contextmanager
+def _scorer(setup: Setup, workdir: epath.Path, console: Console) -> Iterator["_Scorer"]:
+    """Scores outside of training. Told to stop, it ends after a batch; nothing has to be saved."""
+    with (
+        StopRequest(_teller(console), "this batch is finished first") as stop,
+        maintenance.watch(stop.preempt),
+        progress_bar(console) as bar,
+    ):
+        stop.listen()
+        together = StopTogether(stop, setup.mesh, STEPS_IN_FLIGHT)
+        yield _Scorer(setup, workdir, None, bar, together)
 
 
 def evaluate_ensemble(
@@ -173,9 +213,7 @@ def evaluate_ensemble(
       InputError: there is no such work directory or checkpoint, or one is damaged: none is ever
         left out, since what is scored must be what was asked for.
     """
-    experiment = read_to_evaluate(workdir, batch_size)
-    refuse_several_processes()
-    setup = set_up(experiment, workdir=workdir)
+    setup = _set_up_to_evaluate(workdir, batch_size, steps=sorted(steps))
     steps = sorted(checkpoint.existing_step(workdir, step) for step in steps)
 
     def restore(step: int) -> TrainState:
@@ -190,8 +228,7 @@ def evaluate_ensemble(
         restore(step)  # damage is found before hours of denoising, at the cost of reading twice
     named = ", ".join(map(str, steps))
     console.print(f"Ensemble of the checkpoints of steps {named} in {workdir}", soft_wrap=True)
-    with progress_bar(console) as bar:
-        scorer = _Scorer(setup, workdir, None, bar, None)
+    with _scorer(setup, workdir, console) as scorer:
         scorer.score_together(steps, restore)
     return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths))
 
@@ -200,11 +237,12 @@ def describe(setup: Setup) -> str:
     """One line: the run, its tasks, and what it runs on."""
     experiment, mesh = setup.experiment, setup.mesh
     held_out = sum(task.role == "evaluate" for task in setup.tasks)
+    several = f" of {processes.count()} processes" if processes.count() > 1 else ""
     return (
         f"{experiment.name}, {experiment.objective}, seed {experiment.seed}: "
         f"{len(setup.tasks)} tasks "
         f"({held_out} with held-out tests), {len(setup.ids) - 1} puzzle ids; {mesh.size} x "
-        f"{mesh.devices.flat[0].device_kind}, {setup.network.dtype.name}"
+        f"{mesh.devices.flat[0].device_kind}{several}, {setup.network.dtype.name}"
     )
 
 
@@ -222,13 +260,13 @@ class _Training:
         manager: ocp.CheckpointManager,
         log: MetricsLog,
         scorer: "_Scorer",
-        held: lock.Lock,
+        held: lock.Lock | None,
         profiler: Profiler,
     ):
         self.setup, self.begin, self.manager, self.log = setup, begin, manager, log
         self.scorer, self.held, self.profiler = scorer, held, profiler
         self.stream = training_stream(
-            setup.experiment, setup.tasks, setup.ids, jax.process_index(), jax.process_count()
+            setup.experiment, setup.tasks, setup.ids, processes.index(), processes.count()
         )
 
     def steps(self, started: float) -> None:
@@ -265,7 +303,7 @@ class _Training:
             if done % config.log_every == 0 or done == config.steps:
                 unlogged, interval = (done, interval), Interval(done, self._not_finite)
             # What is scored is saved first: a kill while it is scored loses no training.
-            evaluates, stopping = self._evaluates(done), stop.requested  # looked at once a step
+            evaluates, stopping = self._evaluates(done), stop.beside_step()  # once a step
             if evaluates or stopping or done % config.checkpoint_every == 0:
                 if unlogged:
                     self._log(*unlogged, clock, task)
@@ -290,7 +328,7 @@ class _Training:
 
     def save(self, step: int, state: TrainState, interval_totals: Mapping[str, float]) -> None:
         """Saves in the background; the log is made safe first, so that it is never behind."""
-        self.held.check()
+        self._check_lock()
         self.log.publish()
         record = {**self.begin.record, "interval": dict(interval_totals)}
         checkpoint.save(self.manager, step, state, record)
@@ -306,8 +344,12 @@ class _Training:
         bar.update(task, info=info)
         if not bar.console.is_terminal:
             bar.console.print(f"step {step}  {info}")
-        self.held.check()
+        self._check_lock()
         checkpoint.check_saved(self.manager)
+
+    def _check_lock(self) -> None:
+        if self.held is not None:
+            self.held.check()
 
     def _not_finite(self, step: int, flags_L: np.ndarray, ids_B: np.ndarray) -> NoReturn:
         """Ends a run at a NaN or an infinity, naming what made it. Nothing of it was saved."""
@@ -319,7 +361,8 @@ class _Training:
         checkpoint.finish(self.manager)  # a save that is under way is of a good state
         path = self.scorer.workdir / "not_finite.json"
         report = {"step": step, "not_finite": wrong, "tasks": tasks, "puzzle_ids": puzzle_ids}
-        write_whole(path, json.dumps(report) + "\n")
+        if processes.is_first():
+            write_whole(path, json.dumps(report) + "\n")
         saved = checkpoint.steps_in(checkpoint.checkpoint_folder(self.scorer.workdir))
         kept = f"the checkpoint of step {saved[-1]} is kept" if saved else "none was saved before"
         raise InputError(
@@ -353,7 +396,7 @@ class _Scorer:
         workdir: epath.Path,
         log: MetricsLog | None,
         bar: Progress,
-        stop: StopRequest | None,
+        stop: StopTogether,
     ):
         self.setup, self.workdir, self.log, self.bar, self.stop = setup, workdir, log, bar, stop
         self.evaluations: list[Evaluation] = []
@@ -398,9 +441,9 @@ class _Scorer:
         def wrap(batches: Iterable[Any], total: int) -> Iterable[Any]:
             self.bar.update(task, total=total * checkpoints)
             for batch in batches:
-                if self.stop and self.stop.requested:
-                    where = f" while {what} was evaluated; all training up to it is saved"
-                    raise self.stop.error(where)
+                if self.stop.now():
+                    kept = "; all training up to it is saved" if self.log else ""
+                    raise self.stop.error(f" while {what} was evaluated{kept}")
                 yield batch
                 self.bar.advance(task)
 
@@ -408,12 +451,12 @@ class _Scorer:
         self.bar.remove_task(task)
 
     def _write(self, result: Evaluation, picture_name: str) -> None:
-        if jax.process_index() == 0:
+        if processes.is_first():
             self.paths += write_evaluation(self.workdir, result)
         if not result.trajectories:
             return
         picture_HxWx3 = image(result.trajectories)
-        if jax.process_index() == 0:
+        if processes.is_first():
             path = evaluation_folder(self.workdir, result.steps) / picture_name
             write_whole(path, png(picture_HxWx3))
             self.paths.append(path)

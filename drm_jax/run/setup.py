@@ -90,12 +90,6 @@ def set_up(
     return Setup(experiment, tasks, ids, mesh, network, make_state, shardings, stream)
 
 
-def refuse_several_processes() -> None:
-    """Raises UsageError. Steps can be shared by processes already; files and votes can't yet."""
-    if jax.process_count() > 1:
-        raise UsageError("several processes: not supported yet; start one process on one machine")
-
-
 def _puzzle_ids(
     experiment: Experiment, tasks: Sequence[Task], workdir: epath.Path | None
 ) -> PuzzleIds:

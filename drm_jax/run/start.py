@@ -10,6 +10,7 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding
 
 from drm_jax.arc.leaks import leaks_from_digests, trained_digests
+from drm_jax.dist import processes
 from drm_jax.dist.mesh import placed
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
@@ -40,8 +41,9 @@ def start(setup: Setup, workdir: epath.Path, strict: bool, say: Say) -> Start:
     """
     restored = restore_own(setup, workdir, strict, say)
     if restored:
-        for path in checkpoint.set_aside_after(workdir, restored.step):
-            say(f"Set aside: {path}")
+        if processes.is_first():
+            for path in checkpoint.set_aside_after(workdir, restored.step):
+                say(f"Set aside: {path}")
         say(f"Going on from the checkpoint of step {restored.step}")
         record = {name: restored.record[name] for name in ("fingerprint", "num_ids", "trained_on")}
         return Start(restored.state, restored.step, True, record, restored.record["interval"])

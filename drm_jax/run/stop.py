@@ -2,7 +2,10 @@
 
 Ctrl-C (SIGINT)             a second one ends it at once; exit code 130
 SIGTERM                     a cluster takes the machine away; exit code 75, "start me again"
+a maintenance notice        of a Google machine, the same; see run.maintenance
 a closed terminal (SIGHUP)  under nohup it doesn't matter to the run; exit code 130
+
+Whatever one of several processes hears, all of them stop after the same step.
 """
 
 import contextlib
@@ -11,7 +14,14 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+from jax.sharding import Mesh
+
+from drm_jax.dist.processes import AgreedMaximum
 from drm_jax.errors import PreemptedError, StoppedError
+
+# Of several heard, by one process or many, the last counts.
+_BY_WEIGHT = [getattr(signal, name, None) for name in ("SIGHUP", "SIGTERM", "SIGINT")]
+_PREEMPTED = "SIGTERM (a preemption or scancel)"
 
 
 class StopRequest:
@@ -21,12 +31,35 @@ class StopRequest:
     a process that is about to give its exit code.
     """
 
-    def __init__(self, say: Callable[[str], None]):
-        self._say, self._heard, self._before = say, set(), {}
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        first: str = "this step is finished and saved first",
+    ):
+        """Args:
+        first: what comes before the end.
+        """
+        self._say, self._first, self._heard, self._before = say, first, set(), {}
 
     @property
     def requested(self) -> bool:
         return bool(self._heard)
+
+    @property
+    def weight(self) -> int:
+        """Of what was heard: 0 for nothing."""
+        return max((_BY_WEIGHT.index(number) + 1 for number in self._heard), default=0)
+
+    def heard_elsewhere(self, weight: int) -> None:
+        """Another process has heard something of this weight, or nothing, 0."""
+        if weight > self.weight:
+            self._heard.add(_BY_WEIGHT[weight - 1])
+
+    def preempt(self, why: str) -> None:
+        """As SIGTERM does; from any thread."""
+        if signal.SIGTERM not in self._heard:
+            self._heard.add(signal.SIGTERM)
+            self._say(f"Stopping after {why}: {self._first}")
 
     def listen(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -38,7 +71,7 @@ class StopRequest:
     def error(self, where: str) -> StoppedError:
         """What ends the run. A Ctrl-C counts more than a SIGTERM: somebody wants no restart."""
         if signal.SIGTERM in self._heard and signal.SIGINT not in self._heard:
-            return PreemptedError(f"stopped by SIGTERM (a preemption or scancel){where}")
+            return PreemptedError(f"stopped by {_PREEMPTED}{where}")
         return StoppedError(f"stopped{where}")
 
     def __enter__(self) -> "StopRequest":
@@ -55,7 +88,30 @@ class StopRequest:
                 raise KeyboardInterrupt
             return
         self._heard.add(number)
-        why = " after SIGTERM (a preemption or scancel)" if number == signal.SIGTERM else ""
+        why = f" after {_PREEMPTED}" if number == signal.SIGTERM else ""
         more = " (Ctrl-C again ends at once)" if number == signal.SIGINT else ""
         with contextlib.suppress(RuntimeError):  # it came amid a print, which can't be entered anew
-            self._say(f"Stopping{why}: this step is finished and saved first{more}")
+            self._say(f"Stopping{why}: {self._first}{more}")
+
+
+class StopTogether:
+    """Whether this process or any other was asked to stop; all learn of it at the same step."""
+
+    def __init__(self, stop: StopRequest, mesh: Mesh, steps_in_flight: int):
+        self._stop, self._agreed = stop, AgreedMaximum(mesh, steps_in_flight)
+
+    def beside_step(self) -> bool:
+        """Once a training step; doesn't wait for it, and so may be some steps late."""
+        return self._requested(self._agreed.beside_step(self._stop.weight))
+
+    def now(self) -> bool:
+        """Between the batches of an evaluation."""
+        return self._requested(self._agreed.now(self._stop.weight))
+
+    def _requested(self, weight: int) -> bool:
+        self._stop.heard_elsewhere(weight)
+        return weight > 0
+
+    def error(self, where: str) -> StoppedError:
+        """See `StopRequest.error`."""
+        return self._stop.error(where)

@@ -1,0 +1,139 @@
+"""A parent for one of several processes, which says in one line why it ended.
+
+Where another process dies, jax aborts from within C++ with a page of its own log, and a port that
+is taken ends it by a segmentation fault. So the command itself runs in a child:
+
+    drm ── fork ──┬── parent: passes signals on, reads the child's errors, gives its exit code
+                  └── child: all else; it dies with its parent
+"""
+
+import collections
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+
+_LOG_OF_CPP = re.compile(r"[DIWEF]\d{4} \d\d:\d\d:\d\d")
+_AGAIN = "; start all of them again with the same command"
+_PASSED_ON = ("SIGTERM", "SIGINT", "SIGHUP")
+_BY_SIGNAL = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM))
+
+
+def supervise() -> int | None:
+    """Goes on in a child, where None is returned; the parent returns its exit code.
+
+    To be called before anything starts a thread.
+    """
+    sys.stdout.flush()
+    source, sink = os.pipe()
+    parent = os.getpid()
+    child = os.fork()
+    if child:
+        os.close(sink)
+        with _signals_passed_on(child), open(source, errors="replace") as lines:
+            said, held = _relay(lines)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return _explained(code, said, held)
+    os.close(source)
+    os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on: once
+    _die_with(parent)
+    # What C++ prints goes to the parent; our own output goes where it went.
+    sys.stdout = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors="replace")  # noqa: SIM115
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    os.close(sink)
+    return None
+
+
+def _die_with(parent: int) -> None:
+    """The kernel kills this process when its parent ends, however that comes about."""
+    with contextlib.suppress(OSError, AttributeError):  # only Linux knows it
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _signals_passed_on(child: int) -> Iterator[None]:
+    before = {}
+    for name in _PASSED_ON:
+        number = getattr(signal, name)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, lambda n, _: os.kill(child, n))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _relay(lines: Iterable[str]) -> tuple[bool, list[str]]:
+    """Passes a child's errors on as they come, but for what C++ logs.
+
+    Returns:
+      Whether it has said in a line of ours what is wrong; the newest of what was kept back.
+    """
+    said, in_log, held = False, False, collections.deque(maxlen=200)
+    for line in lines:
+        ours = line.startswith("drm: ")
+        said, in_log = said or ours, not ours and (in_log or bool(_LOG_OF_CPP.match(line)))
+        if line.startswith("[Gloo] Rank"):  # gloo greets on standard output
+            continue
+        if in_log:
+            held.append(line)
+        else:
+            with contextlib.suppress(OSError):
+                sys.stderr.write(line)
+                sys.stderr.flush()
+    return said, list(held)
+
+
+def _explained(code: int, said: bool, held: list[str]) -> int:
+    """The exit code of a child that has ended; says why, unless it has said so itself."""
+    if code == 0 or said:
+        return code if code >= 0 else 1
+    if -code in _BY_SIGNAL:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    text = "".join(held)
+    reason = explain(text) if code < 0 else None
+    with contextlib.suppress(OSError):
+        if reason is None:
+            sys.stderr.write(text)
+            if code > 0:
+                return code
+            reason = f"ended by {signal.Signals(-code).name}"
+            if -code == signal.SIGKILL:
+                reason += ": maybe for want of memory"
+        print(f"drm: {reason}", file=sys.stderr, flush=True)
+    return 1
+
+
+def explain(log: str) -> str | None:
+    """What jax's log of an abort comes to, in one line; None where it is about something else."""
+    silent = re.search(r"stopped sending heartbeats\):\n(.*?)\nThe tasks", log, re.DOTALL)
+    if silent:
+        ids = re.findall(r"(\d+)\s*$", silent[1], re.MULTILINE)
+        who, has = (f"process {ids[0]}", "has") if len(ids) == 1 else (_many(ids), "have")
+        return f"{who} {has} died or can't be reached (--heartbeat-timeout){_AGAIN}"
+    if "newer incarnation" in log or "ALREADY_EXISTS" in log:
+        return "two processes came with the same --process-id; give each its own"
+    if "RegisterTask" in log and "DEADLINE_EXCEEDED" in log:
+        return (
+            "not all processes have come in time (--join-timeout), or something else answers at "
+            f"--coordinator{_AGAIN}"
+        )
+    if "coordination service" in log or "distributed service" in log:
+        return (
+            "process 0, which coordinates the others, has ended or can't be reached; its own last "
+            f"line says why{_AGAIN}"
+        )
+    return None
+
+
+def _many(ids: list[str]) -> str:
+    more = f" and {len(ids) - 8} more" if len(ids) > 8 else ""
+    return f"processes {', '.join(ids[:8])}{more}"

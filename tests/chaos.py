@@ -1,0 +1,197 @@
+"""Runs of one and of two processes that are preempted and killed again and again.
+
+    python tests/chaos.py [--rounds 20] [--seed 0] [--objective trm]
+
+Two processes of four devices each are started; one of them gets SIGTERM or SIGKILL at a seeded
+moment; what is left is started as one process of eight, as two of four, as one of one, and so on.
+In the end the losses are those of a run that nobody disturbed. Nothing may take longer than LIMIT.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+LIMIT = 180
+"""Seconds that any start may take; the end of a process after the other's at most 60."""
+EXPERIMENT = """
+from drm_jax.config import Data, Evaluate, Experiment, Halting, Model, Optimizer, Train
+
+def experiment():
+    return Experiment(
+        name="chaos",
+        data=Data(train=(), evaluate=("arc1/training",), only=("25d8a9c8", "44f52bb0"), canvas=4,
+                  num_augmentations=3),
+        halting=Halting(4, 0.5),
+        model=Model(hidden=16, heads=2, layers=1, cycles=2, inner_steps=1, prefix=2,
+                    swiglu_multiple=8, dtype="float64"),
+        optimizer=Optimizer(learning_rate=1e-3, warmup_steps=0),
+        train=Train(steps=STEPS, batch_size=16, log_every=1, checkpoint_every=7),
+        evaluate=Evaluate(batch_size=16, denoise_steps=3),
+    )
+"""
+LAYOUTS = ((2, 4), (1, 8), (2, 4), (1, 1))
+"""(processes, devices of each), in turn."""
+
+
+class Chaos:
+    """Starts of one run in a folder."""
+
+    def __init__(self, folder: Path, steps: int, objective: str):
+        self.folder, self.steps, self.objective = folder, steps, objective
+        text = EXPERIMENT.replace("STEPS", str(steps))
+        (folder / "chaos.py").write_text(text)
+
+    def start(
+        self, processes: int, devices: int, *argv: str, **environment: str
+    ) -> list[subprocess.Popen]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_FLAGS", "JAX_"))}
+        clean |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "PYTHONUNBUFFERED": "1"}
+        clean |= {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(Path(__file__).parents[1])}
+        coordinator = f"127.0.0.1:{free_port()}"
+        started = []
+        for i in range(processes):
+            together = ["--coordinator", coordinator, "--num-processes", str(processes)]
+            together += ["--process-id", str(i)]
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "drm_jax.cli", *argv]
+                    + (together if processes > 1 else []),
+                    cwd=self.folder,
+                    env=clean | environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+        return started
+
+    def train(self, name: str, processes: int, devices: int) -> list[subprocess.Popen]:
+        options = ["--workdir", name, "--objective", self.objective, "--heartbeat-timeout", "20"]
+        return self.start(processes, devices, "train", "chaos.py", *options)
+
+    def losses(self, name: str) -> dict[int, float]:
+        """The loss of each logged step."""
+        path = self.folder / name / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        values = {}
+        for text in lines:
+            try:
+                line = json.loads(text)
+            except ValueError:  # it is being written
+                continue
+            if line["kind"] == "train":
+                values[line["step"]] = line["loss"]
+        return values
+
+    def saved(self, name: str) -> int:
+        """The newest step that has a checkpoint, 0 for none."""
+        folder = self.folder / name / "checkpoints"
+        names = [path.name for path in folder.iterdir()] if folder.exists() else []
+        return max([int(name) for name in names if name.isdigit()], default=0)
+
+    def disturb(self, name: str, layout: tuple[int, int], rng: random.Random, most: int) -> str:
+        """One start, ended by a signal some steps after it began; returns what happened.
+
+        Raises:
+          AssertionError: a process hung, gave no or a wrong reason, or something was lost.
+        """
+        before, number = self.saved(name), rng.choice((signal.SIGTERM, signal.SIGKILL))
+        started = self.train(name, *layout)
+        hit = rng.randrange(len(started))
+        target = min(before + rng.randrange(3, 25), most)
+        end = time.monotonic() + LIMIT
+        while max(self.losses(name), default=0) < target:
+            assert time.monotonic() < end, "no step is logged"
+            assert all(process.poll() is None for process in started), collected(started)
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.1))
+        sent = time.monotonic()
+        started[hit].send_signal(number)
+        said = collected(started, 60)
+        took = time.monotonic() - sent
+        what = f"{layout}: {number.name} to process {hit} after step {target}"
+        codes = [process.returncode for process in started]
+        if number == signal.SIGTERM and self.steps not in self.losses(name):
+            assert codes == [75] * len(started), (what, codes, said)
+            assert self.saved(name) == max(self.losses(name)), (what, said)
+        elif number == signal.SIGKILL:
+            assert codes[hit] == -signal.SIGKILL, (what, codes, said)
+            assert all(c == 1 for i, c in enumerate(codes) if i != hit), (what, codes, said)
+            # the save under way may be lost, and the steps since the one before
+            assert self.saved(name) >= max(self.losses(name)) - 2 * 7, (what, said)
+        for i, text in enumerate(said):
+            ours = re.findall("^drm: .*$", text, re.MULTILINE)
+            assert len(ours) == (codes[i] > 0), (what, text)
+            assert "Traceback" not in text, (what, text)
+            assert "*** Check failure" not in text, (what, text)
+        resumed = re.findall("Going on from the checkpoint of step ([0-9]+)", said[0])
+        assert resumed == ([str(before)] if before else []), (what, said)
+        return f"{what}: ended in {took:.1f} s, step {self.saved(name)} is saved"
+
+    def finish(self, name: str, layout: tuple[int, int]) -> None:
+        started = self.train(name, *layout)
+        said = collected(started, LIMIT)
+        assert [process.returncode for process in started] == [0] * len(started), said
+
+    def assert_like(self, name: str, other: str) -> None:
+        one, two = self.losses(name), self.losses(other)
+        assert sorted(one) == sorted(two) == list(range(1, self.steps + 1))
+        worst = max(abs(one[step] - two[step]) for step in one)
+        assert worst <= 1e-9, worst
+        answers = [
+            (self.folder / x / "eval" / f"step_{self.steps}" / "submission.json").read_text()
+            for x in (name, other)
+        ]
+        assert answers[0] == answers[1]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def collected(started: Sequence[subprocess.Popen], seconds: float = LIMIT) -> list[str]:
+    """What each process has said, once all have ended; none outlives this."""
+    end, said = time.monotonic() + seconds, []
+    try:
+        for process in started:
+            said.append(process.communicate(timeout=max(end - time.monotonic(), 0.1))[0])
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+    return said
+
+
+def chaos(folder: Path, objective: str, seed: int, rounds: int) -> Chaos:
+    """As the page above says; raises AssertionError where it isn't so."""
+    run, rng = Chaos(folder, 30 * (rounds + 1), objective), random.Random(seed)
+    run.finish("straight", (1, 1))
+    for i in range(rounds):
+        print(run.disturb("disturbed", LAYOUTS[i % len(LAYOUTS)], rng, run.steps - 20), flush=True)
+    run.finish("disturbed", LAYOUTS[rounds % len(LAYOUTS)])
+    run.assert_like("disturbed", "straight")
+    return run
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--objective", default="trm")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        began = time.monotonic()
+        chaos(Path(temporary), args.objective, args.seed, args.rounds)
+        print(f"{args.objective}: the same losses within 1e-9, {time.monotonic() - began:.0f} s")
