@@ -1,5 +1,6 @@
 # make demo   train on 8 real ARC tasks and show the answers
 # make test   all tests but those that need torch; make test-torch   those too
+# make chaos  runs of several processes, preempted and killed 40 times: about 20 minutes
 # Each sets up what it needs in .venv; PYTHON=... picks the interpreter, VENV=... the folder.
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -8,7 +9,7 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_TORCH := $(VENV)/.ready-torch
 
-.PHONY: demo test test-torch lint clean
+.PHONY: demo test test-torch chaos lint clean
 
 demo: $(READY)
 	$(VENV)/bin/drm train experiments/demo.py
@@ -18,6 +19,10 @@ test: $(READY_DEV)
 
 test-torch: $(READY_TORCH)
 	$(VENV)/bin/python -m pytest -n 2
+
+chaos: $(READY_DEV)
+	$(VENV)/bin/python tests/chaos.py --rounds 20 --objective trm
+	$(VENV)/bin/python tests/chaos.py --rounds 20 --objective drm
 
 lint: $(READY_DEV)
 	$(VENV)/bin/ruff check .

@@ -18,8 +18,9 @@ from collections.abc import Iterable, Iterator
 
 _LOG_OF_CPP = re.compile(r"[DIWEF]\d{4} \d\d:\d\d:\d\d")
 _AGAIN = "; start all of them again with the same command"
-_PASSED_ON = ("SIGTERM", "SIGINT", "SIGHUP")
-_BY_SIGNAL = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM))
+_PASSED_ON = {
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+}
 
 
 def supervise() -> int | None:
@@ -30,6 +31,8 @@ def supervise() -> int | None:
     sys.stdout.flush()
     source, sink = os.pipe()
     parent = os.getpid()
+    # One that comes between the fork and the handlers must wait for them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     child = os.fork()
     if child:
         os.close(sink)
@@ -37,6 +40,7 @@ def supervise() -> int | None:
             said, held = _relay(lines)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         return _explained(code, said, held)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     os.close(source)
     os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on: once
     _die_with(parent)
@@ -59,10 +63,10 @@ def _die_with(parent: int) -> None:
 @contextlib.contextmanager
 def _signals_passed_on(child: int) -> Iterator[None]:
     before = {}
-    for name in _PASSED_ON:
-        number = getattr(signal, name)
+    for number in _PASSED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, lambda n, _: os.kill(child, n))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     try:
         yield
     finally:
@@ -95,7 +99,7 @@ def _explained(code: int, said: bool, held: list[str]) -> int:
     """The exit code of a child that has ended; says why, unless it has said so itself."""
     if code == 0 or said:
         return code if code >= 0 else 1
-    if -code in _BY_SIGNAL:
+    if -code in _PASSED_ON:
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     text = "".join(held)

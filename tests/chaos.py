@@ -52,22 +52,23 @@ class Chaos:
         (folder / "chaos.py").write_text(text)
 
     def start(
-        self, processes: int, devices: int, *argv: str, **environment: str
+        self, processes: int, devices: int, *argv: str, program: str | None = None
     ) -> list[subprocess.Popen]:
+        """The `drm` command, or a program of the folder that calls it, in each process."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_FLAGS", "JAX_"))}
         clean |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "PYTHONUNBUFFERED": "1"}
         clean |= {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(Path(__file__).parents[1])}
         coordinator = f"127.0.0.1:{free_port()}"
+        command = [program] if program else ["-m", "drm_jax.cli"]
         started = []
         for i in range(processes):
             together = ["--coordinator", coordinator, "--num-processes", str(processes)]
             together += ["--process-id", str(i)]
             started.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "drm_jax.cli", *argv]
-                    + (together if processes > 1 else []),
+                    [sys.executable, *command, *argv, *(together if processes > 1 else [])],
                     cwd=self.folder,
-                    env=clean | environment,
+                    env=clean,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,

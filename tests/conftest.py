@@ -1,6 +1,7 @@
 """Four simulated devices for all tests; a test that needs one takes the first."""
 
 import os
+import signal
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
@@ -56,3 +57,11 @@ def gcs_folder(fake_gcs: FakeGcs) -> epath.Path:
     bucket = f"bucket-{len(fake_gcs.buckets)}"
     fake_gcs.buckets[bucket] = {}
     return epath.Path(f"gs://{bucket}/runs/x")
+
+
+@pytest.fixture
+def sigterm():
+    """The handler of SIGTERM, put back: a preempted run leaves it ignored."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield before
+    signal.signal(signal.SIGTERM, before)

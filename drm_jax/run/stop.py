@@ -21,7 +21,6 @@ from drm_jax.errors import PreemptedError, StoppedError
 
 # Of several heard, by one process or many, the last counts.
 _BY_WEIGHT = [getattr(signal, name, None) for name in ("SIGHUP", "SIGTERM", "SIGINT")]
-_PREEMPTED = "SIGTERM (a preemption or scancel)"
 
 
 class StopRequest:
@@ -40,6 +39,7 @@ class StopRequest:
         first: what comes before the end.
         """
         self._say, self._first, self._heard, self._before = say, first, set(), {}
+        self._preempted_by = "SIGTERM (a preemption or scancel)"
 
     @property
     def requested(self) -> bool:
@@ -59,6 +59,7 @@ class StopRequest:
         """As SIGTERM does; from any thread."""
         if signal.SIGTERM not in self._heard:
             self._heard.add(signal.SIGTERM)
+            self._preempted_by = why
             self._say(f"Stopping after {why}: {self._first}")
 
     def listen(self) -> None:
@@ -71,7 +72,7 @@ class StopRequest:
     def error(self, where: str) -> StoppedError:
         """What ends the run. A Ctrl-C counts more than a SIGTERM: somebody wants no restart."""
         if signal.SIGTERM in self._heard and signal.SIGINT not in self._heard:
-            return PreemptedError(f"stopped by {_PREEMPTED}{where}")
+            return PreemptedError(f"stopped by {self._preempted_by}{where}")
         return StoppedError(f"stopped{where}")
 
     def __enter__(self) -> "StopRequest":
@@ -88,7 +89,7 @@ class StopRequest:
                 raise KeyboardInterrupt
             return
         self._heard.add(number)
-        why = f" after {_PREEMPTED}" if number == signal.SIGTERM else ""
+        why = f" after {self._preempted_by}" if number == signal.SIGTERM else ""
         more = " (Ctrl-C again ends at once)" if number == signal.SIGINT else ""
         with contextlib.suppress(RuntimeError):  # it came amid a print, which can't be entered anew
             self._say(f"Stopping{why}: {self._first}{more}")

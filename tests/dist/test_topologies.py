@@ -130,6 +130,9 @@ def assert_little_travels(text: str) -> None:
     Args:
       text: the step compiled for 8 devices; its table has 4,096 rows.
     """
+    # a device holds an eighth of the table, and nothing of the whole one's size exists
+    assert re.search(r" f64\[512,16\]\S* parameter\(\d+\), sharding={devices=\[8,1\]", text)
+    assert "[4096,16]" not in text
     found = collectives(text)
     assert len(found) >= 4
     assert " while(" in text

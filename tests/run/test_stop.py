@@ -10,14 +10,6 @@ from drm_jax.errors import PreemptedError
 from drm_jax.run.stop import StopRequest
 
 
-@pytest.fixture
-def sigterm():
-    """The handler of SIGTERM, put back: a preempted run leaves it ignored."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield before
-    signal.signal(signal.SIGTERM, before)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
 def test_the_first_signal_asks_and_what_was_before_comes_back(number):
     before, said = signal.getsignal(number), []

@@ -1,0 +1,181 @@
+"""Real processes that work together: starts that can't work, preemptions, kills, evaluation."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from chaos import Chaos, chaos, collected, free_port
+
+BAD_START_SECONDS = 60
+
+
+def test_chaos_with_carried_latents_and_what_comes_of_it(tmp_path):
+    """Preempted and killed on three layouts (see chaos.py); then scored by two processes.
+
+    One test, as two workers would each make the run.
+    """
+    run = chaos(tmp_path, "trm", seed=1, rounds=3)
+    answer_as_one(run)
+    preempted_while_scored(run)
+
+
+def test_chaos_without(tmp_path):
+    chaos(tmp_path, "drm", seed=8, rounds=1)
+
+
+def answer_as_one(run: Chaos) -> None:
+    folder = run.folder / "disturbed" / "eval" / f"step_{run.steps}"
+    names = ("metrics.json", "submission.json", "denoising.png")
+    before = {name: (folder / name).read_bytes() for name in names}
+    for name in names:
+        (folder / name).unlink()
+    said = collected(run.start(2, 2, "eval", "disturbed"))
+    assert {name: (folder / name).read_bytes() for name in names} == before
+    assert f"Checkpoint of step {run.steps}" in said[0]
+    assert said[1] == ""  # the first alone tells
+
+
+SLOW_EVAL = """
+import sys, time
+import drm_jax.evaluate.score as score
+from drm_jax.cli import main
+
+batch = score.global_batch
+def slow_batch(*args):
+    print("a batch", file=sys.stderr, flush=True)
+    time.sleep(0.3)
+    return batch(*args)
+score.global_batch = slow_batch
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def preempted_while_scored(run: Chaos) -> None:
+    (run.folder / "slow_eval.py").write_text(SLOW_EVAL)
+    started = run.start(2, 2, "eval", "disturbed", "--batch-size", "4", program="slow_eval.py")
+    for line in started[1].stdout:  # of the one that gets the signal: it is at work
+        if "a batch" in line:
+            break
+    started[1].send_signal(signal.SIGTERM)
+    said = collected(started, 60)
+    assert [process.returncode for process in started] == [75, 75], said
+    for text in said:
+        ours = re.findall("^drm: .*$", text, re.MULTILINE)
+        assert len(ours) == 1
+        assert "stopped by SIGTERM (a preemption or scancel) while step" in ours[0]
+        assert "training" not in ours[0]
+
+
+BROKEN = """
+import sys
+import drm_jax.run.loop as loop
+from drm_jax.cli import main
+from drm_jax.dist import processes
+from drm_jax.errors import InputError
+
+batch, seen = loop.global_batch, []
+def broken_batch(*args):
+    seen.append(1)
+    if len(seen) == 20 and processes.index() == int(sys.argv[1]):
+        raise InputError("a disk of this one is broken")
+    return batch(*args)
+loop.global_batch = broken_batch
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_a_failure_of_one_in_training_ends_the_other(tmp_path):
+    run = Chaos(tmp_path, 60, "trm")
+    (run.folder / "broken.py").write_text(BROKEN)
+    for broken in (0, 1):
+        argv = (str(broken), "train", "chaos.py", "--workdir", f"broken{broken}")
+        started = run.start(2, 1, *argv, program="broken.py")
+        said = collected(started, BAD_START_SECONDS)
+        assert [process.returncode for process in started] == [1, 1], said
+        for text in said:
+            assert len(re.findall("^drm: .*$", text, re.MULTILINE)) == 1
+            assert "Traceback" not in text
+        assert f"drm: process {broken} of 2: a disk of this one is broken" in said[broken]
+
+
+# Processes of each case: (number of processes, index, options); codes; what the lines hold.
+BAD_STARTS = {
+    "options": (
+        [(2, 0, "--seed 3"), (2, 1, "--seed 4")],
+        [2, 2],
+        ["disagree: seed is 3 in process 0 and 4 in process 1"] * 2,
+    ),
+    "counts": (
+        [(2, 0, ""), (3, 1, "")],
+        [2, 1],
+        ["--num-processes is 2 in process 0 and 3 in process 1"] * 2,
+    ),
+    "data": (
+        [(2, 0, "--data.train mine.json"), (2, 1, "--data.train mine.json")],
+        [2, 2],
+        ["disagree: the data (a digest of all training pairs"] * 2,
+    ),
+    "no data": (
+        [(2, 0, "--data.train only_in_0"), (2, 1, "--data.train only_in_0")],
+        [1, 1],
+        ["process 0 of 2: ends, since process 1 has: only_in_0: no", "1 of 2: only_in_0: no"],
+    ),
+    "missing": (
+        [(2, 0, "--join-timeout 5")],
+        [1],
+        ["drm: not all processes have come in time (--join-timeout)"],
+    ),
+    "no coordinator": (
+        [(2, 1, "--join-timeout 5")],
+        [1],
+        ["drm: --coordinator: no process 0 answers at 127.0.0.1"],
+    ),
+    "port in use": (
+        [(2, 0, "")],
+        [1],
+        ["of this machine can't be used: Address already in use"],
+    ),
+}
+
+
+def test_a_start_that_cannot_work_gets_one_line_from_every_process(tmp_path):
+    run = Chaos(tmp_path, 20, "drm")
+    for i, colour in enumerate((1, 2)):
+        (tmp_path / str(i)).mkdir()
+        task = {"train": [{"input": [[1]], "output": [[colour]]}], "test": [{"input": [[3]]}]}
+        (tmp_path / str(i) / "mine.json").write_text(json.dumps(task))
+    (tmp_path / "0" / "only_in_0").mkdir()
+    (tmp_path / "0" / "only_in_0" / "mine.json").write_text(json.dumps(task))
+    with socket.create_server(("", 0)) as taken:
+        for case, (processes, codes, lines) in BAD_STARTS.items():
+            port = taken.getsockname()[1] if case == "port in use" else free_port()
+            started = [start_in(run, *process, port) for process in processes]
+            said = collected(started, BAD_START_SECONDS)
+            assert [process.returncode for process in started] == codes, (case, said)
+            for text, line in zip(said, lines, strict=True):
+                assert text.startswith("drm: "), (case, said)
+                assert len(text.splitlines()) == 1, (case, said)
+                assert line in text, (case, said)
+    assert not (tmp_path / "never").exists()
+
+
+def start_in(run: Chaos, count: int, index: int, options: str, port: int) -> subprocess.Popen:
+    """A process in a folder of its own."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_FLAGS", "JAX_"))}
+    clean |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "JAX_NUM_CPU_DEVICES": "1"}
+    command = [sys.executable, "-m", "drm_jax.cli", "train", str(run.folder / "chaos.py")]
+    command += ["--workdir", str(run.folder / "never"), "--coordinator", f"127.0.0.1:{port}"]
+    command += ["--num-processes", str(count), "--process-id", str(index)]
+    return subprocess.Popen(
+        [*command, "--data.only", "mine", "25d8a9c8", *options.split()],
+        cwd=run.folder / str(index),
+        env=clean | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
