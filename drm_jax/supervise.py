@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterable, Iterator
 
 _LOG_OF_CPP = re.compile(r"[DIWEF]\d{4} \d\d:\d\d:\d\d")
+# gloo greets on standard output, several threads at once.
+_GREETING = re.compile(r"\[Gloo\] Rank|connected peer ranks")
 _AGAIN = "; start all of them again with the same command"
 _PASSED_ON = {
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
@@ -84,7 +86,7 @@ def _relay(lines: Iterable[str]) -> tuple[bool, list[str]]:
     for line in lines:
         ours = line.startswith("drm: ")
         said, in_log = said or ours, not ours and (in_log or bool(_LOG_OF_CPP.match(line)))
-        if line.startswith("[Gloo] Rank"):  # gloo greets on standard output
+        if not line.strip() or _GREETING.search(line):
             continue
         if in_log:
             held.append(line)

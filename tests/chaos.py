@@ -52,23 +52,34 @@ class Chaos:
         (folder / "chaos.py").write_text(text)
 
     def start(
-        self, processes: int, devices: int, *argv: str, program: str | None = None
+        self,
+        processes: int,
+        devices: int,
+        *argv: str,
+        program: str | None = None,
+        slurm: bool = False,
     ) -> list[subprocess.Popen]:
-        """The `drm` command, or a program of the folder that calls it, in each process."""
+        """The `drm` command, or a program of the folder that calls it, in each process.
+
+        They are told of each other, or find each other as if `srun` had started them.
+        """
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_FLAGS", "JAX_"))}
         clean |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "PYTHONUNBUFFERED": "1"}
         clean |= {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(Path(__file__).parents[1])}
-        coordinator = f"127.0.0.1:{free_port()}"
+        port, started = free_port(), []
         command = [program] if program else ["-m", "drm_jax.cli"]
-        started = []
         for i in range(processes):
-            together = ["--coordinator", coordinator, "--num-processes", str(processes)]
-            together += ["--process-id", str(i)]
+            together = ["--coordinator", f"127.0.0.1:{port}", "--process-id", str(i)]
+            together += ["--num-processes", str(processes)]
+            here = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1"}
+            here |= {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)}
+            here |= {"SLURM_NTASKS": str(processes), "JAX_COORDINATOR_PORT": str(port)}
+            by_option = processes > 1 and not slurm
             started.append(
                 subprocess.Popen(
-                    [sys.executable, *command, *argv, *(together if processes > 1 else [])],
+                    [sys.executable, *command, *argv, *(together if by_option else [])],
                     cwd=self.folder,
-                    env=clean,
+                    env=clean | (here if slurm else {}),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,

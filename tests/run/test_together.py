@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from chaos import Chaos, chaos, collected, free_port
 
 BAD_START_SECONDS = 60
@@ -34,7 +36,7 @@ def answer_as_one(run: Chaos) -> None:
     before = {name: (folder / name).read_bytes() for name in names}
     for name in names:
         (folder / name).unlink()
-    said = collected(run.start(2, 2, "eval", "disturbed"))
+    said = collected(run.start(2, 2, "eval", "disturbed", slurm=True))
     assert {name: (folder / name).read_bytes() for name in names} == before
     assert f"Checkpoint of step {run.steps}" in said[0]
     assert said[1] == ""  # the first alone tells
@@ -164,18 +166,45 @@ def test_a_start_that_cannot_work_gets_one_line_from_every_process(tmp_path):
     assert not (tmp_path / "never").exists()
 
 
-def start_in(run: Chaos, count: int, index: int, options: str, port: int) -> subprocess.Popen:
-    """A process in a folder of its own."""
+def start_in(
+    run: Chaos, count: int, index: int, options: str, port: int, before: Sequence[str] = ()
+) -> subprocess.Popen:
+    """A process in a folder of its own; `before` are words that come before the command."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_FLAGS", "JAX_"))}
     clean |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "JAX_NUM_CPU_DEVICES": "1"}
     command = [sys.executable, "-m", "drm_jax.cli", "train", str(run.folder / "chaos.py")]
     command += ["--workdir", str(run.folder / "never"), "--coordinator", f"127.0.0.1:{port}"]
     command += ["--num-processes", str(count), "--process-id", str(index)]
     return subprocess.Popen(
-        [*command, "--data.only", "mine", "25d8a9c8", *options.split()],
+        [*before, *command, "--data.only", "mine", "25d8a9c8", *options.split()],
         cwd=run.folder / str(index),
         env=clean | {"PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def test_a_work_directory_that_is_not_shared(tmp_path):
+    """The second process has a file system of its own in its place."""
+    run, port = Chaos(tmp_path, 20, "drm"), free_port()
+    (tmp_path / "never").mkdir()
+    for i in (0, 1):
+        (tmp_path / str(i)).mkdir()
+    apart = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    apart += [f'mount -t tmpfs tmpfs "{tmp_path}/never" && exec "$@"', "sh"]
+    try:
+        allowed = subprocess.run([*apart, "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if allowed.returncode:
+        pytest.skip("this system lets no user mount a disk")
+    options = "--data.only 25d8a9c8"
+    started = [start_in(run, 2, i, options, port, apart if i else ()) for i in (0, 1)]
+    said = collected(started, BAD_START_SECONDS)
+    assert [process.returncode for process in started] == [1, 1], said
+    for text in said:
+        ours = re.findall("^drm: .*$", text, re.MULTILINE)
+        assert len(ours) == 1
+        assert f"{tmp_path}/never: is not the same place for all processes" in ours[0]
+    assert not list((tmp_path / "never").glob("check*"))
