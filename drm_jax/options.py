@@ -76,6 +76,8 @@ def take_group(argv: list[str], prog: str) -> tuple[Group | None, list[str]]:
     Raises:
       UsageError: only some of those that are needed, or values that can't be.
     """
+    if {"-h", "--help"} & set(argv):
+        return None, argv
     parser = Parser(prog=prog, add_help=False)
     parser.add_argument("--coordinator")
     parser.add_argument("--num-processes", type=int)
