@@ -161,7 +161,8 @@ def end_at_once(code: int) -> None:
             with contextlib.suppress(OSError):
                 stream.flush()
         if is_first():
-            time.sleep(2 * _LOOK_SECONDS + _GRACE_SECONDS)
+            with contextlib.suppress(KeyboardInterrupt):
+                time.sleep(2 * _LOOK_SECONDS + _GRACE_SECONDS)
         os._exit(code)
 
 

@@ -39,9 +39,12 @@ class MetricsLog:
           resumed_at: that step; None for a fresh start, which drops all.
         """
         kept = [] if resumed_at is None else read_metrics(workdir, resumed_at)
-        self.scores = {line["step"]: line["pass@2"] for line in kept if "pass@2" in line}
+        scored = [[x["step"], x.get("pass@2")] for x in kept if x["kind"] == "eval"]
+        # As process 0 sees the disk: what is evaluated next must be the same everywhere.
+        scored = json.loads(processes.of_first(json.dumps(scored)))
+        self.scores = {step: score for step, score in scored if score is not None}
         """pass@2 of each step that was scored."""
-        self._evaluated = {line["step"] for line in kept if line["kind"] == "eval"}
+        self._evaluated = {step for step, _ in scored}
         self._file = self._events = None
         if not processes.is_first():
             return
