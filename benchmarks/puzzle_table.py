@@ -140,10 +140,10 @@ class Case:
             workdir = work_path(folder)
 
             def save():
-                with checkpoint.open_checkpoints(workdir, 1, 0, {}) as manager:
-                    checkpoint.save(manager, step, self.state, {})
+                with checkpoint.open_checkpoints(workdir, 1, 0, {}) as saver:
+                    checkpoint.save(saver, step, self.state, {})
                     self.run(3)
-                    checkpoint.finish(manager)
+                    checkpoint.finish(saver)
 
             timed("saved while it trains", save)
             self.state = None

@@ -95,9 +95,9 @@ def take_group(argv: list[str], prog: str) -> tuple[Group | None, list[str]]:
     if process is not None and not 0 <= process < (count or 10**6):
         most = "" if count is None else f" to {count - 1}"
         raise UsageError(f"--process-id: must be 0{most}, not {process}")
-    host, _, port = (address or "host:1").rpartition(":")
+    host, _, port = ("host:1" if address is None else address).rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 2**16:
-        raise UsageError(f"--coordinator: {address}: must be HOST:PORT, such as 10.0.0.1:8476")
+        raise UsageError(f"--coordinator: {address!r}: must be HOST:PORT, such as 10.0.0.1:8476")
     given = [x is not None for x in (address, count, process)]
     if count == 1 or (not any(given) and not _in_cluster(os.environ)):
         return None, rest

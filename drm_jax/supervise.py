@@ -15,6 +15,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from types import FrameType
 
 _LOG_OF_CPP = re.compile(r"[DIWEF]\d{4} \d\d:\d\d:\d\d")
 # gloo greets on standard output, several threads at once.
@@ -64,16 +65,19 @@ def _die_with(parent: int) -> None:
 
 @contextlib.contextmanager
 def _signals_passed_on(child: int) -> Iterator[None]:
-    before = {}
+    """Afterwards they are ignored: the child has ended, and its exit code is to be given."""
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
     for number in _PASSED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, lambda n, _: os.kill(child, n))
+            signal.signal(number, pass_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    yield
+    for number in _PASSED_ON:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _relay(lines: Iterable[str]) -> tuple[bool, list[str]]:

@@ -137,6 +137,13 @@ def test_forward_and_loss(drm, step):
     params, constants = read_params(drm, "train/init/"), constants_of(drm)
     batch, key = golden_batch(drm, step), f"chain/step{step}"
     rows = drm["train/init/core.puzzle_emb.weights"][batch["puzzle_id"]]
+    assert_forward(params, rows, constants, batch, drm, key)
+    loss, sums = drm_loss(NETWORK, params, rows, constants, batch)
+    assert_losses(loss, sums, drm, key)
+
+
+def assert_forward(params, rows, constants, batch, drm, key: str) -> None:
+    """Logits and latents of a training step."""
     variables = {"params": params}
     x = NETWORK.apply(variables, batch["inputs"], rows, method="embed")
     y = NETWORK.apply(variables, batch["noised"], rows, answers=True, method="embed")
@@ -146,8 +153,6 @@ def test_forward_and_loss(drm, step):
     np.testing.assert_allclose(q[:, 0], drm[f"{key}/out/q_halt_logits"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(y, drm[f"{key}/carry_out/z_H"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(z, drm[f"{key}/carry_out/z_L"], rtol=0, atol=2e-5)
-    loss, sums = drm_loss(NETWORK, params, rows, constants, batch)
-    assert_losses(loss, sums, drm, key)
 
 
 def assert_losses(loss, sums, drm, key: str) -> None:
@@ -158,7 +163,7 @@ def assert_losses(loss, sums, drm, key: str) -> None:
 
 
 def test_gradients_and_optimizers(drm):
-    """Each step's gradients at the published weights; then the optimisers on stored gradients."""
+    """Each step's gradients at the weights reached; then the optimisers on stored gradients."""
     params, constants = read_params(drm, "train/init/"), constants_of(drm)
     table = drm["train/init/core.puzzle_emb.weights"].copy()
     optimizer, shadow = make_optimizer(EXPERIMENT), params
@@ -175,6 +180,7 @@ def test_gradients_and_optimizers(drm):
     for step in (1, 2, 3):
         key, batch = f"train/step{step}", golden_batch(drm, step)
         ids = drm[f"{key}/puzzle_emb_local_ids"]
+        assert_forward(params, table[ids], constants, batch, drm, key)
         grads, (loss, sums) = step_gradients(params, table[ids], batch)
         assert_losses(loss, sums, drm, key)
         row_grads, stored = drm[f"{key}/grad_puzzle_emb_local"], read_params(drm, f"{key}/grad/")

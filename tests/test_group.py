@@ -41,6 +41,7 @@ def test_alone(argv):
         [*ALL[:2], "--num-processes", "0", "--process-id", "0"],
         ["--coordinator", "host", *ALL[2:]],
         ["--coordinator", ":80", *ALL[2:]],
+        ["--coordinator", "", *ALL[2:]],
         ["--coordinator", "host:0", *ALL[2:]],
         ["--coordinator", "host:65536", *ALL[2:]],
         ["--coordinator", "host:http", *ALL[2:]],

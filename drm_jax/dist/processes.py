@@ -12,11 +12,13 @@ import collections
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -88,24 +90,42 @@ def join(
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours: run.stop
     try:
-        jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            initialization_timeout=join_timeout,
-            heartbeat_timeout_seconds=heartbeat_timeout,
-            shutdown_timeout_seconds=120,
-            **options,
-        )
+        with _interruptible(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Kubernetes environment detected")
+            jax.distributed.initialize(
+                coordinator,
+                num_processes,
+                process_id,
+                initialization_timeout=join_timeout,
+                heartbeat_timeout_seconds=heartbeat_timeout,
+                shutdown_timeout_seconds=600,  # the last save may end sooner in one than in another
+                **options,
+            )
     except ValueError as error:
         if known or "should be defined" not in str(error):
             raise UsageError(f"the other processes can't be found: {error}") from error
+        if "JOB_COMPLETION_INDEX" in os.environ:
+            raise UsageError(
+                "this is an indexed job of Kubernetes, whose other processes jax finds with the "
+                "package of pip install 'jax[k8s]': install it, or give --coordinator, "
+                "--num-processes and --process-id (alone: --num-processes 1)"
+            ) from error
         return  # a single TPU host
     except RuntimeError as error:
         raise InputError(f"the other processes can't be reached: {one_line(error)}") from error
     state = distributed.global_state
     _Group.index, _Group.count = state.process_id, state.num_processes
     threading.Thread(target=_watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the process at once: Python wouldn't hear of it while C++ waits."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _check_port(coordinator: str, process_id: int, seconds: int) -> None:
@@ -148,7 +168,8 @@ def fail(error: object) -> None:
     if _Group.count > 1:
         _Group.has_failed = True
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # process 0 may be gone
-            _store().key_value_set(f"{_FAILED}{_Group.index}", one_line(error), True)
+            text = one_line(error) or type(error).__name__
+            _store().key_value_set(f"{_FAILED}{_Group.index}", text, True)
 
 
 def end_at_once(code: int) -> None:

@@ -91,30 +91,30 @@ def _digest(record: Mapping[str, Any]) -> str:
 
 
 # --- saving ------------------------------------------------------------------------------------
-@dataclasses.dataclass
-class _KeepNewestAndBest:
-    """Orbax preservation policy. The newest is never given up for a better one."""
+@dataclasses.dataclass(frozen=True)
+class Saver:
+    """Saves checkpoints in the background, and gives up those that need not be kept."""
 
-    newest: int
-    best: int
+    folder: epath.Path
+    checkpointer: ocp.AsyncCheckpointer
+    keep_last: int
+    keep_best: int
     scores: Mapping[int, float]
 
-    def given_up(self, steps: Sequence[int]) -> list[int]:
-        """Which of these steps, ascending, need not be kept."""
-        scored = sorted((s for s in steps if s in self.scores), key=lambda s: (self.scores[s], s))
-        kept = {*steps[-self.newest :], *scored[max(len(scored) - self.best, 0) :]}
-        return [step for step in steps if step not in kept]
 
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        steps = [info.step for info in checkpoints]
-        given_up = self.given_up(sorted(steps))
-        return [step not in given_up for step in steps]
+def given_up(
+    steps: Sequence[int], keep_last: int, keep_best: int, scores: Mapping[int, float]
+) -> list[int]:
+    """Which of these steps, ascending, need not be kept. The newest is never among them."""
+    scored = sorted((s for s in steps if s in scores), key=lambda s: (scores[s], s))
+    kept = {*steps[-keep_last:], *scored[max(len(scored) - keep_best, 0) :]}
+    return [step for step in steps if step not in kept]
 
 
 @contextlib.contextmanager
 def open_checkpoints(
     workdir: epath.Path, keep_last: int, keep_best: int, scores: Mapping[int, float]
-) -> Iterator[ocp.CheckpointManager]:
+) -> Iterator[Saver]:
     """For saving: the newest and the best are kept, and what cut-off saves left is removed.
 
     The newest of what is there must have been restored before: the others may be deleted.
@@ -122,65 +122,74 @@ def open_checkpoints(
     Args:
       scores: of the steps that were scored; read anew at each save.
     """
-    policy = _KeepNewestAndBest(keep_last, keep_best, scores)
-    options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
     folder = checkpoint_folder(workdir)
+    handler = ocp.CompositeCheckpointHandler(
+        state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler()
+    )
+    saver = Saver(folder, ocp.AsyncCheckpointer(handler), keep_last, keep_best, scores)
     with _explained(folder):
         if processes.is_first():
-            for step in policy.given_up(steps_in(folder)):  # a kill may have left half of one
-                (folder / str(step)).rmtree()
-        processes.exchange()  # all count the same steps from here on
-        manager = ocp.CheckpointManager(folder, options=options)
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in unfinished_saves(workdir):
+                (folder / name).rmtree()
+        _delete_given_up(saver)  # a kill may have left half of one
+    failed_in_group = False
     try:
-        yield manager
+        yield saver
     except StoppedError:  # it tells how to go on: not if the save under way fails
-        finish(manager)
+        finish(saver)
+        raise
+    except BaseException as error:
+        # Before anything else: they would wait for this one's part of a save, and it for theirs.
+        processes.fail(error)
+        failed_in_group = processes.count() > 1
         raise
     finally:
-        with contextlib.suppress(Exception):  # `finish` has raised it, or a worse one is under way
-            manager.close()
+        if not failed_in_group:
+            with contextlib.suppress(Exception):  # `finish` has raised it, or a worse one
+                saver.checkpointer.close()
         if processes.is_first():
             _remove_unfinished(workdir)  # what a full disk cut off still fills it
 
 
-def finish(manager: ocp.CheckpointManager) -> None:
+def _delete_given_up(saver: Saver) -> None:
+    if processes.is_first():
+        steps = steps_in(saver.folder)
+        for step in given_up(steps, saver.keep_last, saver.keep_best, saver.scores):
+            (saver.folder / str(step)).rmtree()
+
+
+def finish(saver: Saver) -> None:
     """Waits for the save in the background; InputError if it failed."""
-    with _explained(epath.Path(manager.directory)):
-        manager.wait_until_finished()
+    with _explained(saver.folder):
+        saver.checkpointer.wait_until_finished()
+        _delete_given_up(saver)
 
 
-def save(
-    manager: ocp.CheckpointManager,
-    step: int,
-    state: TrainState,
-    record: Mapping[str, Any],
-    *,
-    in_any_order: bool = False,
-) -> None:
-    """Starts a save; it is written in the background.
+def save(saver: Saver, step: int, state: TrainState, record: Mapping[str, Any]) -> None:
+    """Starts a save when the one before is done; it is written in the background.
 
     Args:
       record: JSON that belongs to this state.
-      in_any_order: the step may come before those that are there.
 
     Raises:
       InputError: this save or the one before failed; checkpoints before are as they were.
     """
+    finish(saver)
     record = {**record, "shapes": leaf_shapes(state), "checksums": checksums(state)}
     chunks = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), state)
     args = ocp.args.Composite(
         state=ocp.args.StandardSave(state, chunks),
         record=ocp.args.JsonSave({**record, "digest": _digest(record)}),
     )
-    with _explained(epath.Path(manager.directory)):
-        if not manager.save(step, args=args, force=in_any_order):
-            raise ValueError(f"step {step} was not accepted")
+    with _explained(saver.folder):
+        saver.checkpointer.save(saver.folder / str(step), args=args)
 
 
-def check_saved(manager: ocp.CheckpointManager) -> None:
+def check_saved(saver: Saver) -> None:
     """Raises InputError if a save in the background has failed. Doesn't wait."""
-    with _explained(epath.Path(manager.directory)):
-        manager.check_for_errors()
+    with _explained(saver.folder):
+        saver.checkpointer.check_for_errors()
 
 
 @contextlib.contextmanager
@@ -508,20 +517,23 @@ def _newest_but(folder: epath.Path, tried: Collection[int]) -> int | None:
 
 def set_aside_after(workdir: epath.Path, step: int) -> list[epath.Path]:
     """Moves checkpoints newer than a step to WORKDIR/damaged, since they will be made again."""
-    folder, aside = checkpoint_folder(workdir), workdir / "damaged"
-    moved = []
-    for newer in (s for s in steps_in(folder) if s > step):
-        aside.mkdir(parents=True, exist_ok=True)
-        taken = {path.name for path in aside.iterdir()}
-        names = [str(newer)] + [f"{newer}-{i}" for i in range(2, len(taken) + 3)]
-        target = aside / next(name for name in names if name not in taken)
-        if is_remote(folder):
-            _copy_objects(folder / str(newer), target)
-            (folder / str(newer)).rmtree()
-        else:
-            shutil.move(Path(folder / str(newer)), Path(target))
-        moved.append(target)
-    return moved
+    newer = [other for other in steps_in(checkpoint_folder(workdir)) if other > step]
+    return [set_aside(workdir, other) for other in newer]
+
+
+def set_aside(workdir: epath.Path, step: int) -> epath.Path:
+    """Moves a checkpoint to WORKDIR/damaged."""
+    path, aside = checkpoint_folder(workdir) / str(step), workdir / "damaged"
+    aside.mkdir(parents=True, exist_ok=True)
+    taken = {other.name for other in aside.iterdir()}
+    names = [str(step)] + [f"{step}-{i}" for i in range(2, len(taken) + 3)]
+    target = aside / next(name for name in names if name not in taken)
+    if is_remote(path):
+        _copy_objects(path, target)
+        path.rmtree()
+    else:
+        shutil.move(Path(path), Path(target))
+    return target
 
 
 def _copy_objects(source: epath.Path, target: epath.Path) -> None:

@@ -175,7 +175,8 @@ def _experiment(options: _Options, published: Published, name: str, step: int) -
             warmup_steps=get("lr_warmup_steps", int),
             ema=get("ema_rate", float, Optimizer.ema) if get("ema", bool, True) else 0.0,
         ),
-        train=Train(steps=step, batch_size=batch_size),
+        # What was selected there isn't known, and nothing is selected here.
+        train=Train(steps=step, batch_size=batch_size, keep_best=0),
         evaluate=evaluate,
     )
 

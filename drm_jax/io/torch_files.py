@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def _read_torch(path: Path, is_zip: bool) -> dict[str, Tensor]:
         # weights_only: nothing but tensors in plain containers; code is refused, not run.
         source = path if by_path else file
         saved = torch.load(source, map_location="cpu", weights_only=True, mmap=by_path)
+    if is_zip:
+        _check_zip(path)  # torch doesn't
     if not isinstance(saved, Mapping):
         raise InputError(f"{path}: holds {type(saved).__name__}, not tensors by name")
     tensors = {}
@@ -60,6 +63,11 @@ def _read_torch(path: Path, is_zip: bool) -> dict[str, Tensor]:
                 f"{path}: {name} is {type(x).__name__}, not a tensor: save the network's "
                 "state_dict() alone"
             )
+        if x.layout != torch.strided or x.is_quantized or x.is_meta:
+            raise InputError(
+                f"{path}: {name} has no plain values (sparse, quantized or on the meta device): "
+                "save it as a dense tensor"
+            )
         tensors[str(name)] = Tensor(
             tuple(x.shape),
             str(x.dtype).removeprefix("torch."),
@@ -67,6 +75,14 @@ def _read_torch(path: Path, is_zip: bool) -> dict[str, Tensor]:
             lambda rows, x=x: x[rows].detach().to(torch.float32).numpy(),
         )
     return tensors
+
+
+def _check_zip(path: Path) -> None:
+    """Raises InputError where the CRC of a tensor or of the pickle is not that of its bytes."""
+    with explained(path), zipfile.ZipFile(path) as file:
+        wrong = file.testzip()
+    if wrong is not None:
+        raise InputError(f"{path}: damaged: {wrong} is not what was written; download it again")
 
 
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -111,8 +127,13 @@ def explained(path: Path) -> Iterator[None]:
         if type(error).__name__ == "UnpicklingError":
             what = f" ({code[1]})" if code else ""
             raise InputError(
-                f"{path}: holds more than tensors{what}, which is not run: ask for a file of the "
-                "network's state_dict() alone"
+                f"{path}: holds more than tensors{what}, which is not run, or is damaged: ask for "
+                "a file of the network's state_dict() alone"
             ) from error
-        first = (text.strip() or type(error).__name__).splitlines()[0][:160]
+        if "TorchScript" in text:
+            raise InputError(
+                f"{path}: a TorchScript program, which is not run: ask for a file of the network's "
+                "state_dict() alone"
+            ) from error
+        first = re.split(r"\. |\n", text.strip() or type(error).__name__)[0][:160]
         raise InputError(f"{path}: damaged or cut off: {first}; download it again") from error

@@ -11,7 +11,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -33,7 +33,7 @@ from drm_jax.model.network import Params
 from drm_jax.run.loop import describe
 from drm_jax.run.setup import Setup, set_up
 from drm_jax.run.workdir import check_claim, claim, read_config
-from drm_jax.train.state import TrainState, mean_row, start_from
+from drm_jax.train.state import TrainState, abstract_state, mean_row, start_from
 
 
 def import_published(
@@ -101,7 +101,7 @@ def import_published(
     with lock.hold(workdir, say) as held:
         remove_halves(workdir)
         check_claim(workdir, experiment)
-        there = _is_there(workdir, step, state)
+        there = _is_there(setup, workdir, step, state, say)
         if not there:
             if identifiers is not None:
                 write_whole(workdir / "identifiers.json", identifiers.read_bytes())
@@ -111,10 +111,10 @@ def import_published(
                 "trained_on": trained_digests(setup.tasks),
                 "interval": {},
             }
-            with checkpoint.open_checkpoints(workdir, sys.maxsize, 0, {}) as manager:
+            with checkpoint.open_checkpoints(workdir, sys.maxsize, 0, {}) as saver:
                 held.check()
-                checkpoint.save(manager, step, state, record, in_any_order=True)
-                checkpoint.finish(manager)
+                checkpoint.save(saver, step, state, record)
+                checkpoint.finish(saver)
         claim(workdir, experiment)
     for line in _summary(setup, published, workdir, step, there, notes):
         say(line)
@@ -187,8 +187,10 @@ def _table(setup: Setup, published: Published) -> jax.Array:
     return jax.make_array_from_callback(shape, setup.shardings.table, rows_of_device)
 
 
-def _is_there(workdir: epath.Path, step: int, state: TrainState) -> bool:
-    """Whether this very checkpoint was imported before.
+def _is_there(
+    setup: Setup, workdir: epath.Path, step: int, state: TrainState, say: Callable[[str], None]
+) -> bool:
+    """Whether this very checkpoint was imported before. If it was damaged since, it is set aside.
 
     Raises:
       InputError: another one has its place, or stands there without a config.json.
@@ -203,13 +205,18 @@ def _is_there(workdir: epath.Path, step: int, state: TrainState) -> bool:
         )
     if step not in steps:
         return False
-    saved = checkpoint.read_record(workdir, step)["checksums"]
-    for leaf, value in checksums(state).items():
-        if leaf.startswith(("params/", "constants/", "table")) and saved.get(leaf) != value:
-            raise InputError(
-                f"{folder / str(step)}: is another checkpoint of this step ({leaf} differs): use "
-                "another --workdir, or say which --step this one is of"
-            )
+    try:
+        saved = checkpoint.read_record(workdir, step)["checksums"]
+        for leaf, value in checksums(state).items():
+            if leaf.startswith(("params/", "constants/", "table")) and saved.get(leaf) != value:
+                raise InputError(
+                    f"{folder / str(step)}: is another checkpoint of this step ({leaf} differs): "
+                    "use another --workdir, or say which --step this one is of"
+                )
+        checkpoint.restore(workdir, step, abstract_state(setup.make_state, setup.shardings))
+    except checkpoint.DamagedError as error:
+        say(f"{error}; moved to {checkpoint.set_aside(workdir, step)}")
+        return False
     return True
 
 
@@ -227,7 +234,9 @@ def _summary(
     rows = math.prod(published.tensors[published.naming.table].shape)
     table = f"the puzzle table of {published.num_ids:,} rows"
     if experiment.data.identifiers is None:
-        table = f"the mean of {published.num_ids:,} puzzle rows for {len(setup.ids) - 1:,} new ids"
+        table = (
+            f"the mean of {published.num_ids - 1:,} puzzle rows for {len(setup.ids) - 1:,} new ids"
+        )
     lines = [
         f"{published.path}: {'was imported before' if there else 'imported'} as step {step:,} of "
         f"{experiment.name}: {experiment.objective}, {len(published.tensors)} tensors, "

@@ -22,7 +22,6 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -115,13 +114,13 @@ def train(
             MetricsLog(workdir, resumed_at) as log,
             checkpoint.open_checkpoints(
                 workdir, config.keep_last, config.keep_best, log.scores
-            ) as manager,
+            ) as saver,
             progress_bar(console) as bar,
         ):
             together = StopTogether(stop, setup.mesh, STEPS_IN_FLIGHT)
             scorer = _Scorer(setup, workdir, log, bar, together)
             with Profiler(workdir, begin.step, profile_steps if first else 0) as profiler:
-                run = _Training(setup, begin, manager, log, scorer, held, profiler)
+                run = _Training(setup, begin, saver, log, scorer, held, profiler)
                 run.steps(started)
     paths = [*scorer.paths, *profiler.paths]
     paths += [workdir / name for name in ("metrics.jsonl", "tensorboard", "checkpoints")]
@@ -257,13 +256,13 @@ class _Training:
         self,
         setup: Setup,
         begin: Start,
-        manager: ocp.CheckpointManager,
+        saver: checkpoint.Saver,
         log: MetricsLog,
         scorer: "_Scorer",
         held: lock.Lock | None,
         profiler: Profiler,
     ):
-        self.setup, self.begin, self.manager, self.log = setup, begin, manager, log
+        self.setup, self.begin, self.saver, self.log = setup, begin, saver, log
         self.scorer, self.held, self.profiler = scorer, held, profiler
         self.stream = training_stream(
             setup.experiment, setup.tasks, setup.ids, processes.index(), processes.count()
@@ -314,9 +313,9 @@ class _Training:
                         self.scorer.score(state)
             bar.update(task, completed=done)
             if stopping:
-                checkpoint.finish(self.manager)
+                checkpoint.finish(self.saver)
                 raise stop.error(f"; step {done} is saved in {self.scorer.workdir}")
-        checkpoint.finish(self.manager)
+        checkpoint.finish(self.saver)
 
     def _evaluates(self, step: int) -> bool:
         """Whether an evaluation belongs after this many steps."""
@@ -331,7 +330,7 @@ class _Training:
         self._check_lock()
         self.log.publish()
         record = {**self.begin.record, "interval": dict(interval_totals)}
-        checkpoint.save(self.manager, step, state, record)
+        checkpoint.save(self.saver, step, state, record)
 
     def _log(self, step: int, interval: Interval, clock: "_Clock", task: TaskID) -> None:
         """Fetches an interval's sums and writes their means."""
@@ -345,7 +344,7 @@ class _Training:
         if not bar.console.is_terminal:
             bar.console.print(f"step {step}  {info}")
         self._check_lock()
-        checkpoint.check_saved(self.manager)
+        checkpoint.check_saved(self.saver)
 
     def _check_lock(self) -> None:
         if self.held is not None:
@@ -358,7 +357,7 @@ class _Training:
         puzzle_ids = ids_B.tolist()
         ids = self.setup.ids
         tasks = sorted({ids.task_id(i) for i in puzzle_ids if ids.task[i] >= 0})
-        checkpoint.finish(self.manager)  # a save that is under way is of a good state
+        checkpoint.finish(self.saver)  # a save that is under way is of a good state
         path = self.scorer.workdir / "not_finite.json"
         report = {"step": step, "not_finite": wrong, "tasks": tasks, "puzzle_ids": puzzle_ids}
         if processes.is_first():
@@ -372,14 +371,13 @@ class _Training:
 
 
 def _means(totals: Mapping[str, float]) -> dict[str, float]:
-    """Sums over the count of examples; sums `left_…` over that of those that left their slots."""
-    count = max(totals["count"], 1.0)
-    left = max(totals["left"], 1.0) if "left" in totals else count
-    return {
-        name: value / (left if name.startswith("left_") else count)
-        for name, value in totals.items()
-        if name != "count"
-    }
+    """Sums over the count of examples; sums `left_…` over that of those that left their slots.
+
+    Where none left, those are not there.
+    """
+    count, left = max(totals["count"], 1.0), totals.get("left", 0.0)
+    means = {k: v / count for k, v in totals.items() if k != "count" and not k.startswith("left_")}
+    return means | {k: v / left for k, v in totals.items() if k.startswith("left_") and left}
 
 
 def _some(names: Sequence[str], most: int) -> str:

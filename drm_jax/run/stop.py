@@ -1,6 +1,6 @@
 """Signals that ask a run to finish its step, save and end.
 
-Ctrl-C (SIGINT)             a second one ends it at once; exit code 130
+Ctrl-C (SIGINT)             another one, later, ends it at once; exit code 130
 SIGTERM                     a cluster takes the machine away; exit code 75, "start me again"
 a maintenance notice        of a Google machine, the same; see run.maintenance
 a closed terminal (SIGHUP)  under nohup it doesn't matter to the run; exit code 130
@@ -11,6 +11,7 @@ Whatever one of several processes hears, all of them stop after the same step.
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -21,6 +22,8 @@ from drm_jax.errors import PreemptedError, StoppedError
 
 # Of several heard, by one process or many, the last counts.
 _BY_WEIGHT = [getattr(signal, name, None) for name in ("SIGHUP", "SIGTERM", "SIGINT")]
+_ONE_SECONDS = 0.5
+"""A scheduler that interrupts a parent and its child is heard twice, which counts as once."""
 
 
 class StopRequest:
@@ -40,6 +43,7 @@ class StopRequest:
         """
         self._say, self._first, self._heard, self._before = say, first, set(), {}
         self._preempted_by = "SIGTERM (a preemption or scancel)"
+        self._interrupted_at = 0.0
 
     @property
     def requested(self) -> bool:
@@ -85,9 +89,11 @@ class StopRequest:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if number in self._heard:
-            if number == signal.SIGINT:
+            if number == signal.SIGINT and time.monotonic() - self._interrupted_at > _ONE_SECONDS:
                 raise KeyboardInterrupt
             return
+        if number == signal.SIGINT:
+            self._interrupted_at = time.monotonic()
         self._heard.add(number)
         why = f" after {self._preempted_by}" if number == signal.SIGTERM else ""
         more = " (Ctrl-C again ends at once)" if number == signal.SIGINT else ""

@@ -30,12 +30,12 @@ def saved(tiny, tmp_path_factory):
     step = compile_train_step(tiny, setup.network, setup.mesh, setup.shardings)
     stream = training_stream(tiny, setup.tasks, setup.ids)
     kept, scores = {}, {1: 1.0, 2: 0.0}
-    with checkpoint.open_checkpoints(workdir, 2, 1, scores) as manager:
+    with checkpoint.open_checkpoints(workdir, 2, 1, scores) as saver:
         for i in range(1, 5):
             state, _ = step(state, global_batch(stream[i], setup.mesh))
             kept[i] = jax.tree.map(np.array, jax.device_get(state))
-            checkpoint.save(manager, i, state, {"interval": {"loss": i / 3}})
-        checkpoint.finish(manager)
+            checkpoint.save(saver, i, state, {"interval": {"loss": i / 3}})
+        checkpoint.finish(saver)
     return workdir, kept, abstract_state(setup.make_state, setup.shardings)
 
 
@@ -75,9 +75,8 @@ def test_what_a_failed_save_goes_on_writing_is_removed_too(tmp_path, monkeypatch
 @pytest.mark.parametrize("best", range(5))
 def test_fewer_scores_than_best_are_to_be_kept(best):
     scores = {1: 0.3, 2: 0.1, 3: 0.2}
-    policy = checkpoint._KeepNewestAndBest(1, best, scores)
-    steps = [types.SimpleNamespace(step=step) for step in (1, 2, 3, 4)]
-    kept = [x.step for x, keep in zip(steps, policy.should_preserve(steps, context=None)) if keep]
+    given_up = checkpoint.given_up([1, 2, 3, 4], 1, best, scores)
+    kept = [step for step in (1, 2, 3, 4) if step not in given_up]
     assert kept == [*sorted([1, 3, 2][:best]), 4]
 
 
@@ -101,9 +100,9 @@ def test_an_array_of_many_pieces(saved, tiny, tmp_path, monkeypatch):
     workdir = work_path(tmp_path)
     table = jax.random.normal(jax.random.key(0), kept[4].table.shape)
     state = jax.tree.map(jnp.asarray, kept[4]).replace(table=table)
-    with checkpoint.open_checkpoints(workdir, 1, 0, {}) as manager:
-        checkpoint.save(manager, 4, state, {})
-        checkpoint.finish(manager)
+    with checkpoint.open_checkpoints(workdir, 1, 0, {}) as saver:
+        checkpoint.save(saver, 4, state, {})
+        checkpoint.finish(saver)
     wide = set_up(tiny, make_mesh(jax.devices()[:4]))
     target = abstract_state(wide.make_state, wide.shardings)
     restored = checkpoint.restore(workdir, 4, target)
@@ -169,9 +168,9 @@ def test_wrong_values_name_the_leaf(saved, tmp_path):
     other = work_path(tmp_path)
     state = jax.tree.map(jnp.asarray, kept[4])
     changed = state.replace(table=state.table.at[3, 5].add(1e-3))
-    with checkpoint.open_checkpoints(other, 2, 0, {}) as manager:
-        checkpoint.save(manager, 4, changed, {"interval": {}})
-        checkpoint.finish(manager)
+    with checkpoint.open_checkpoints(other, 2, 0, {}) as saver:
+        checkpoint.save(saver, 4, changed, {"interval": {}})
+        checkpoint.finish(saver)
     real = (other / "checkpoints" / "4" / "record" / "metadata").read_text()
     record = json.loads(real) | {"checksums": checksums(state)}
     path = other / "checkpoints" / "4" / "record" / "metadata"

@@ -103,6 +103,9 @@ def test_answers_are_those_of_the_published_code(tmp_path):
         network, params, constants, golden["eval/batch/inputs"], rows,
         steps=experiment.evaluate.denoise_steps,
     )  # fmt: skip
+    assert len(result.trajectory_predicted) == 16
+    for step, predicted in enumerate(result.trajectory_predicted, 1):
+        np.testing.assert_array_equal(predicted, golden[f"eval/step{step:02}/preds"])
     np.testing.assert_array_equal(result.predicted, golden["eval/step16/preds"])
 
 
@@ -216,6 +219,26 @@ def test_a_file_that_is_cut_off(how, kept, tmp_path):
     with pytest.raises(InputError, match=f"step_7: .*({words})") as raised:
         open_published(path)
     assert "\n" not in str(raised.value)
+
+
+def test_a_bit_that_flipped(tmp_path):
+    """torch reads it as if nothing were wrong."""
+    torch = pytest.importorskip("torch")
+    path = write(tmp_path, files.TRM, "torch")
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+    torch.load(path, weights_only=True)
+    with pytest.raises(InputError, match=r"step_7: damaged: .*/data/.* is not what was written"):
+        open_published(path)
+
+
+def test_tensors_without_plain_values(tmp_path):
+    torch = pytest.importorskip("torch")
+    for tensor in (torch.ones(2, 2).to_sparse(), torch.empty(2, device="meta")):
+        torch.save({"inner.H_init": tensor}, tmp_path / "step_7")
+        with pytest.raises(InputError, match=r"step_7: inner\.H_init has no plain values"):
+            open_published(tmp_path / "step_7")
 
 
 def edited(**changes):

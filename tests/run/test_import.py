@@ -73,7 +73,9 @@ def test_new_rows_are_the_mean_of_the_old_ones(tmp_path, capsys):
     argv, workdir = files.write_all(tmp_path), tmp_path / "a run"
     argv += ["--reset-puzzle-table", "--name", "other", "--workdir", str(workdir)]
     assert main(argv) == 0
-    assert f"drm eval '{workdir}' --step 7" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"drm eval '{workdir}' --step 7" in out
+    assert "the mean of 6 puzzle rows for" in out  # the first is of padding
     table = weights_of(files.TRM)[-1]
     found = restored(workdir)
     rows, num_ids = np.asarray(found.state["table"]), found.record["num_ids"]
@@ -96,12 +98,14 @@ def test_it_can_be_scored_and_trained_on(kind, tmp_path):
     assert main(["eval", str(run)]) == 0
     metrics = json.loads((run / "eval/step_7/metrics.json").read_text())
     assert (metrics["checkpoint_step"], metrics["tasks"]) == (7, 2)
-    if kind == files.TRM:
-        assert main(["train", str(run), "--train.steps", "8"]) == 0
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        assert [line["step"] for line in lines if line["kind"] == "train"] == [8]
-        before, after = restored(run, 7).state, restored(run, 8).state
-        assert (np.asarray(before["table"]) != np.asarray(after["table"])).any()
+    assert not metrics["best_checkpoints_selected_on_test_labels"]
+    assert main(["train", str(run), "--train.steps", "8"]) == 0
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [8]
+    before, after = restored(run, 7).state, restored(run, 8).state
+    for leaf in ("table", "ema"):
+        pairs = zip(jax.tree.leaves(before[leaf]), jax.tree.leaves(after[leaf]), strict=True)
+        assert any((np.asarray(one) != np.asarray(two)).any() for one, two in pairs)
 
 
 # --- a second import ---------------------------------------------------------------------------
@@ -124,6 +128,19 @@ def test_the_same_again(imported, tmp_path, capsys):
     assert main(imported) == 0
     assert "was imported before as step 7" in capsys.readouterr().out
     assert contents(tmp_path) == before
+
+
+def test_the_same_again_over_damage(imported, tmp_path, capsys):
+    path = max((tmp_path / "run/checkpoints/7/state/d").iterdir(), key=lambda p: p.stat().st_size)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+    assert main(imported) == 0
+    out = capsys.readouterr().out
+    assert "checkpoints/7/state: damaged: " in out or "checkpoints/7: damaged: " in out
+    assert f"moved to {tmp_path}/run/damaged/7" in out
+    assert "imported as step 7" in out
+    assert main(["checkpoints", str(tmp_path / "run")]) == 0
 
 
 def test_other_steps_join(imported, tmp_path):

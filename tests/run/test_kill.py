@@ -57,9 +57,9 @@ def stopped_evaluate(experiment, denoise, state, *args):
     if str(int(state.step)) == stopped_at:
         os.kill(os.getpid(), signal.Signals[number])
     return evaluate(experiment, denoise, state, *args)
-def telling_finish(manager):
+def telling_finish(saver):
     waited_for.set()
-    finish(manager)
+    finish(saver)
 loop.global_batch, os.rename, loop.evaluate = slow_batch, deadly_rename, stopped_evaluate
 loop.checkpoint.finish = telling_finish
 sys.exit(main(sys.argv[1:]))

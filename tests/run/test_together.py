@@ -74,35 +74,47 @@ def preempted_while_scored(run: Chaos) -> None:
 
 
 BROKEN = """
-import sys
+import os, resource, sys, time
 import drm_jax.run.loop as loop
 from drm_jax.cli import main
 from drm_jax.dist import processes
-from drm_jax.errors import InputError
 
-batch, seen = loop.global_batch, []
+where, process, *argv = sys.argv[1:]
+batch, seen, rename = loop.global_batch, [], os.rename
 def broken_batch(*args):
     seen.append(1)
-    if len(seen) == 20 and processes.index() == int(sys.argv[1]):
-        raise InputError("a disk of this one is broken")
+    if len(seen) == 12 and processes.index() == int(process):
+        while not os.path.isdir("broken/checkpoints/7"):
+            time.sleep(0.01)
+        if where == "write":  # of the second checkpoint, in the background
+            resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
+        if where == "rename":
+            os.rename = os.replace = broken_rename
     return batch(*args)
+def broken_rename(source, target, **kwargs):
+    if os.path.basename(target) == "14":
+        raise OSError(5, "Input/output error")
+    rename(source, target, **kwargs)
 loop.global_batch = broken_batch
-sys.exit(main(sys.argv[2:]))
+sys.exit(main(argv))
 """
 
 
-def test_a_failure_of_one_in_training_ends_the_other(tmp_path):
+@pytest.mark.parametrize(("where", "broken"), [("write", 1), ("rename", 0)])
+def test_a_save_that_fails_in_one_ends_the_other(tmp_path, where, broken):
+    """Orbax lets each wait for the others' part of it, for 20 minutes or for ever."""
     run = Chaos(tmp_path, 60, "trm")
     (run.folder / "broken.py").write_text(BROKEN)
-    for broken in (0, 1):
-        argv = (str(broken), "train", "chaos.py", "--workdir", f"broken{broken}")
-        started = run.start(2, 1, *argv, program="broken.py")
-        said = collected(started, BAD_START_SECONDS)
-        assert [process.returncode for process in started] == [1, 1], said
-        for text in said:
-            assert len(re.findall("^drm: .*$", text, re.MULTILINE)) == 1
-            assert "Traceback" not in text
-        assert f"drm: process {broken} of 2: a disk of this one is broken" in said[broken]
+    argv = (where, str(broken), "train", "chaos.py", "--workdir", "broken")
+    started = run.start(2, 1, *argv, program="broken.py")
+    said = collected(started, BAD_START_SECONDS)
+    assert [process.returncode for process in started] == [1, 1], said
+    for text in said:
+        assert len(re.findall("^drm: .*$", text, re.MULTILINE)) == 1
+        assert "Traceback" not in text
+    line = "a checkpoint can't be saved: .*; the checkpoint of step 7 is intact"
+    assert re.search(f"^drm: process {broken} of 2: .*{line}", said[broken], re.MULTILINE), said
+    assert run.saved("broken") == 7
 
 
 # Processes of each case: (number of processes, index, options); codes; what the lines hold.
