@@ -21,6 +21,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from programs import kept_programs
+
 LIMIT = 180
 """Seconds that any start may take; the end of a process after the other's at most 60."""
 EXPERIMENT = """
@@ -66,6 +68,7 @@ class Chaos:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_FLAGS", "JAX_"))}
         clean |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "PYTHONUNBUFFERED": "1"}
         clean |= {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(Path(__file__).parents[1])}
+        clean |= kept_programs(self.folder / "programs")
         port, started = free_port(), []
         command = [program] if program else ["-m", "drm_jax.cli"]
         for i in range(processes):

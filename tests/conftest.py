@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 from etils import epath
 from fake_gcs import FakeGcs
+from programs import keep_programs
 from tiny import TINY
 
 from drm_jax.config import Experiment
@@ -23,6 +24,11 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs(tmp_path_factory):
+    keep_programs(tmp_path_factory.mktemp("programs"))
 
 
 @pytest.fixture(scope="session")
