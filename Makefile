@@ -1,6 +1,6 @@
 # make demo   train on 8 real ARC tasks and show the answers
 # make test   all tests but those that need torch; make test-torch   those too
-# make chaos  runs of several processes, preempted and killed 40 times: about 20 minutes
+# make chaos  runs of several processes, preempted and killed 40 times: about 11 minutes
 # Each sets up what it needs in .venv; PYTHON=... picks the interpreter, VENV=... the folder.
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \

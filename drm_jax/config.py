@@ -182,6 +182,9 @@ class Model:
     """SwiGLU width is about 2/3 of this times D …"""
     swiglu_multiple: int = 256
     """… rounded up to a multiple of this."""
+    remat: Literal["none", "attention", "layer"] = "none"
+    """What the backward pass computes again instead of keeping it in memory: nothing; the scores
+    of attention, most of the memory for a twentieth of the time; or all of a layer, for a fifth."""
     vocab: int = 13
     """Tokens: 13, or 12 without MASK, as in TRM's own checkpoints (trm and sprm only)."""
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
@@ -248,6 +251,9 @@ class Train:
     steps: int = 518_000
     batch_size: int = 768
     """Examples a step over all devices."""
+    accumulate: int = 1
+    """Parts of a batch that each device computes one after the other, adding up gradients: less
+    memory for a little more time."""
     log_every: int = 100
     """Steps between lines of metrics.jsonl; each is a mean over them."""
     checkpoint_every: int = 5_000
@@ -259,6 +265,7 @@ class Train:
     def __post_init__(self):
         _check_types(self, "train.")
         _at_least(self, "train", 1, "steps", "batch_size", "log_every", "checkpoint_every")
+        _at_least(self, "train", 1, "accumulate")
         _at_least(self, "train", 1, "keep_last")
         _at_least(self, "train", 0, "keep_best")
         _at_most(self, "train", MAX_BATCH, "batch_size")

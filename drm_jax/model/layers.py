@@ -82,6 +82,7 @@ class Attention(nn.Module):
 
     heads: int
     dtype: jnp.dtype
+    keep_scores: bool = True  # for the backward pass; else they are computed again
 
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
@@ -92,7 +93,8 @@ class Attention(nn.Module):
         qkv = qkv.reshape(batch, tokens, 3, self.heads, size).transpose(2, 0, 3, 1, 4)
         q, k, v = qkv.reshape(3, batch * self.heads, tokens, size)
         cos, sin = rotary_angles(tokens, size)
-        mixed = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        attended = attend if self.keep_scores else jax.checkpoint(attend)
+        mixed = attended(rotate(q, cos, sin), rotate(k, cos, sin), v)
         mixed = mixed.reshape(batch, self.heads, tokens, size).transpose(0, 2, 1, 3)
         return nn.Dense(hidden, name="out", **dense)(mixed.reshape(batch, tokens, hidden))
 
@@ -126,11 +128,12 @@ class Layer(nn.Module):
     width: int
     dtype: jnp.dtype
     token_width: int | None = None
+    keep_scores: bool = True
 
     @nn.compact
     def __call__(self, h_BxTxD: jax.Array) -> jax.Array:
         if self.token_width is None:
-            attention = Attention(self.heads, self.dtype, name="attention")
+            attention = Attention(self.heads, self.dtype, self.keep_scores, name="attention")
             h_BxTxD = rms_norm(h_BxTxD + attention(h_BxTxD))
         else:
             mixer, h_BxDxT = SwiGLU(self.token_width, self.dtype, name="mixer"), h_BxTxD.mT

@@ -39,8 +39,11 @@ class Network(nn.Module):
         table_shape, wide = (config.vocab, config.hidden), wide_type(self.dtype)
         self.embed_inputs = self.param("embed_inputs", _embedding_init, table_shape, wide)
         self.embed_answers = self.param("embed_answers", _embedding_init, table_shape, wide)
+        layer = nn.remat(Layer) if config.remat == "layer" else Layer
+        keep_scores = config.remat != "attention"
         self.layer = [
-            Layer(config.heads, width, self.dtype, token_width) for _ in range(config.layers)
+            layer(config.heads, width, self.dtype, token_width, keep_scores)
+            for _ in range(config.layers)
         ]
         self.head = self.param("head", linear_init, table_shape[::-1], wide)
         self.halt_kernel = self.param(

@@ -69,6 +69,11 @@ def set_up(
     if is_reference(experiment.objective):
         check_objective(experiment, network)
     check_divides(mesh, experiment.train.batch_size, "train.batch_size")
+    part, accumulate = experiment.train.batch_size // mesh.size, experiment.train.accumulate
+    if part % accumulate:
+        raise UsageError(
+            f"train.accumulate: the {part} examples of a device can't be split into {accumulate}"
+        )
     check_divides(mesh, experiment.evaluate.batch_size, "evaluate.batch_size")
     tasks = load_tasks(data.train, data.evaluate, data.only, data.leaks)
     for task in tasks:

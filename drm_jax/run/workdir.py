@@ -22,8 +22,10 @@ from drm_jax.io import checkpoint
 from drm_jax.io.files import is_remote, reaching, write_whole
 
 _IDENTIFIERS = "identifiers.json"
-# What may differ between starts of one run: it changes no number of the training, nor a score.
+# What may differ between starts of one run: it changes no number of the training, nor a score, but
+# for the rounding of another order of sums.
 MAY_CHANGE = ("train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_best",
+              "train.accumulate", "model.remat",
               "evaluate.every", "evaluate.untrained", "evaluate.batch_size")  # fmt: skip
 
 

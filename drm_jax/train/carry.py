@@ -122,6 +122,21 @@ def perturb(
     return jnp.sqrt(signal) * x_BxTxD + jnp.sqrt(1 - signal) * noise_BxTxD
 
 
+def perturb_latents(carry: Carry, batch: Batch, axis: str | None = None) -> Carry:
+    """The carry with y and z perturbed, each with noise and a level of its own (sprm).
+
+    Args:
+      batch: has latent_level (B, 2) int32, for y and z, and latent_seed (B,) uint32.
+      axis: see `perturb`.
+    """
+    normal_2xBxTxD = latent_noise(batch["latent_seed"], carry.y.shape[1:])
+    y, z = (
+        perturb(latent, batch["latent_level"][:, i], normal_2xBxTxD[i], axis)
+        for i, latent in enumerate((carry.y, carry.z))
+    )
+    return carry.replace(y=y, z=z)
+
+
 def latent_noise(seed_B: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """(2, B, T, D) standard normal draws for y and z, from a seed (uint32) of each slot."""
     draw = jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), (2, *shape)))

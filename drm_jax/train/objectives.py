@@ -20,7 +20,6 @@ from jax import lax
 
 from drm_jax.arc.tokens import MASK, PAD
 from drm_jax.config import CARRIED, Experiment
-from drm_jax.dist.mesh import AXIS
 from drm_jax.errors import UsageError
 from drm_jax.extension import load_function
 from drm_jax.model.layers import wide_type, widened
@@ -35,7 +34,7 @@ from drm_jax.model.recursion import (
     read_out,
     sum_of_losses,
 )
-from drm_jax.train.carry import Carry, latent_noise, leaves_slot, perturb
+from drm_jax.train.carry import Carry, leaves_slot
 
 Batch = Mapping[str, jax.Array]
 Sums = dict[str, jax.Array]
@@ -210,35 +209,6 @@ def trm_loss(
     return sums["loss"], sums, carry.replace(y=y, z=z, steps=steps_B, left=left_B)
 
 
-def sprm_loss(
-    network: Network,
-    params: Params,
-    rows_BxD: jax.Array,
-    constants: Params,
-    batch: Batch,
-    carry: Carry,
-    *,
-    max_steps: int,
-) -> tuple[jax.Array, Sums, Carry]:
-    """As `trm_loss`; then y and z are perturbed, each with noise and a level of its own.
-
-    The loss, the sums and who leaves are those of the latents before. Called inside shard_map.
-
-    Args:
-      batch: has latent_level (B, 2) int32, for y and z, and latent_seed (B,) uint32 too.
-    """
-    loss, sums, carry = trm_loss(
-        network, params, rows_BxD, constants, batch, carry, max_steps=max_steps
-    )
-    normal_2xBxTxD = latent_noise(batch["latent_seed"], carry.y.shape[1:])
-    level_Bx2 = batch["latent_level"]
-    y, z = (
-        perturb(latent, level_Bx2[:, i], normal_2xBxTxD[i], AXIS)
-        for i, latent in enumerate((carry.y, carry.z))
-    )
-    return loss, sums, carry.replace(y=y, z=z)
-
-
 def find_objective(experiment: Experiment) -> Objective | CarriedObjective:
     """The objective of an experiment: built in, or a reference to a user's function.
 
@@ -251,10 +221,8 @@ def find_objective(experiment: Experiment) -> Objective | CarriedObjective:
             return path_loss if experiment.supervision == "path" else drm_loss
         case "diffusion":
             return functools.partial(drm_loss, forward=one_pass)
-        case "trm":
+        case "trm" | "sprm":  # sprm perturbs the latents after the step
             return functools.partial(trm_loss, max_steps=max_steps)
-        case "sprm":
-            return functools.partial(sprm_loss, max_steps=max_steps)
     return load_function(experiment.objective, "objective")
 
 

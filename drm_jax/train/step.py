@@ -2,7 +2,7 @@
 
 slots   <- examples and latents carried over (trm, sprm)       each device its own
 rows    <- table[puzzle ids]                                   batch-sized rows travel
-loss, gradients of (network, rows)   each device its examples
+loss, gradients of (network, rows)   each device its examples, in `train.accumulate` parts
 gradients of the network             summed over devices once, after the backward pass
 table rows  <- sign-SGD              only touched rows
 network     <- AdamATan2;  average <- (1 - mu) network + mu average
@@ -10,6 +10,7 @@ finite?                              a flag for the loss, the gradients and each
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from drm_jax.config import Experiment
 from drm_jax.dist import puzzle_table
 from drm_jax.dist.mesh import AXIS, SPECS, placed
 from drm_jax.model.network import Network, Params, exact_products
-from drm_jax.train.carry import refill
+from drm_jax.train.carry import perturb_latents, refill
 from drm_jax.train.objectives import find_objective, trains_answers
 from drm_jax.train.optim import average, network_optimizer, sign_sgd, warmup
 from drm_jax.train.state import TrainState, leaf_names
@@ -59,7 +60,7 @@ def make_train_step(
     """
     optimizer = make_optimizer(experiment)
     objective = find_objective(experiment)
-    config, batch_size = experiment.optimizer, experiment.train.batch_size
+    config, train = experiment.optimizer, experiment.train
     row_rate = warmup(config.puzzle_learning_rate, config.warmup_steps)
 
     def on_device(params, constants, table, carry, step, batch):
@@ -68,22 +69,28 @@ def make_train_step(
             carry, batch = refill(carry, batch, constants)
         rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
 
-        def loss(params, rows_BxD):
-            if carry is None:
-                total, sums = objective(network, params, rows_BxD, constants, batch)
-                return total / batch_size, (sums, None)
-            total, sums, new_carry = objective(network, params, rows_BxD, constants, batch, carry)
-            return total / batch_size, (sums, new_carry)
+        def loss(params, rows_BxD, carry, batch):
+            given = () if carry is None else (carry,)
+            total, sums, *new_carry = objective(network, params, rows_BxD, constants, batch, *given)
+            return total / train.batch_size, (sums, new_carry[0] if new_carry else None)
+
+        def gradients(part):
+            grads, (sums, carry) = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, *part)
+            return (grads[0], sums), (grads[1], carry)
 
         with exact_products(network):
-            grads, (sums, carry) = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, rows_BxD)
-        bad_rows = (~jnp.isfinite(grads[1])).sum()
-        param_grads, sums, bad_rows = lax.psum((grads[0], sums, bad_rows), AXIS)
+            (param_grads, sums), (row_grads, carry) = _in_parts(
+                gradients, (rows_BxD, carry, batch), train.accumulate
+            )
+        if experiment.objective == "sprm":
+            carry = perturb_latents(carry, batch, AXIS)
+        bad_rows = (~jnp.isfinite(row_grads)).sum()
+        param_grads, sums, bad_rows = lax.psum((param_grads, sums, bad_rows), AXIS)
         rate, decay = row_rate(step), config.puzzle_weight_decay
         table = puzzle_table.update(
             table,
             batch["puzzle_id"],
-            grads[1],
+            row_grads,
             lambda rows, row_grads: sign_sgd(rows, row_grads, rate, decay),
         )
         return param_grads, table, carry, sums, bad_rows, batch["puzzle_id"]
@@ -116,6 +123,26 @@ def make_train_step(
         return new_state, sums | {FINITE: jnp.stack(finite), SLOT_IDS: slot_ids}
 
     return train_step
+
+
+def _in_parts(function: Callable[[Any], tuple[Any, Any]], rows: Any, parts: int) -> tuple[Any, Any]:
+    """What `function` gives for trees of rows (B, …), from one part of the rows after the other.
+
+    Args:
+      function: rows -> (sums over the rows, a tree of rows).
+    """
+    if parts == 1:
+        return function(rows)
+
+    def add(total: Any, part: Any) -> tuple[Any, Any]:
+        sums, new_rows = function(part)
+        return jax.tree.map(jnp.add, total, sums), new_rows
+
+    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), rows)
+    first = jax.tree.map(lambda x: x[0], split)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first)[0])
+    total, new_rows = lax.scan(add, zeros, split)
+    return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), new_rows)
 
 
 def compile_train_step(
