@@ -7,6 +7,7 @@
     drm eval WORKDIR --steps N,M / --last K     score several, and their votes pooled
     drm checkpoints WORKDIR                     list checkpoints, and whether they are intact
     drm import CHECKPOINT --config … --workdir  a published PyTorch checkpoint as a work directory
+    drm plan experiments/NAME.py --topology …   memory, time and traffic on devices not yet rented
 
 jax is imported only inside the commands that compute.
 """
@@ -161,6 +162,7 @@ def _run(argv: list[str]) -> int:
         "eval": (_evaluate, "score one checkpoint of a work directory, or an ensemble of several"),
         "checkpoints": (_checkpoints, "list the checkpoints of a work directory, and verify them"),
         "import": (_import, "turn a published PyTorch checkpoint into a work directory"),
+        "plan": (_plan, "whether a run fits some accelerators, and how long it takes there"),
     }
     lines = [f"  {name:13}{text}" for name, (_, text) in commands.items()]
     parser = Parser(
@@ -351,6 +353,70 @@ def _experiment_and_workdir(name: str) -> tuple["Experiment", str]:
     from drm_jax.run.workdir import read_config
 
     return read_config(work_path(name)), name
+
+
+_PLAN_EPILOG = """\
+Topologies: a slice of TPUs, such as v5e:4x4, v6e:2x4, v4:2x2x4, v5p:2x2x4; or GPUs, such as 8xH100.
+Known are v4, v5e, v5p, v6e, A100, H100, H200, B200.
+
+  --compile   compile the real programs for a slice of TPUs, without any TPU: what the compiler
+              needs of memory, what travels; and if it doesn't fit, what would (needs libtpu:
+              pip install -e '.[tpu]'; a minute or more a program)
+  --json      one object, for programs
+
+All fields of the experiment are options too, such as --train.batch-size 384 --model.remat none."""
+
+
+def _plan(argv: list[str]) -> int:
+    parser = Parser(
+        prog="drm plan",
+        usage="drm plan experiments/NAME.py|WORKDIR --topology T [--compile] [--json] [--option …]",
+        description="What a run would need on accelerators, and how long it would take. Nothing is "
+        "trained, and no accelerator is needed.",
+        epilog=_PLAN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    if argv and argv[0] in ("-h", "--help"):
+        parser.print_help()
+        return 0
+    if not argv or argv[0].startswith("-"):
+        raise UsageError(
+            "drm plan: name the experiment file first, or a work directory, then its options (see "
+            "drm plan --help)"
+        )
+    # Nothing is computed, here or there. What is set was read when jax is imported, so first.
+    os.environ.update(JAX_PLATFORMS="cpu", TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
+    import tyro
+
+    from drm_jax.config import Experiment
+
+    base, _ = _experiment_and_workdir(argv[0])
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+        topology: str = ""
+        """A slice of TPUs, such as v5e:4x4, or GPUs, such as 8xH100."""
+        compile: bool = False
+        """Compile the real programs for that slice of TPUs, without any TPU."""
+        json: bool = False
+        """Print one JSON object."""
+
+    chosen = parse_fields(Options, Options(base), argv, "drm plan")
+    if chosen is None:
+        return 0
+    if not chosen.topology:
+        raise UsageError("--topology: name one, such as v5e:4x4 or 8xH100 (see drm plan --help)")
+    _import_jax()
+    from drm_jax.run.chips import parse_topology
+    from drm_jax.run.console import open_console
+    from drm_jax.run.plan import plan
+
+    topology = parse_topology(chosen.topology)
+    return plan(
+        chosen.experiment, topology, open_console(), compiles=chosen.compile, as_json=chosen.json
+    )
 
 
 def _import_jax() -> None:

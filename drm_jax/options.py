@@ -139,8 +139,10 @@ def _unknown_option(option: str, known: Iterable[str], help_command: str) -> Usa
     return UsageError(f"{option}: there is no such option{meant} (see {help_command})")
 
 
-def parse_fields(options: type, default: object, argv: list[str]) -> object | None:
-    """The options of `drm train FILE` with what the command line changes.
+def parse_fields(
+    options: type, default: object, argv: list[str], command: str = "drm train"
+) -> object | None:
+    """The options of `drm train FILE`, or of a command like it, as the command line changes them.
 
     Args:
       options: a dataclass, in it dataclasses; `default` is one of it.
@@ -155,7 +157,7 @@ def parse_fields(options: type, default: object, argv: list[str]) -> object | No
     import tyro
 
     path, given = argv[0], argv[1:]
-    help_command = f"drm train {path} --help"
+    help_command = f"{command} {path} --help"
     known = [*_option_names(default, ""), *re.findall(r"--[a-z-]+", GROUP_HELP)]
     for word in given:
         name = word.split("=")[0].replace("_", "-")
@@ -168,7 +170,7 @@ def parse_fields(options: type, default: object, argv: list[str]) -> object | No
                 options,
                 args=given,
                 default=default,
-                prog=f"drm train {path}",
+                prog=f"{command} {path}",
                 description=f"Options of {path}, with their defaults.",
             )
     except SystemExit as stop:

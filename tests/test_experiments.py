@@ -7,13 +7,12 @@ import re
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from drm_jax.cli import load_experiment
 from drm_jax.config import from_json, to_json
 from drm_jax.dist.mesh import make_mesh
-from drm_jax.evaluate.score import compile_denoise
+from drm_jax.evaluate.score import abstract_candidates, compile_denoise
 from drm_jax.model.network import make_network
 from drm_jax.train.objectives import abstract_batch
 from drm_jax.train.state import init_state, state_shardings
@@ -52,12 +51,7 @@ def test_contract(path):
     )
     assert sums["loss"].shape == ()
 
-    count = experiment.evaluate.batch_size
-    rows = {
-        "inputs": jax.ShapeDtypeStruct((count, cells), np.uint8),
-        "puzzle_id": jax.ShapeDtypeStruct((count,), np.int32),
-        "row": jax.ShapeDtypeStruct((count,), np.int32),
-    }
+    count, rows = experiment.evaluate.batch_size, abstract_candidates(experiment)
     shardings = state_shardings(state, mesh)
     result = jax.eval_shape(compile_denoise(experiment, network, mesh, shardings), state, rows)
     assert result.predicted.shape == (count, cells)

@@ -81,8 +81,3 @@ def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.A
         for name, value in batch.items()
     }
 
-
-def check_divides(mesh: Mesh, batch_size: int, field: str) -> None:
-    """Raises UsageError unless every device gets the same number of examples."""
-    if batch_size % mesh.size:
-        raise UsageError(f"{field}: {batch_size} examples can't be split over {mesh.size} devices")

@@ -65,6 +65,16 @@ class Evaluation:
         return len(self.steps) > 1
 
 
+def abstract_candidates(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of a batch of `data.evaluation.evaluation_batches`."""
+    count, cells = experiment.evaluate.batch_size, experiment.data.canvas**2
+    return {
+        "inputs": jax.ShapeDtypeStruct((count, cells), np.uint8),
+        "puzzle_id": jax.ShapeDtypeStruct((count,), np.int32),
+        "row": jax.ShapeDtypeStruct((count,), np.int32),
+    }
+
+
 def compile_denoise(
     experiment: Experiment, network: Network, mesh: Mesh, shardings: TrainState
 ) -> Callable[[TrainState, Mapping[str, jax.Array]], Denoised]:

@@ -13,7 +13,7 @@ from drm_jax.arc.roles import load_tasks
 from drm_jax.arc.tasks import Task, largest_side, training_pairs
 from drm_jax.config import Experiment
 from drm_jax.data.stream import fingerprint
-from drm_jax.dist.mesh import check_divides, make_mesh
+from drm_jax.dist.mesh import make_mesh
 from drm_jax.dist.puzzle_table import ROW_MULTIPLE
 from drm_jax.errors import InputError, UsageError
 from drm_jax.extension import is_reference
@@ -56,25 +56,50 @@ def set_up(
       UsageError: a batch can't be split over the devices, or a function of the user's own doesn't
         do what it must.
     """
-    data, mesh = experiment.data, mesh or make_mesh()
-    if ROW_MULTIPLE % mesh.size:
-        raise UsageError(
-            f"{mesh.size} devices can't share the puzzle table: use a power of two of them "
-            f"(up to {ROW_MULTIPLE})"
-        )
+    mesh = mesh or make_mesh()
     if experiment.model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise UsageError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
     network = make_network(experiment, mesh.devices.flat[0].platform)
     ratio_table(experiment.noise.schedule)  # a user's own functions are found and checked first
     if is_reference(experiment.objective):
         check_objective(experiment, network)
-    check_divides(mesh, experiment.train.batch_size, "train.batch_size")
-    part, accumulate = experiment.train.batch_size // mesh.size, experiment.train.accumulate
-    if part % accumulate:
+    check_split(experiment, mesh.size)
+    tasks, ids = load_puzzles(experiment, workdir)
+    optimizer = make_optimizer(experiment)
+
+    def make_state() -> TrainState:
+        return init_state(experiment, network, optimizer, len(ids))
+
+    shardings = state_shardings(jax.eval_shape(make_state), mesh)
+    stream = fingerprint(experiment, tasks, ids)
+    return Setup(experiment, tasks, ids, mesh, network, make_state, shardings, stream)
+
+
+def check_split(experiment: Experiment, devices: int) -> None:
+    """Raises UsageError unless every device gets as much of the table and of the batches."""
+    if ROW_MULTIPLE % devices:
         raise UsageError(
-            f"train.accumulate: the {part} examples of a device can't be split into {accumulate}"
+            f"{devices} devices can't share the puzzle table: use a power of two of them "
+            f"(up to {ROW_MULTIPLE})"
         )
-    check_divides(mesh, experiment.evaluate.batch_size, "evaluate.batch_size")
+    train, evaluate = experiment.train, experiment.evaluate
+    for field, size in (("train", train.batch_size), ("evaluate", evaluate.batch_size)):
+        if size % devices:
+            raise UsageError(
+                f"{field}.batch_size: {size} examples can't be split over {devices} devices"
+            )
+    if train.batch_size // devices % train.accumulate:
+        raise UsageError(
+            f"train.accumulate: the {train.batch_size // devices} examples of a device can't be "
+            f"split into {train.accumulate}"
+        )
+
+
+def load_puzzles(
+    experiment: Experiment, workdir: epath.Path | None = None
+) -> tuple[list[Task], PuzzleIds]:
+    """The tasks of an experiment and their puzzle ids; errors as of `set_up`."""
+    data = experiment.data
     tasks = load_tasks(data.train, data.evaluate, data.only, data.leaks)
     for task in tasks:
         if largest_side(task) > data.canvas:
@@ -84,15 +109,7 @@ def set_up(
             )
     if not any(training_pairs(task) for task in tasks):
         raise InputError("data.train, data.evaluate: there is no pair to train on")
-    ids = _puzzle_ids(experiment, tasks, workdir)
-    optimizer = make_optimizer(experiment)
-
-    def make_state() -> TrainState:
-        return init_state(experiment, network, optimizer, len(ids))
-
-    shardings = state_shardings(jax.eval_shape(make_state), mesh)
-    stream = fingerprint(experiment, tasks, ids)
-    return Setup(experiment, tasks, ids, mesh, network, make_state, shardings, stream)
+    return tasks, _puzzle_ids(experiment, tasks, workdir)
 
 
 def _puzzle_ids(

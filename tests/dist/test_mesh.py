@@ -2,11 +2,10 @@ import os
 import subprocess
 import sys
 
-import jax
 import pytest
 
-from drm_jax.dist.mesh import check_divides, make_mesh
 from drm_jax.errors import UsageError
+from drm_jax.run.setup import check_split
 
 
 def devices_for(*batch_sizes: int, **environment: str) -> int:
@@ -37,8 +36,9 @@ def test_small_or_odd_batches_stay_on_one_device():
     assert devices_for(8, 13) == 1
 
 
-def test_a_batch_must_split():
-    mesh = make_mesh(jax.devices()[:4])
-    check_divides(mesh, 8, "x")
-    with pytest.raises(UsageError, match="x: 9 examples can't be split over 4 devices"):
-        check_divides(mesh, 9, "x")
+def test_a_batch_must_split(tiny):
+    check_split(tiny, 4)
+    with pytest.raises(UsageError, match=r"train\.batch_size: 4 examples can't be split over 8"):
+        check_split(tiny, 8)
+    with pytest.raises(UsageError, match="3 devices can't share the puzzle table"):
+        check_split(tiny, 3)

@@ -13,11 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from drm_jax.run.ahead import collectives
+
 SCRIPT = Path(__file__).parent.parent / "three_steps.py"
-COLLECTIVE = re.compile(
-    r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|"
-    r"collective-broadcast|ragged-all-to-all)(-start)?\("
-)
 
 
 def free_port() -> int:
@@ -89,9 +87,7 @@ def assert_equal_runs(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) 
     assert np.abs(one["gradient0/head"]).max() > 1e-3
 
 
-def assert_gradients_in_float32(
-    one: dict[str, np.ndarray], other: dict[str, np.ndarray]
-) -> None:
+def assert_gradients_in_float32(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
     names = [name for name in one if name.startswith("gradient0")]
     assert len(names) == 9
     for name in names:
@@ -101,29 +97,6 @@ def assert_gradients_in_float32(
 
 
 # --- what travels --------------------------------------------------------------------------------
-def collectives(text: str) -> list[tuple[str, list[int], bool]]:
-    """(kind, elements of each array that it gives, whether it stands in a loop) of each one."""
-    found, bodies, calls, here = [], set(), {}, ""
-    for line in text.splitlines():
-        if re.match(r"(ENTRY )?%\S+ .*\{$", line):
-            here = line.removeprefix("ENTRY ").split(" ")[0]
-        bodies |= set(re.findall(r"(?:body|condition)=(%[\w.-]+)", line))
-        called = re.findall(r"(?:calls|to_apply|branch_computations)=\{?(%[\w.-]+)", line)
-        calls.setdefault(here, set()).update(called)
-        match = COLLECTIVE.search(line)
-        if match:
-            shapes = re.findall(r"\w+\[([\d,]*)\]", match[1])
-            sizes = [int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes]
-            found.append((here, match[2], sizes))
-    in_loops, todo = set(), list(bodies)
-    while todo:
-        name = todo.pop()
-        if name not in in_loops:
-            in_loops.add(name)
-            todo += calls.get(name, ())
-    return [(kind, sizes, where in in_loops) for where, kind, sizes in found]
-
-
 def assert_little_travels(text: str) -> None:
     """One reduction of gradients, and else rows of a batch of 8, of width 16; nothing in a loop.
 
@@ -157,4 +130,22 @@ ENTRY %main (x: f32[4]) -> f32[4] {
   %w = f32[4]{0} while(%x), condition=%test, body=%body
 }
 """
-    assert collectives(text) == [("all-reduce", [4], True), ("all-gather", [6, 1], False)]
+    assert collectives(text) == [("all-reduce", (4,), True), ("all-gather", (6, 1), False)]
+
+
+def test_parts_of_one_collective_are_one():
+    """As a TPU writes it; two of an entry are two."""
+    text = """\
+%fused.1 (x: f32[4]) -> f32[8] {
+  ROOT %g = f32[8]{0} all-gather(%x), channel_id=2, dimensions={0}
+}
+%fused.2 (x: f32[4]) -> f32[8] {
+  ROOT %g = f32[8]{0} all-gather(%x), channel_id=2, dimensions={0}
+}
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %a = f32[4]{0} all-reduce(%x), channel_id=1, to_apply=%sum
+  %b = f32[4]{0} all-reduce(%a), channel_id=1, to_apply=%sum
+}
+"""
+    kinds = [kind for kind, _, _ in collectives(text)]
+    assert kinds == ["all-gather", "all-reduce", "all-reduce"]
