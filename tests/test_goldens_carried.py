@@ -247,13 +247,15 @@ def test_trm_evaluation(trm):
     np.testing.assert_array_equal(answers.predicted, trm["eval/step16/preds"])
     np.testing.assert_allclose(answers.q_halt, trm["eval/step16/q_halt_logits"], rtol=0, atol=1e-4)
     np.testing.assert_array_equal(answers.trajectory_tokens, answers.trajectory_predicted)
-    for step in (2, 3):  # from the stored latents of the step before
-        before, key = f"eval/step{step - 1:02}/carry_out", f"eval/step{step:02}"
-        logits, q, (y, z) = logits_of(params, rows, stored_carry(trm, before))
+    carry, _ = refill(empty_carry(TRM, NETWORK), batch, constants)
+    for step in (1, 2, 3):  # from the start, then from the stored latents of the step before
+        key = f"eval/step{step:02}"
+        logits, q, (y, z) = logits_of(params, rows, carry)
         np.testing.assert_allclose(logits, trm[f"{key}/logits"], rtol=0, atol=1e-4)
         np.testing.assert_allclose(q[:, 0], trm[f"{key}/q_halt_logits"], rtol=0, atol=1e-4)
         np.testing.assert_allclose(y, trm[f"{key}/carry_out/z_H"], rtol=0, atol=1e-4)
         np.testing.assert_allclose(z, trm[f"{key}/carry_out/z_L"], rtol=0, atol=1e-4)
+        carry = stored_carry(trm, f"{key}/carry_out")
 
 
 # --- sprm --------------------------------------------------------------------------------------

@@ -198,11 +198,12 @@ def _objective(options: _Options, published: Published) -> str:
 
 
 def _model(options: _Options, published: Published) -> Model:
-    """What decides the network, as far as we have the like of it, and as the checkpoint has it."""
+    """What decides the network, as far as we have the like of it, and as the checkpoint has it.
+
+    The published code doesn't read arch.H_layers: a second stack would show in the checkpoint.
+    """
     get = options.get
     hidden = get("arch.hidden_size", int)
-    if get("arch.H_layers", int, 0):
-        raise options.refuse("arch.H_layers", "a second stack of layers can't be imported")
     if get("arch.puzzle_emb_ndim", int) != hidden:
         raise options.refuse(
             "arch.puzzle_emb_ndim", f"only the width, arch.hidden_size {hidden}, can be imported"

@@ -398,6 +398,14 @@ def test_what_only_training_would_notice_is_told(of_drm, tmp_path):
     assert "lr_min_ratio" in notes[0]
 
 
+def test_what_the_published_code_ignores_is_ignored(of_drm, tmp_path):
+    """TRM's configs may keep H_layers of HRM; a second stack shows in the tensors (`unknown`)."""
+    experiments = [
+        to_experiment(tmp_path, of_drm, files.config(files.DRM, H_layers=n)) for n in (None, 0, 4)
+    ]
+    assert experiments[0] == experiments[1] == experiments[2]
+
+
 def test_sources(of_drm, tmp_path):
     for path, arc in (
         ("data/arc1concept-aug-1000", "arc1"), ("data/arc-agi-2-aug-1000", "arc2"),
@@ -421,7 +429,6 @@ WRONG_OPTIONS = {
     "loss": ({"loss": {"loss_type": "softmax_cross_entropy"}}, "arch.loss.loss_type is softmax"),
     "puzzle width": ({"puzzle_emb_ndim": 16}, "arch.puzzle_emb_ndim is 16 … only the width"),
     "no puzzle rows": ({"puzzle_emb_ndim": 0}, "arch.puzzle_emb_ndim is 0"),
-    "two stacks": ({"H_layers": 4}, "arch.H_layers is 4: a second stack"),
     "layers": ({"L_layers": 4}, "arch.L_layers is 4 … step_7 has 2"),
     "mixer": ({"mlp_t": True}, "arch.mlp_t is true … step_7 has false"),
     "vocabulary": ({"vocab_size": 12}, "arch.vocab_size is 12 … step_7 has 13"),
