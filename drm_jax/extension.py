@@ -5,11 +5,13 @@ The name is kept, not the function, so config.json stays plain text. docs/extend
 
 import difflib
 import functools
+import hashlib
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from drm_jax.errors import InputError, UsageError
@@ -67,6 +69,12 @@ def load_function(reference: str, field: str) -> Callable[..., Any]:
             raise UsageError(f"{where}: {_place(error, module_name)}") from error
 
     return answered
+
+
+def code_digest(reference: str) -> str:
+    """Of the file that holds a loaded function; what that file imports is not in it."""
+    path = getattr(sys.modules.get(reference.partition(":")[0]), "__file__", None)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8] if path else "unknown"
 
 
 def _is_part(found: str | None, module: str) -> bool:

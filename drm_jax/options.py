@@ -66,7 +66,7 @@ Several processes, one on each host (TPU VMs, Slurm and Kubernetes need none of 
   --coordinator HOST:PORT  a free port of process 0's host, the same for all
   --num-processes N        how many there are
   --process-id I           which of them this one is, 0 to N-1
-  --join-timeout S         seconds that all have to come (45)
+  --join-timeout S         seconds that all have to come (40)
   --heartbeat-timeout S    seconds without a sign of life after which one counts as dead (60)"""
 
 
@@ -82,7 +82,7 @@ def take_group(argv: list[str], prog: str) -> tuple[Group | None, list[str]]:
     parser.add_argument("--coordinator")
     parser.add_argument("--num-processes", type=int)
     parser.add_argument("--process-id", type=int)
-    parser.add_argument("--join-timeout", type=int, default=45)
+    parser.add_argument("--join-timeout", type=int, default=40)
     parser.add_argument("--heartbeat-timeout", type=int, default=60)
     found, rest = parser.parse_known_args(argv)
     group = Group(**vars(found))
@@ -96,7 +96,7 @@ def take_group(argv: list[str], prog: str) -> tuple[Group | None, list[str]]:
         most = "" if count is None else f" to {count - 1}"
         raise UsageError(f"--process-id: must be 0{most}, not {process}")
     host, _, port = ("host:1" if address is None else address).rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+    if not _is_host(host) or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UsageError(f"--coordinator: {address!r}: must be HOST:PORT, such as 10.0.0.1:8476")
     given = [x is not None for x in (address, count, process)]
     if count == 1 or (not any(given) and not _in_cluster(os.environ)):
@@ -107,6 +107,14 @@ def take_group(argv: list[str], prog: str) -> tuple[Group | None, list[str]]:
             "none on a TPU VM, under Slurm or on Kubernetes"
         )
     return group, rest
+
+
+def _is_host(name: str) -> bool:
+    """Whether a name can be looked up at all."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:  # a part of it is empty or too long
+        return False
 
 
 def _in_cluster(environ: Mapping[str, str]) -> bool:

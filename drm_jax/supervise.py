@@ -129,8 +129,11 @@ def explain(log: str) -> str | None:
         ids = re.findall(r"(\d+)\s*$", silent[1], re.MULTILINE)
         who, has = (f"process {ids[0]}", "has") if len(ids) == 1 else (_many(ids), "have")
         return f"{who} {has} died or can't be reached (--heartbeat-timeout){_AGAIN}"
-    if "newer incarnation" in log or "ALREADY_EXISTS" in log:
-        return "two processes came with the same --process-id; give each its own"
+    if re.search("newer incarnation|unexpectedly tried to connect|ALREADY_EXISTS", log):
+        return (
+            "two processes came with the same --process-id, or one came again alone; give each its "
+            f"own{_AGAIN}"
+        )
     if "RegisterTask" in log and "DEADLINE_EXCEEDED" in log:
         return (
             "not all processes have come in time (--join-timeout), or something else answers at "

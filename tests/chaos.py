@@ -50,6 +50,7 @@ class Chaos:
 
     def __init__(self, folder: Path, steps: int, objective: str):
         self.folder, self.steps, self.objective = folder, steps, objective
+        self.happened: list[str] = []
         text = EXPERIMENT.replace("STEPS", str(steps))
         (folder / "chaos.py").write_text(text)
 
@@ -194,7 +195,9 @@ def chaos(folder: Path, objective: str, seed: int, rounds: int) -> Chaos:
     run, rng = Chaos(folder, 30 * (rounds + 1), objective), random.Random(seed)
     run.finish("straight", (1, 1))
     for i in range(rounds):
-        print(run.disturb("disturbed", LAYOUTS[i % len(LAYOUTS)], rng, run.steps - 20), flush=True)
+        layout = LAYOUTS[i % len(LAYOUTS)]
+        run.happened.append(run.disturb("disturbed", layout, rng, run.steps - 20))
+        print(run.happened[-1], flush=True)
     run.finish("disturbed", LAYOUTS[rounds % len(LAYOUTS)])
     run.assert_like("disturbed", "straight")
     return run

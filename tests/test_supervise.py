@@ -23,6 +23,11 @@ The tasks have crashed. Check the task logs for an earlier error.
         (HEARTBEATS.format("3\n12"), "processes 3, 12 have died or can't be reached"),
         (HEARTBEATS.format("/job:jax_worker/replica:0/task:7"), "process 7 has died"),
         ("absl::Status: ALREADY_EXISTS: Aborted connect attempt", "the same --process-id"),
+        (
+            "ABORTED: 1 unexpectedly tried to connect with a different incarnation. It has likely "
+            "restarted.\n\nRPC: /xla.coordination.CoordinationService/PollForError",
+            "the same --process-id",
+        ),
         ("DEADLINE_EXCEEDED\n\nRPC: /xla.coordination.X/RegisterTask", "have come in time"),
         ("UNAVAILABLE: Failed to send RPC to coordination service.", "process 0, which"),
     ],

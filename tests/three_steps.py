@@ -1,9 +1,10 @@
 """Three training steps on many devices, as a program of its own; tests/dist/test_topologies.py.
 
-    python three_steps.py OUT drm,trm 1,8 [PROCESSES PROCESS PORT]
+    python three_steps.py OUT drm,trm,drm32,trm32 1,8 [PROCESSES PROCESS PORT]
 
 Writes OUT.npz: of each case and each mesh (by its number of devices) the gradients of every step,
 and parameters, averages, table and carry after the third; and OUT.CASE.hlo, the compiled step.
+Those with 32 are in float32; there puzzle rows take their gradient itself, which sign-SGD hides.
 """
 
 import dataclasses
@@ -26,6 +27,8 @@ from drm_jax.config import Evaluate, Halting, Optimizer, Train
 from drm_jax.data.stream import training_stream
 from drm_jax.dist.mesh import global_batch, make_mesh
 from drm_jax.run.setup import set_up
+from drm_jax.train import step as step_module
+from drm_jax.train.optim import sign_sgd
 from drm_jax.train.state import leaf_names, make_sharded
 from drm_jax.train.step import FINITE, SLOT_IDS, compile_train_step
 
@@ -43,11 +46,7 @@ BASE = dataclasses.replace(
     train=Train(batch_size=8),
     evaluate=Evaluate(batch_size=8),
 )
-CASES = {
-    "drm": {},
-    "trm": {"objective": "trm", "halting": Halting(2, 0.5)},
-    "float32": {},
-}
+OBJECTIVES = {"drm": {}, "trm": {"objective": "trm", "halting": Halting(2, 0.5)}}
 
 
 def whole(x: jax.Array | np.ndarray) -> np.ndarray:
@@ -62,11 +61,16 @@ def by_name(prefix: str, tree) -> dict[str, np.ndarray]:
     return {f"{prefix}/{name}": x for name, x in zip(leaf_names(tree), arrays, strict=True)}
 
 
+def plain(rows: jax.Array, grads: jax.Array, *_: object) -> jax.Array:
+    return rows - grads
+
+
 found = {}
 for case in cases:
-    dtype = "float32" if case == "float32" else "float64"
-    model = dataclasses.replace(BASE.model, dtype=dtype)
-    experiment = dataclasses.replace(BASE, model=model, **CASES[case])
+    single = case.endswith("32")
+    step_module.sign_sgd = plain if single else sign_sgd
+    model = dataclasses.replace(BASE.model, dtype="float32" if single else "float64")
+    experiment = dataclasses.replace(BASE, model=model, **OBJECTIVES[case.removesuffix("32")])
     for count in counts:
         setup = set_up(experiment, make_mesh(jax.devices()[: int(count)]))
         state = make_sharded(setup.make_state, setup.shardings)
@@ -79,12 +83,14 @@ for case in cases:
                 file.write(step.as_text())
         here, decay = f"{case}/{count}", experiment.optimizer.beta1
         for i, batch in enumerate(batches):
-            before = jax.device_get(state.opt_state.m)
+            before, table_before = jax.device_get(state.opt_state.m), whole(state.table)
             state, sums = step(state, batch)
             after = jax.device_get(state.opt_state.m)
             # m <- m + (1 - b1)(g - m): the gradient itself, whose scale Adam would hide
             m, new_m = (by_name(f"{here}/gradient{i}", tree) for tree in (before, after))
             found |= {name: m[name] + (new_m[name] - m[name]) / (1 - decay) for name in m}
+            if single:
+                found[f"{here}/gradient{i}/rows"] = table_before - whole(state.table)
             found[f"{here}/loss{i}"] = whole(sums["loss"])
             found[f"{here}/slots{i}"] = whole(sums[SLOT_IDS])
             assert whole(sums[FINITE]).all()

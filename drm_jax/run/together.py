@@ -14,6 +14,7 @@ from etils import epath
 import drm_jax
 from drm_jax.dist import processes
 from drm_jax.errors import InputError
+from drm_jax.extension import code_digest, is_reference
 from drm_jax.io import lock
 from drm_jax.run.setup import Setup
 
@@ -55,6 +56,9 @@ def check_same_data(setup: Setup) -> None:
         "the number of devices of a process": str(len(mesh.local_devices)),
         "the compute type": setup.network.dtype.name,
     }
+    objective = setup.experiment.objective
+    if is_reference(objective):  # a schedule's ratios and a source's tasks are in the fingerprint
+        values["the file of the objective (a digest)"] = code_digest(objective)
     processes.agree(values)
 
 

@@ -21,13 +21,16 @@ def test_chaos_with_carried_latents_and_what_comes_of_it(tmp_path):
 
     One test, as two workers would each make the run.
     """
-    run = chaos(tmp_path, "trm", seed=1, rounds=3)
+    run = chaos(tmp_path, "trm", seed=268, rounds=3)
+    assert run.happened[0].startswith("(2, 4): SIGKILL to process 0")  # which coordinates
+    assert run.happened[2].startswith("(2, 4): SIGTERM to process 1")
     answer_as_one(run)
     preempted_while_scored(run)
 
 
 def test_chaos_without(tmp_path):
-    chaos(tmp_path, "drm", seed=8, rounds=1)
+    run = chaos(tmp_path, "drm", seed=9, rounds=1)
+    assert run.happened[0].startswith("(2, 4): SIGKILL to process 1")
 
 
 def answer_as_one(run: Chaos) -> None:
@@ -134,6 +137,11 @@ BAD_STARTS = {
         [2, 2],
         ["disagree: the data (a digest of all training pairs"] * 2,
     ),
+    "objective": (
+        [(2, i, "--data.only 25d8a9c8 --objective own:own") for i in (0, 1)],
+        [2, 2],
+        ["disagree: the file of the objective (a digest) is "] * 2,
+    ),
     "no data": (
         [(2, 0, "--data.train only_in_0"), (2, 1, "--data.train only_in_0")],
         [1, 1],
@@ -155,6 +163,13 @@ BAD_STARTS = {
         ["of this machine can't be used: Address already in use"],
     ),
 }
+OWN = """
+import jax.numpy as jnp
+
+def own(network, params, rows, constants, batch):
+    sums = dict.fromkeys(("loss", "exact_accuracy", "count"), jnp.zeros(()))
+    return {} * (params["head"].sum() + rows.sum()), sums
+"""
 
 
 def test_a_start_that_cannot_work_gets_one_line_from_every_process(tmp_path):
@@ -163,6 +178,7 @@ def test_a_start_that_cannot_work_gets_one_line_from_every_process(tmp_path):
         (tmp_path / str(i)).mkdir()
         task = {"train": [{"input": [[1]], "output": [[colour]]}], "test": [{"input": [[3]]}]}
         (tmp_path / str(i) / "mine.json").write_text(json.dumps(task))
+        (tmp_path / str(i) / "own.py").write_text(OWN.format(i))
     (tmp_path / "0" / "only_in_0").mkdir()
     (tmp_path / "0" / "only_in_0" / "mine.json").write_text(json.dumps(task))
     with socket.create_server(("", 0)) as taken:
