@@ -4,6 +4,8 @@ import dataclasses
 import importlib.util
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -12,8 +14,9 @@ import pytest
 from drm_jax.cli import main
 from drm_jax.config import Experiment, to_json
 from drm_jax.dist.mesh import make_mesh
-from drm_jax.errors import UsageError
+from drm_jax.errors import InputError, UsageError
 from drm_jax.run import ahead
+from drm_jax.run import plan as plan_module
 from drm_jax.run.chips import CHIPS, Topology, parse_topology
 from drm_jax.run.plan import make_plan
 from drm_jax.run.setup import set_up
@@ -97,9 +100,20 @@ def test_what_is_sent_is_what_the_compiled_program_sends(tiny, objective):
 def test_one_device_sends_nothing(tiny):
     made = make_plan(tiny, parse_topology("H100"))
     assert made.link_seconds == 0
-    assert math.isclose(
-        made.paces[1].days, 2 * made.paces[1].utilisation / 0.8 * made.paces[1].days
-    )
+    assert all(item.sent == 0 for item in made.sent)
+
+
+def test_times_are_those_of_a_share_of_the_peak(tiny):
+    made = make_plan(tiny, parse_topology("2xH100"))
+    at_peak = made.step_flops / (2 * 989e12)
+    for pace in (*made.paces, made.fastest):
+        assert math.isclose(pace.step_seconds, at_peak / pace.utilisation)
+        assert math.isclose(pace.examples_per_second, tiny.train.batch_size / pace.step_seconds)
+        assert math.isclose(pace.days * 86400, tiny.train.steps * pace.step_seconds)
+    assert [pace.utilisation for pace in made.paces] == [0.2, 0.4, 0.6]
+    bound = max(at_peak, made.traffic_bytes / 3350e9)
+    assert math.isclose(made.fastest.step_seconds, bound)
+    assert made.fastest.utilisation < 1  # memory bounds so small a network
 
 
 @pytest.fixture
@@ -119,7 +133,13 @@ def wider(tiny: Experiment) -> Experiment:
 def test_it_is_printed(written, capsys):
     assert main(["plan", written, "--topology", "8xA100", "--model.hidden", "32"]) == 0
     out = capsys.readouterr().out
-    for words in ("8 x A100, each 312 TFLOP/s", "Memory of a device", "Roofline: ", "all-reduce"):
+    for words in (
+        "8 x A100, each 312 TFLOP/s",
+        "Memory of a device",
+        "% roofline ",
+        "Roofline: ",
+        "all-reduce",
+    ):
         assert words in out
     assert "--compile" not in out  # there is no compiler for it
 
@@ -159,3 +179,132 @@ def test_without_libtpu_it_says_what_to_install(written, capsys):
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "pip install -e '.[tpu]'" in err
+
+
+# --- What doesn't fit, with a stand-in for the compiler ---
+
+GIB = 2**30
+
+
+def of_memory(experiment: Experiment, num_ids: int, mesh) -> ahead.Program:
+    """As the compiler answers, where an example takes a GiB and the device has 16."""
+    share = {"none": 1.0, "attention": 0.5, "layer": 0.125}[experiment.model.remat]
+    examples = experiment.train.batch_size / mesh.size / experiment.train.accumulate
+    needed = examples * share * GIB
+    return ahead.Program("training step", needed <= 16 * GIB, needed, 16 * GIB)
+
+
+def of_batch(tiny: Experiment, size: int, **of_train) -> Experiment:
+    train = dataclasses.replace(tiny.train, batch_size=size, **of_train)
+    return dataclasses.replace(tiny, train=train)
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "largest"),
+    [
+        (40, "--model.remat attention", 32),
+        (80, "--model.remat layer", 32),
+        (1024, "--model.remat layer --train.accumulate 4", 32),
+        (1026, None, 32),  # no way to divide 513 examples
+    ],
+)
+def test_what_would_fit_is_found(size, options, largest, tiny, monkeypatch):
+    monkeypatch.setattr(ahead, "compile_step", of_memory)
+    experiment, mesh, said = of_batch(tiny, size), make_mesh(jax.devices()[:2]), []
+    failed = of_memory(experiment, 1, mesh)
+    assert not failed.fits
+    advice = ahead.advise(experiment, 1, mesh, failed, said.append)
+    assert (advice.options, advice.largest_batch) == (options, largest)
+    assert any(f"--train.batch-size {largest}" in text for text in said)
+    if options:
+        assert f"Trying {options}" in said
+        assert advice.needed <= 16 * GIB < failed.needed
+
+
+def test_options_that_are_there_stay(tiny, monkeypatch):
+    monkeypatch.setattr(ahead, "compile_step", of_memory)
+    experiment, mesh = of_batch(tiny, 512, accumulate=2), make_mesh(jax.devices()[:2])
+    advice = ahead.advise(experiment, 1, mesh, of_memory(experiment, 1, mesh), lambda text: None)
+    assert (advice.options, advice.largest_batch) == (
+        "--model.remat layer --train.accumulate 2",
+        64,
+    )
+
+
+def test_not_one_example_fits(tiny, monkeypatch):
+    def never(experiment, num_ids, mesh):
+        return ahead.Program("training step", False, 99 * GIB, None)
+
+    monkeypatch.setattr(ahead, "compile_step", never)
+    mesh = make_mesh(jax.devices()[:2])
+    advice = ahead.advise(of_batch(tiny, 8), 1, mesh, never(0, 0, 0), lambda text: None)
+    assert (advice.options, advice.largest_batch) == (None, None)
+
+
+def raises(text: str):
+    def lower():
+        raise jax.errors.JaxRuntimeError(text)
+
+    return lower
+
+
+def test_a_compiler_s_no_is_an_answer():
+    program = ahead._compile(
+        "training step",
+        raises("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G"),
+    )
+    assert (program.fits, program.needed, program.available) == (False, 20.5 * GIB, 15.75 * GIB)
+    with pytest.raises(InputError, match="the evaluation can't be compiled: INTERNAL: no"):
+        ahead._compile("evaluation", raises("INTERNAL: no"))
+
+
+@pytest.mark.parametrize(("size", "code"), [(16, 0), (40, 1)])
+def test_what_does_not_fit_is_said(size, code, written, capsys, monkeypatch):
+    """With exit code 1, and what would; what fits, with what the compiler found."""
+    mesh = make_mesh(jax.devices()[:2])
+    found = (("all-reduce", (7,), False), ("all-gather", (5,), True))
+    evaluation = ahead.Program("evaluation", True, 2 * GIB, None, 1000000, GIB, found, 3)
+    compilers = {"training step": of_memory, "evaluation": lambda *_: evaluation}
+    monkeypatch.setattr(ahead, "compile_step", of_memory)
+    monkeypatch.setattr(ahead, "tpu_mesh", lambda topology: mesh)
+    monkeypatch.setattr(plan_module, "_COMPILERS", compilers)
+    argv = ["plan", written, "--topology", "v5e:1x2", "--compile", "--train.batch-size", str(size)]
+    assert main(argv) == code
+    out = capsys.readouterr().out
+    assert "Evaluation: fits: 2.00 GiB a device, of which 1.00 GiB activations and 1.0 MB" in out
+    assert "1 all-gather, 1 all-reduce; in loops: 1; to the host: 3" in out
+    refused = "Training step: does not fit: activations alone need 20.00 GiB of 16.00 GiB a device"
+    assert (refused in out) == bool(code)
+    assert ("It fits with --model.remat attention: 10.00 GiB a device" in out) == bool(code)
+    wanted = "largest batch that fits is 32 (--train.batch-size; the experiment's is 40)"
+    assert (wanted in out) == bool(code)
+    assert main([*argv, "--json"]) == code
+    made = json.loads(capsys.readouterr().out)
+    assert [program["fits"] for program in made["programs"]] == [not code, True]
+    assert (made["advice"] or {}).get("largest_batch") == (32 if code else None)
+
+
+# --- The real compiler, where it is installed ---
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
+@pytest.mark.parametrize("objective", ["drm", "trm", "sprm", "diffusion"])
+def test_the_tpu_program_reduces_once_and_leaves_the_host_alone(objective, tiny, tmp_path):
+    """In a process of its own, where `drm plan` sets what libtpu needs."""
+    experiment = dataclasses.replace(wider(tiny), objective=objective)
+    (tmp_path / "config.json").write_text(to_json(experiment))
+    command = [sys.executable, "-m", "drm_jax.cli", "plan", str(tmp_path), "--topology", "v5e:2x2"]
+    result = subprocess.run(
+        [*command, "--compile", "--json"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    made = json.loads(result.stdout)
+    training, evaluation = made["programs"]
+    assert training["fits"]
+    assert evaluation["fits"]
+    gradient = next(item for item in made["sent"] if "gradient" in item["what"])["payload"] / 4
+    sizes = [sum(size) for kind, size, _ in training["collectives"] if kind == "all-reduce"]
+    assert sum(size >= gradient for size in sizes) == 1
+    assert sum(sizes) < 2 * gradient
+    for program in (training, evaluation):
+        assert not any(in_loop for _, _, in_loop in program["collectives"])
+        assert program["host_transfers"] == 0
