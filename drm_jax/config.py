@@ -5,6 +5,7 @@ the work directory keeps it as config.json.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import reprlib
@@ -32,6 +33,9 @@ NUM_LEVELS = 1000
 """Noise levels. A path back, in training or in denoising, can't have more steps."""
 
 
+_UNIONS = (types.UnionType, typing.Union)
+
+
 def _check(holds: bool, field: str, message: str) -> None:
     if not holds:
         raise UsageError(f"{field}: {message}")
@@ -50,7 +54,7 @@ def _is_a(value: Any, hint: Any) -> bool:
         return isinstance(value, str) and value in args
     if origin is tuple:
         return isinstance(value, tuple) and all(_is_a(item, args[0]) for item in value)
-    if origin is types.UnionType:
+    if origin in _UNIONS:
         return any(_is_a(value, arg) for arg in args)
     if isinstance(value, bool):
         return hint is bool
@@ -60,6 +64,8 @@ def _is_a(value: Any, hint: Any) -> bool:
 def _type_name(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return f"one of {', '.join(typing.get_args(hint))}"
+    if typing.get_origin(hint) in _UNIONS:
+        return " or ".join(_type_name(arg).removeprefix("one of ") for arg in typing.get_args(hint))
     return hint.__name__ if typing.get_origin(hint) is None else str(hint)
 
 
@@ -98,8 +104,11 @@ class Data:
     """Keep just the tasks of these ids; all where it is empty."""
     leaks: Literal["refuse", "drop"] = "refuse"
     """A training pair that gives away an evaluation test: refuse the run, or drop the pair."""
-    canvas: int = 30
-    """Cells along a side of the square canvas (30 in the papers)."""
+    canvas: int | Literal["fit"] = 30
+    """Cells along a side of the square canvas (30 in the papers). fit (drm and diffusion): each
+    example on the smallest window of the canvas that holds its grids; several times faster."""
+    windows: tuple[int, ...] = (8, 12, 16, 20, 24, 30)
+    """Sides of the windows of canvas=fit, from small to large; the last one is the canvas."""
     num_augmentations: int = 1000
     """Distinct augmentations of each task beside the identity."""
     identifiers: str | None = None
@@ -108,9 +117,12 @@ class Data:
 
     def __post_init__(self):
         _check_types(self, "data.")
-        _check(  # one cell has no spread that correlated noise could be scaled by
-            2 <= self.canvas <= MAX_SIDE, "data.canvas", f"must be 2..{MAX_SIDE}, not {self.canvas}"
-        )
+        # one cell has no spread that correlated noise could be scaled by
+        name = "canvas" if self.canvas != "fit" else "windows"
+        for side in self.sides:
+            _check(2 <= side <= MAX_SIDE, f"data.{name}", f"must be 2..{MAX_SIDE}, not {side}")
+        rising = all(a < b for a, b in itertools.pairwise(self.windows))
+        _check(bool(self.windows) and rising, "data.windows", "must be sides from small to large")
         _at_least(self, "data", 0, "num_augmentations")
         _check(
             self.num_augmentations <= MAX_AUGMENTATIONS,
@@ -118,6 +130,16 @@ class Data:
             f"must be 0..{MAX_AUGMENTATIONS}, there are no more, not {self.num_augmentations}",
         )
         _check(bool(self.train or self.evaluate), "data.train", "name at least one source of tasks")
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides of the canvases that examples stand on, from small to large."""
+        return self.windows if self.canvas == "fit" else (self.canvas,)
+
+    @property
+    def side(self) -> int:
+        """Cells along a side of the whole canvas."""
+        return self.sides[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +207,9 @@ class Model:
     remat: Literal["none", "attention", "layer"] = "none"
     """What the backward pass computes again instead of keeping it in memory: nothing; the scores
     of attention, most of the memory for a twentieth of the time; or all of a layer, for a fifth."""
+    attention: Literal["auto", "plain", "blocks"] = "auto"
+    """How attention is computed, with the same answer up to rounding: all heads at once (plain), or
+    a few at a time, whose scores stay in a CPU's cache (blocks). auto: blocks on a CPU."""
     vocab: int = 13
     """Tokens: 13, or 12 without MASK, as in TRM's own checkpoints (trm and sprm only)."""
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
@@ -339,6 +364,18 @@ class Experiment:
             "model.grad_cycles",
             f"supervision=path scores every cycle: must be {model.cycles}, not {model.grad_cycles}",
         )
+        fits = self.data.canvas == "fit"
+        _check(
+            not fits or self.objective not in CARRIED,
+            "data.canvas",
+            f"fit is not for the objective {self.objective}, whose slots carry latents of one size "
+            "from example to example: give the canvas one side, such as 30",
+        )
+        _check(
+            not fits or model.mixer == "attention",
+            "data.canvas",
+            f"fit needs model.mixer=attention: the weights of {model.mixer} are for one size",
+        )
         _check(
             model.vocab == 13 or self.objective in CARRIED,
             "model.vocab",
@@ -395,7 +432,11 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         raise UsageError(f"{where}: {_shown(value)} is not one of {', '.join(map(repr, args))}")
     if origin is tuple and isinstance(value, list):
         return tuple(_value(args[0], item, where) for item in value)
-    allowed = args if origin is types.UnionType else (hint,)
+    allowed = args if origin in _UNIONS else (hint,)
+    words = [word for arg in allowed if typing.get_origin(arg) is Literal
+             for word in typing.get_args(arg)]  # fmt: skip
+    if isinstance(value, str) and value in words:
+        return value
     if float in allowed and type(value) is int:
         try:
             return float(value)
@@ -403,4 +444,6 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise UsageError(f"{where}: {_shown(value)} is too large") from error
     if type(value) in allowed:
         return value
-    raise UsageError(f"{where}: {_shown(value)} is not {' or '.join(t.__name__ for t in allowed)}")
+    names = [repr(word) for word in words]
+    names = [t.__name__ for t in allowed if typing.get_origin(t) is not Literal] + names
+    raise UsageError(f"{where}: {_shown(value)} is not {' or '.join(names)}")

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 from drm_jax.config import Data, Experiment, Model, Optimizer, Train
 from drm_jax.io.torch_import import JOINT, TRM, parameter_names, parameter_tree
-from drm_jax.model.network import Network
+from drm_jax.model.network import make_network
 
 GOLDENS = Path(__file__).parent / "goldens"
 EXPERIMENT = Experiment(
@@ -17,7 +16,7 @@ EXPERIMENT = Experiment(
     optimizer=Optimizer(warmup_steps=0),
     train=Train(batch_size=3),
 )
-NETWORK = Network(EXPERIMENT.model, EXPERIMENT.data.canvas, jnp.dtype("float32"))
+NETWORK = make_network(EXPERIMENT, "cpu")
 
 
 def read_params(arrays, prefix: str) -> dict:

@@ -1,12 +1,15 @@
 """The evaluation set: every test input of the evaluation tasks under its augmentations."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from drm_jax.arc.augment import PuzzleIds, augment
+from drm_jax.arc.augment import PuzzleIds
+from drm_jax.arc.layout import flatten, lay_out
 from drm_jax.arc.tasks import Task
-from drm_jax.arc.tokens import to_tokens
+from drm_jax.arc.tokens import FIRST_COLOUR
+from drm_jax.data.windows import window_sides
 
 
 def evaluation_rows(
@@ -28,22 +31,65 @@ def evaluation_rows(
     return np.array(rows, np.int64).reshape(-1, 3)
 
 
+def first_windows(tasks: Sequence[Task], rows: np.ndarray, sides: Sequence[int]) -> np.ndarray:
+    """(R,) for each candidate the smallest window that may hold its answer, 0, 1, … of `sides`.
+
+    It holds the test's input and an output as large as any that the demonstrations show, with the
+    EOS that closes them.
+    """
+    largest = {
+        (k, t): max(max(grid.shape) for grid in (test.input, *(p.output for p in shown)))
+        for k, task in enumerate(tasks)
+        for t, test in enumerate(task.tests)
+        for shown in [[p for p in task.demonstrations if p.output is not None]]
+    }
+    largest_R = np.array([largest[k, t] for k, t, _ in rows.tolist()], np.int64)
+    return window_sides(largest_R, sides)
+
+
+def touches_border(predicted_BxS: np.ndarray) -> np.ndarray:
+    """(B,) bool: whether an answer reaches the last row or column of its window.
+
+    It may then go on outside: EOS, or PAD, is missing that would close it.
+    """
+    side = math.isqrt(predicted_BxS.shape[1])
+    open_BxCxC = (predicted_BxS >= FIRST_COLOUR).reshape(-1, side, side)
+    return open_BxCxC[:, -1].any(axis=1) | open_BxCxC[:, :, -1].any(axis=1)
+
+
 def evaluation_batches(
-    tasks: Sequence[Task], ids: PuzzleIds, rows: np.ndarray, canvas: int, batch_size: int
+    tasks: Sequence[Task],
+    ids: PuzzleIds,
+    rows: np.ndarray,
+    which_N: np.ndarray,
+    canvas: int,
+    batch_size: int,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of `batch_size` rows; the last one is filled up with rows of the blank id.
+    """Batches of `batch_size` candidates; the last one is filled up with rows of the blank id.
+
+    Args:
+      rows: all candidates, from `evaluation_rows`.
+      which_N: the numbers of those that are wanted.
+      canvas: side of the canvas, or of its window.
 
     Yields:
       inputs (B, S) uint8, laid at (0, 0); puzzle_id (B,) int32; row (B,) int32, the number of the
-      candidate, so that its random draws don't depend on the batch it stands in.
+      candidate, so that its random draws don't depend on the batch it stands in; of a row that
+      fills up, the number after the last.
     """
-    for start in range(0, len(rows), batch_size):
-        chunk = rows[start : start + batch_size]
-        inputs_BxS = np.zeros((batch_size, canvas * canvas), np.uint8)
-        puzzle_id_B = np.zeros(batch_size, np.int32)
-        for i, (k, t, puzzle_id) in enumerate(chunk.tolist()):
-            grid = augment(tasks[k].tests[t].input, ids.augmentation(puzzle_id))
-            inputs_BxS[i] = to_tokens(grid, canvas)
-            puzzle_id_B[i] = puzzle_id
-        row_B = np.arange(start, start + batch_size, dtype=np.int32)
-        yield {"inputs": inputs_BxS, "puzzle_id": puzzle_id_B, "row": row_B}
+    if not len(which_N):
+        return
+    tests = [(k, t) for k, task in enumerate(tasks) for t in range(len(task.tests))]
+    grids = flatten([tasks[k].tests[t].input for k, t in tests])
+    first_K = np.cumsum([0] + [len(task.tests) for task in tasks])
+    for start in range(0, len(which_N), batch_size):
+        row_N = which_N[start : start + batch_size]
+        k_N, t_N, id_N = rows[row_N].T
+        blanks = batch_size - len(id_N)
+        augmentations = ids.transform[id_N], ids.colours[id_N]
+        inputs_NxS = lay_out(grids, first_K[k_N] + t_N, *augmentations, canvas)
+        yield {
+            "inputs": np.pad(inputs_NxS, [(0, blanks), (0, 0)]),
+            "puzzle_id": np.pad(id_N, (0, blanks)).astype(np.int32),
+            "row": np.pad(row_N, (0, blanks), constant_values=len(rows)).astype(np.int32),
+        }

@@ -7,6 +7,7 @@ checkpoints: `evaluate_together`.
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,12 +21,17 @@ from drm_jax.arc import voting
 from drm_jax.arc.augment import PuzzleIds
 from drm_jax.arc.tasks import Task
 from drm_jax.config import CARRIED, Experiment
-from drm_jax.data.evaluation import evaluation_batches, evaluation_rows
+from drm_jax.data.evaluation import (
+    evaluation_batches,
+    evaluation_rows,
+    first_windows,
+    touches_border,
+)
 from drm_jax.dist import processes, puzzle_table
 from drm_jax.dist.mesh import AXIS, SPECS, global_batch, placed
 from drm_jax.io.files import write_whole
 from drm_jax.model.denoise import Denoised, denoise, refine
-from drm_jax.model.network import Network, exact_products
+from drm_jax.model.network import Network, at_windows, exact_products
 from drm_jax.model.recursion import forward, one_pass
 from drm_jax.train.state import TrainState
 
@@ -67,7 +73,7 @@ class Evaluation:
 
 def abstract_candidates(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a batch of `data.evaluation.evaluation_batches`."""
-    count, cells = experiment.evaluate.batch_size, experiment.data.canvas**2
+    count, cells = experiment.evaluate.batch_size, experiment.data.side**2
     return {
         "inputs": jax.ShapeDtypeStruct((count, cells), np.uint8),
         "puzzle_id": jax.ShapeDtypeStruct((count,), np.int32),
@@ -80,7 +86,8 @@ def compile_denoise(
 ) -> Callable[[TrainState, Mapping[str, jax.Array]], Denoised]:
     """(state, batch of `evaluation_batches`) -> Denoised, jitted over the mesh.
 
-    The averaged weights are used, with the puzzle table's current rows.
+    The averaged weights are used, with the puzzle table's current rows. With canvas=fit it is
+    compiled once for each size of window.
     """
     config, seed = experiment.evaluate, experiment.seed
 
@@ -90,7 +97,7 @@ def compile_denoise(
 
     def answers(params, constants, table, batch):
         rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
-        weights = (network, params, constants)
+        weights = (at_windows(network, batch["inputs"].shape[1]), params, constants)
         if experiment.objective in CARRIED:
             return refine(*weights, batch["inputs"], rows_BxD, steps=config.denoise_steps)
         key_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(batch["row"])
@@ -135,7 +142,7 @@ def evaluate(
 
     Args:
       denoise_batch: from `compile_denoise`.
-      progress: wraps the batches, given how many there are.
+      progress: wraps the batches of each size of window, given how many there are from there on.
     """
     ballot, trajectories = _answer(experiment, denoise_batch, state, mesh, tasks, ids, progress)
     return _judge(experiment, (int(state.step),), ballot, tasks, trajectories)
@@ -180,27 +187,53 @@ def _answer(
     ids: PuzzleIds,
     progress: Progress,
 ) -> tuple[voting.Ballot, tuple[Trajectory, ...]]:
-    """The votes of a state's candidates, and how the first test inputs were denoised."""
-    config, canvas = experiment.evaluate, experiment.data.canvas
+    """The votes of a state's candidates, and how the first test inputs were denoised.
+
+    With canvas=fit each candidate is answered on the smallest window that may hold its answer, and
+    again on the next one if it touches the border: only its last answer counts.
+    """
+    config, sides = experiment.evaluate, experiment.data.sides
     rows = evaluation_rows(tasks, ids, config.num_augmentations)
-    batches = evaluation_batches(tasks, ids, rows, canvas, config.batch_size)
+    window_R = first_windows(tasks, rows, sides)
     pictured = _pictured_rows(rows, ids)
     ballot: voting.Ballot = {}
-    trajectories = []
-    for batch in progress(batches, -(-len(rows) // config.batch_size)):
-        result = denoise_batch(state, global_batch(_rows_of_process(batch), mesh))
-        predicted_BxS, q_halt_B = jax.device_get((result.predicted, result.q_halt))
-        voting.cast_votes(ballot, ids, batch["puzzle_id"], batch["inputs"], predicted_BxS, q_halt_B)
-        here = [i for i, row in enumerate(batch["row"].tolist()) if row in pictured]
-        if here:
-            paths = _whole_paths(result, mesh, here)
-            for place, i in enumerate(here):
-                k, t, _ = rows[batch["row"][i]].tolist()
-                truth = tasks[k].tests[t].output
-                begun, predicted = (path[:, place] for path in paths)
-                question = batch["inputs"][i]
-                trajectories.append(Trajectory(tasks[k].id, t, question, truth, begun, predicted))
-    return ballot, tuple(trajectories)
+    trajectories = {}
+    for window, side in enumerate(sides):
+        waiting = np.bincount(window_R, minlength=len(sides))[window:]
+        left = int((-(-waiting // config.batch_size)).sum())
+        here_N = np.flatnonzero(window_R == window)
+        batches = evaluation_batches(tasks, ids, rows, here_N, side, config.batch_size)
+        for batch in progress(batches, left):
+            result = denoise_batch(state, global_batch(_rows_of_process(batch), mesh))
+            predicted_BxS, q_halt_B = jax.device_get((result.predicted, result.q_halt))
+            answered_B = batch["row"] < len(rows)
+            if side < sides[-1]:
+                again_B = answered_B & touches_border(predicted_BxS)
+                window_R[batch["row"][again_B]] += 1
+                answered_B &= ~again_B
+            votes = (batch["puzzle_id"], batch["inputs"], predicted_BxS, q_halt_B)
+            voting.cast_votes(ballot, ids, *(x[answered_B] for x in votes))
+            shown = [i for i in np.flatnonzero(answered_B) if batch["row"][i] in pictured]
+            if shown:
+                paths = _whole_paths(result, mesh, shown)
+                for place, i in enumerate(shown):
+                    row = batch["row"][i]
+                    k, t, _ = rows[row].tolist()
+                    arrays = (batch["inputs"][i], *(path[:, place] for path in paths))
+                    question, begun, predicted = (_on_canvas(x, sides[-1]) for x in arrays)
+                    truth = tasks[k].tests[t].output
+                    trajectories[row] = Trajectory(
+                        tasks[k].id, t, question, truth, begun, predicted
+                    )
+    return ballot, tuple(trajectories[row] for row in sorted(trajectories))
+
+
+def _on_canvas(tokens: np.ndarray, canvas: int) -> np.ndarray:
+    """Windows (…, S) in the corner of the whole canvas, PAD around them."""
+    side = math.isqrt(tokens.shape[-1])
+    tokens = tokens.reshape(*tokens.shape[:-1], side, side)
+    around = [(0, 0)] * (tokens.ndim - 2) + [(0, canvas - side)] * 2
+    return np.pad(tokens, around).reshape(*tokens.shape[:-2], -1)
 
 
 def _rows_of_process(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -6,26 +6,43 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
+
+from drm_jax.model.attention import KEPT, Attend
+from drm_jax.model.precision import wide_type, widened
 
 # Truncated at two standard deviations, which are widened so that the std after the cut is
 # exactly 1/sqrt(fan in).
 linear_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
-def wide_type(dtype: jnp.dtype) -> jnp.dtype:
-    """The type of weights and of all that is too fine for bfloat16: float32, or float64's own."""
-    return jnp.promote_types(dtype, jnp.float32)
-
-
-def widened(x: jax.Array) -> jax.Array:
-    return x.astype(wide_type(x.dtype))
-
-
+@jax.custom_vjp
 def rms_norm(x: jax.Array) -> jax.Array:
     """x over its root mean square along the last axis, computed in float32. No scale."""
+    return _rms_norm(x)[0]
+
+
+def _rms_norm(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     wide = widened(x)
-    mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-    return (wide * jax.lax.rsqrt(mean_square + 1e-5)).astype(x.dtype)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + 1e-5)
+    normed = checkpoint_name((wide * inverse).astype(x.dtype), KEPT)
+    # The backward pass needs what comes out, which the next product keeps anyway, and not what
+    # went in.
+    return normed, (normed, checkpoint_name(inverse, KEPT))
+
+
+def _rms_norm_backward(kept: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array]:
+    normed, inverse = widened(kept[0]), kept[1]
+    wide = widened(grad)
+    along = jnp.mean(wide * normed, axis=-1, keepdims=True)
+    return ((inverse * (wide - normed * along)).astype(grad.dtype),)
+
+
+rms_norm.defvjp(_rms_norm, _rms_norm_backward)
+
+
+Angles = tuple[jax.Array | np.ndarray, jax.Array | np.ndarray]
+"""cos and sin of each token's rotation, (T, d), or (B, 1, T, d) where examples differ."""
 
 
 def rotary_angles(tokens: int, head_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,31 +58,18 @@ def rotary_angles(tokens: int, head_size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.cos(angle), np.sin(angle)
 
 
-def rotate(x_NxTxd: jax.Array, cos_Txd: np.ndarray, sin_Txd: np.ndarray) -> jax.Array:
+def rotate(x: jax.Array, cos: jax.Array | np.ndarray, sin: jax.Array | np.ndarray) -> jax.Array:
     """Rotary positions in the half-split form: (a, b) -> (a cos - b sin, b cos + a sin).
 
     Computed in float32: bfloat16 can't tell the angles of far positions apart.
+
+    Args:
+      x: (…, T, d).
+      cos, sin: as `rotary_angles` gives, (T, d), or of more axes.
     """
-    a, b = jnp.split(x_NxTxd, 2, axis=-1)
+    a, b = jnp.split(x, 2, axis=-1)
     turned = jnp.concatenate([-b, a], axis=-1)
-    return (x_NxTxd * cos_Txd + turned * sin_Txd).astype(x_NxTxd.dtype)
-
-
-def attend(q_NxTxd: jax.Array, k_NxTxd: jax.Array, v_NxTxd: jax.Array) -> jax.Array:
-    """Full attention with N = batch * heads as one leading axis; softmax in float32.
-
-    One leading axis and contiguous operands let XLA call its matrix product on the CPU; a strided
-    einsum over (B, T, heads, d) was 5 times slower there at width 64.
-    """
-    scale = q_NxTxd.shape[-1] ** -0.5
-    scores_NxTxT = jnp.einsum(
-        "ntd,nsd->nts",
-        q_NxTxd * scale,
-        k_NxTxd,
-        preferred_element_type=wide_type(q_NxTxd.dtype),
-    )
-    weights_NxTxT = jax.nn.softmax(scores_NxTxT, axis=-1).astype(v_NxTxd.dtype)
-    return jnp.einsum("nts,nsd->ntd", weights_NxTxT, v_NxTxd)
+    return (x * cos + turned * sin).astype(x.dtype)
 
 
 def _dense_options(dtype: jnp.dtype) -> dict[str, Any]:
@@ -82,19 +86,20 @@ class Attention(nn.Module):
 
     heads: int
     dtype: jnp.dtype
-    keep_scores: bool = True  # for the backward pass; else they are computed again
+    attend: Attend
 
     @nn.compact
-    def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
+    def __call__(self, x_BxTxD: jax.Array, angles: Angles | None = None) -> jax.Array:
         batch, tokens, hidden = x_BxTxD.shape
         size = hidden // self.heads
         dense = _dense_options(self.dtype)
         qkv = nn.Dense(3 * hidden, name="qkv", **dense)(x_BxTxD)
         qkv = qkv.reshape(batch, tokens, 3, self.heads, size).transpose(2, 0, 3, 1, 4)
-        q, k, v = qkv.reshape(3, batch * self.heads, tokens, size)
-        cos, sin = rotary_angles(tokens, size)
-        attended = attend if self.keep_scores else jax.checkpoint(attend)
-        mixed = attended(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        q, k, v = qkv
+        cos, sin = rotary_angles(tokens, size) if angles is None else angles
+        flat = (batch * self.heads, tokens, size)
+        turned = [x.reshape(flat) for x in (rotate(q, cos, sin), rotate(k, cos, sin), v)]
+        mixed = self.attend(*(checkpoint_name(x, KEPT) for x in turned))
         mixed = mixed.reshape(batch, self.heads, tokens, size).transpose(0, 2, 1, 3)
         return nn.Dense(hidden, name="out", **dense)(mixed.reshape(batch, tokens, hidden))
 
@@ -108,7 +113,8 @@ class SwiGLU(nn.Module):
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
         dense = _dense_options(self.dtype)
-        gate, up = jnp.split(nn.Dense(2 * self.width, name="gate_up", **dense)(x_BxTxD), 2, axis=-1)
+        gate_up = nn.Dense(2 * self.width, name="gate_up", **dense)(x_BxTxD)
+        gate, up = jnp.split(checkpoint_name(gate_up, KEPT), 2, axis=-1)
         return nn.Dense(x_BxTxD.shape[-1], name="down", **dense)(nn.silu(gate) * up)
 
 
@@ -127,14 +133,14 @@ class Layer(nn.Module):
     heads: int
     width: int
     dtype: jnp.dtype
+    attend: Attend
     token_width: int | None = None
-    keep_scores: bool = True
 
     @nn.compact
-    def __call__(self, h_BxTxD: jax.Array) -> jax.Array:
+    def __call__(self, h_BxTxD: jax.Array, angles: Angles | None = None) -> jax.Array:
         if self.token_width is None:
-            attention = Attention(self.heads, self.dtype, self.keep_scores, name="attention")
-            h_BxTxD = rms_norm(h_BxTxD + attention(h_BxTxD))
+            attention = Attention(self.heads, self.dtype, self.attend, name="attention")
+            h_BxTxD = rms_norm(h_BxTxD + attention(h_BxTxD, angles))
         else:
             mixer, h_BxDxT = SwiGLU(self.token_width, self.dtype, name="mixer"), h_BxTxD.mT
             h_BxTxD = rms_norm(h_BxDxT + mixer(h_BxDxT)).mT

@@ -6,18 +6,28 @@ Beside them stand two fixed vectors (D,), y_init and z_init: saved with the weig
 """
 
 import contextlib
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from drm_jax.config import Experiment, Model
-from drm_jax.model.layers import Layer, linear_init, swiglu_width, wide_type, widened
+from drm_jax.model.attention import KEPT, SCORES, Attend, find_attention, plain_attention
+from drm_jax.model.layers import Angles, Layer, linear_init, rotary_angles, swiglu_width
+from drm_jax.model.precision import wide_type, widened
 
 Params = dict[str, Any]
 # std 1/sqrt(D) over the last axis, cut like the linear layers.
 _embedding_init = nn.initializers.variance_scaling(1.0, "fan_out", "truncated_normal")
+_keep = jax.checkpoint_policies.save_only_these_names
+_POLICIES = {
+    "none": _keep(KEPT, SCORES),
+    "attention": _keep(KEPT),
+    "layer": jax.checkpoint_policies.nothing_saveable,
+}
 _unit_init = nn.initializers.truncated_normal(stddev=1.0 / 0.87962566103423978)
 
 
@@ -27,6 +37,9 @@ class Network(nn.Module):
     config: Model
     canvas: int
     dtype: jnp.dtype
+    attend: Attend = plain_attention
+    angles: Angles | None = None
+    """Rotations of windows of the canvas, from `at_windows`; None: of the whole canvas."""
 
     def setup(self):
         config = self.config
@@ -39,10 +52,11 @@ class Network(nn.Module):
         table_shape, wide = (config.vocab, config.hidden), wide_type(self.dtype)
         self.embed_inputs = self.param("embed_inputs", _embedding_init, table_shape, wide)
         self.embed_answers = self.param("embed_answers", _embedding_init, table_shape, wide)
-        layer = nn.remat(Layer) if config.remat == "layer" else Layer
-        keep_scores = config.remat != "attention"
+        # Outside of loops XLA would undo what is computed again, and memory with it.
+        prevent_cse = config.remat != "none"
+        layer = nn.remat(Layer, prevent_cse=prevent_cse, policy=_POLICIES[config.remat])
         self.layer = [
-            layer(config.heads, width, self.dtype, token_width, keep_scores)
+            layer(config.heads, width, self.dtype, self.attend, token_width)
             for _ in range(config.layers)
         ]
         self.head = self.param("head", linear_init, table_shape[::-1], wide)
@@ -77,7 +91,7 @@ class Network(nn.Module):
         """f(h, injection): the layers applied to their sum. One f serves every loop step."""
         h_BxTxD = h_BxTxD + injection_BxTxD
         for layer in self.layer:
-            h_BxTxD = layer(h_BxTxD)
+            h_BxTxD = layer(h_BxTxD, self.angles)
         return h_BxTxD
 
     def decode(self, y_BxTxD: jax.Array) -> jax.Array:
@@ -96,7 +110,34 @@ def make_network(experiment: Experiment, platform: str) -> Network:
     dtype = experiment.model.dtype
     if dtype == "auto":
         dtype = "float32" if platform == "cpu" else "bfloat16"
-    return Network(experiment.model, experiment.data.canvas, jnp.dtype(dtype))
+    attention = find_attention(experiment.model.attention, platform, jnp.dtype(dtype))
+    return Network(experiment.model, experiment.data.side, jnp.dtype(dtype), attention)
+
+
+def at_windows(network: Network, cells: int, corner_Bx2: jax.Array | None = None) -> Network:
+    """The network for windows of its canvas: a cell keeps the position that it has on the canvas.
+
+    Args:
+      cells: of a window, S.
+      corner_Bx2: row and column of each window's first cell; None: all are in the canvas's corner.
+
+    Returns:
+      The network itself where the window is the whole canvas.
+    """
+    side, canvas, prefix = math.isqrt(cells), network.canvas, network.config.prefix
+    if side == canvas:
+        return network
+    head_size = network.config.hidden // network.config.heads
+    all_angles = rotary_angles(prefix + canvas**2, head_size)
+    cell_S = (np.arange(side)[:, None] * canvas + np.arange(side)).reshape(-1) + prefix
+    if corner_Bx2 is None:
+        position = np.concatenate([np.arange(prefix), cell_S])
+        return network.clone(angles=tuple(angle[position] for angle in all_angles))
+    cell_BxS = cell_S + (corner_Bx2 @ np.array([canvas, 1], np.int32))[:, None]
+    prefix_BxP = jnp.broadcast_to(np.arange(prefix), (len(corner_Bx2), prefix))
+    position_BxT = jnp.concatenate([prefix_BxP, cell_BxS], axis=1)
+    # one more axis, for the heads
+    return network.clone(angles=tuple(jnp.asarray(x)[position_BxT][:, None] for x in all_angles))
 
 
 def exact_products(network: Network) -> contextlib.AbstractContextManager:

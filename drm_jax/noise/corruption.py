@@ -1,4 +1,4 @@
-"""Masks a target grid at a noise level, and gives the path back.
+"""Masks target grids at noise levels, and gives the paths back; any number of grids at once.
 
 One noise draw u in [0, 1) a cell fixes the whole path: at level t the cells with u < m(t) are
 masked, so the masks of lower levels lie inside those of higher ones.
@@ -16,52 +16,78 @@ from drm_jax.noise.schedules import ratio_table, reverse_levels
 _RADIUS, _SIGMA = 2, 1.5
 
 
-def blur_kernel() -> np.ndarray:
-    """The 5x5 Gaussian (sigma 1.5 cells, sum 1), float32."""
+def blur_line() -> np.ndarray:
+    """The Gaussian (5,) along a row or a column: sigma 1.5 cells, sum 1, float32."""
     line = np.exp(-(np.arange(-_RADIUS, _RADIUS + 1, dtype=np.float32) ** 2) / (2 * _SIGMA**2))
-    kernel = np.outer(line, line)
-    return (kernel / kernel.sum()).astype(np.float32)
+    return (line / line.sum()).astype(np.float32)
 
 
-def correlated_uniform(normal_CxC: np.ndarray) -> np.ndarray:
-    """Spatially correlated noise (S,) float32 in [0, 1] from white normal noise (C, C).
+def correlated_uniform(normal: np.ndarray) -> np.ndarray:
+    """Spatially correlated noise (…, S) float32 in [0, 1] from white normal noise (…, C, C).
 
-    Blurred with zero padding, standardised (std with n-1), mapped through the normal CDF.
+    Blurred by a 5x5 Gaussian with zero padding, standardised over each canvas (std with n-1),
+    mapped through the normal CDF.
     """
     from scipy import ndimage, special  # 0.2 s that uniform noise need not pay
 
-    blurred_CxC = ndimage.correlate(normal_CxC, blur_kernel(), mode="constant")
-    std = blurred_CxC.std(ddof=1) + np.float32(1e-8)
-    return special.ndtr((blurred_CxC - blurred_CxC.mean()) / std).reshape(-1)
+    blurred = normal
+    for axis in (-1, -2):  # rows, then columns: the 5x5 kernel is their product
+        blurred = ndimage.correlate1d(blurred, blur_line(), axis=axis, mode="constant")
+    blurred = blurred.reshape(*normal.shape[:-2], -1)
+    std = blurred.std(axis=-1, ddof=1, keepdims=True) + np.float32(1e-8)
+    return special.ndtr((blurred - blurred.mean(axis=-1, keepdims=True)) / std)
 
 
-def draw_noise(rng: np.random.Generator, kind: NoiseKind, canvas: int) -> np.ndarray:
-    """One noise draw (S,) float32 over all cells of a canvas."""
+def noise_from(uniform: np.ndarray, kind: NoiseKind, canvas: int) -> np.ndarray:
+    """Noise (…, S) float32 of a kind from independent uniform draws (…, S) in [0, 1)."""
     if kind == "uniform":
-        return rng.random(canvas * canvas, np.float32)
-    return correlated_uniform(rng.standard_normal((canvas, canvas), np.float32))
+        return uniform
+    return correlated_uniform(_normal(uniform).reshape(*uniform.shape[:-1], canvas, canvas))
 
 
-def corrupt(target_S: np.ndarray, noise_S: np.ndarray, level: int, schedule: str) -> np.ndarray:
-    """The target with every cell of noise < m(level) masked. Level 0 is the clean target.
+def _normal(uniform: np.ndarray) -> np.ndarray:
+    """Standard normal draws (…, S) float32 from uniform ones in [0, 1), by Box and Muller.
+
+    Where S is odd, the last one is made of the first two draws again.
+    """
+    cells = uniform.shape[-1]
+    pairs = -(-cells // 2)
+    radius_draw = uniform[..., :pairs]
+    angle_draw = np.take(uniform, np.arange(pairs, 2 * pairs) % cells, axis=-1)
+    radius = np.sqrt(-2 * np.log1p(-radius_draw))
+    angle = np.float32(2 * np.pi) * angle_draw
+    both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    return both[..., :cells]
+
+
+def corrupt(
+    target: np.ndarray, noise: np.ndarray, level: np.ndarray | int, schedule: str
+) -> np.ndarray:
+    """Targets (…, S) with every cell of noise < m(level) masked. Level 0 is the clean target.
 
     Exactly clean: the cosine schedule has m(0) = 1.6e-4, but level 0 means no corruption here.
+
+    Args:
+      noise: (…, S) in [0, 1].
+      level: (…), integers 0..999.
     """
-    if level == 0:
-        return target_S.copy()
-    return np.where(noise_S < ratio_table(schedule)[level], np.uint8(MASK), target_S)
+    level = np.asarray(level)
+    ratio = np.where(level == 0, np.float32(0), ratio_table(schedule)[level])
+    return np.where(noise < ratio[..., None], np.uint8(MASK), target)
 
 
 def reverse_targets(
-    target_S: np.ndarray, noise_S: np.ndarray, level: int, num_steps: int, schedule: str
+    target: np.ndarray,
+    noise: np.ndarray,
+    level: np.ndarray | int,
+    num_steps: int,
+    schedule: str,
 ) -> np.ndarray:
-    """The K grids (K, S) that lead from noise level `level` back to the clean target.
+    """The K grids (…, K, S) that lead from noise level `level` back to the clean target.
 
     Grid k stands at level t_k = floor(t * (K-k) / K); the last one is the clean target.
+
+    Args: as of `corrupt`.
     """
-    return np.stack(
-        [
-            corrupt(target_S, noise_S, int(t), schedule)
-            for t in reverse_levels(np.array(level), num_steps)
-        ]
-    )
+    levels = reverse_levels(np.asarray(level), num_steps)
+    return corrupt(target[..., None, :], noise[..., None, :], levels, schedule)

@@ -35,8 +35,8 @@ def dry_run(experiment: Experiment, workdir: epath.Path, console: Console) -> No
     rows = evaluation_rows(setup.tasks, setup.ids, experiment.evaluate.num_augmentations)
     if len(rows):
         size = experiment.evaluate.batch_size
-        canvas = experiment.data.canvas
-        candidates = next(evaluation_batches(setup.tasks, setup.ids, rows, canvas, size))
+        first, side = np.zeros(1, np.int64), experiment.data.side
+        candidates = next(evaluation_batches(setup.tasks, setup.ids, rows, first, side, size))
         denoise = compile_denoise(experiment, setup.network, setup.mesh, setup.shardings)
         jax.eval_shape(denoise, state, _shapes(candidates))
     for line in [describe(setup), *_numbers(setup, state, len(rows)), *_place(workdir, goes_on)]:

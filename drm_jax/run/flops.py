@@ -22,10 +22,14 @@ class Flops:
     """The share of a layer that is scores and their weighted sums."""
 
 
-def layer_flops(experiment: Experiment) -> tuple[float, float]:
-    """(all, the part of attention's scores and sums) of one layer, forward, one example."""
+def layer_flops(experiment: Experiment, side: int) -> tuple[float, float]:
+    """(all, the part of attention's scores and sums) of one layer, forward, one example.
+
+    Args:
+      side: of the canvas or window.
+    """
     model = experiment.model
-    cells, width = experiment.data.canvas**2, model.hidden
+    cells, width = side**2, model.hidden
     tokens = model.prefix + cells
     inner = swiglu_width(width, model.expansion, model.swiglu_multiple)
     swiglu = 6 * tokens * width * inner
@@ -36,8 +40,11 @@ def layer_flops(experiment: Experiment) -> tuple[float, float]:
     return swiglu + 8 * tokens * width**2 + attention, attention
 
 
-def count_flops(experiment: Experiment) -> Flops:
+def count_flops(experiment: Experiment, side: int | None = None) -> Flops:
     """FLOPs of an example.
+
+    Args:
+      side: of its window, with canvas=fit; None: on the whole canvas.
 
     Raises:
       UsageError: an objective of the user's own, whose work isn't known.
@@ -48,8 +55,9 @@ def count_flops(experiment: Experiment) -> Flops:
             f"objective: {objective}: the work of an objective of your own isn't known: plan one "
             "of drm, trm, sprm, diffusion that costs about as much"
         )
-    cells = experiment.data.canvas**2
-    layer, attention = layer_flops(experiment)
+    side = side or experiment.data.side
+    cells = side**2
+    layer, attention = layer_flops(experiment, side)
     block = model.layers * layer
     embed = 2 * cells * model.vocab * model.hidden  # a product with one-hot rows
     decode = 2 * cells * model.hidden * model.vocab + 4 * model.hidden

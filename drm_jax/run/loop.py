@@ -286,16 +286,26 @@ class _Training:
         interval = Interval(begin.step, self._not_finite, begin.interval_totals)
         unlogged: tuple[int, Interval] | None = None
         task = bar.add_task("train", total=config.steps, completed=begin.step, info="")
-        clock = _Clock(begin.step)
+        clock, sides = _Clock(begin.step), set()
         for done in range(begin.step + 1, config.steps + 1):
             self.profiler.before(done)
-            state, metrics = train_step(state, global_batch(next(batches), setup.mesh))
+            batch = next(batches)
+            side = math.isqrt(batch["inputs"].shape[1])
+            before = time.perf_counter()
+            state, metrics = train_step(state, global_batch(batch, setup.mesh))
             self.profiler.after(done, metrics)
             interval.add(metrics)
             if done == begin.step + 1:
                 jax.block_until_ready(metrics)
                 bar.console.print(f"First step after {time.perf_counter() - started:.1f} s")
                 clock = _Clock(done)
+            elif side not in sides:
+                seconds = time.perf_counter() - before  # compiled before it returns
+                clock.pause(seconds)
+                bar.console.print(
+                    f"First step on windows of side {side}: {seconds:.1f} s to compile"
+                )
+            sides.add(side)
             if unlogged:  # the next step is under way: fetching doesn't keep the device idle
                 self._log(*unlogged, clock, task)
                 unlogged = None
@@ -435,15 +445,19 @@ class _Scorer:
     ) -> Iterator[Callable[[Iterable[Any], int], Iterable[Any]]]:
         """One bar over the batches of all checkpoints, between which a stop is looked for."""
         task = self.bar.add_task("evaluate", total=None, info="")
+        done = most = 0
 
-        def wrap(batches: Iterable[Any], total: int) -> Iterable[Any]:
-            self.bar.update(task, total=total * checkpoints)
+        def wrap(batches: Iterable[Any], left: int) -> Iterable[Any]:
+            nonlocal done, most
+            most = max(most, done + left if done else left * checkpoints)
+            self.bar.update(task, total=most)
             for batch in batches:
                 if self.stop.now():
                     kept = "; all training up to it is saved" if self.log else ""
                     raise self.stop.error(f" while {what} was evaluated{kept}")
                 yield batch
-                self.bar.advance(task)
+                done += 1
+                self.bar.update(task, completed=done)
 
         yield wrap
         self.bar.remove_task(task)
@@ -472,7 +486,11 @@ class _Clock:
     def paused(self) -> Iterator[None]:
         before = time.perf_counter()
         yield
-        self._time += time.perf_counter() - before
+        self.pause(time.perf_counter() - before)
+
+    def pause(self, seconds: float) -> None:
+        """Leaves out some seconds since the last look."""
+        self._time += seconds
 
     def steps_per_second(self, step: int) -> float:
         """NaN where no step was timed: the first one, which compiles, is left out."""

@@ -18,6 +18,7 @@ from rich.table import Table
 from drm_jax.arc.tasks import training_pairs
 from drm_jax.config import Experiment
 from drm_jax.data.evaluation import evaluation_rows
+from drm_jax.errors import UsageError
 from drm_jax.evaluate.score import abstract_candidates
 from drm_jax.model.layers import swiglu_width
 from drm_jax.model.network import make_network
@@ -85,6 +86,8 @@ class Plan:
     sent: tuple[Sent, ...]
     link_seconds: float
     paces: tuple[Pace, ...]
+    fastest: Pace
+    """At the roofline: at most at that share of the peak, as the program is."""
 
 
 def make_plan(experiment: Experiment, topology: Topology) -> Plan:
@@ -94,6 +97,11 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
       UsageError: the batches can't be split over so many devices.
       InputError: a source of tasks is wrong.
     """
+    if experiment.data.canvas == "fit":
+        raise UsageError(
+            "data.canvas: fit: a plan is of one size of canvas: plan the largest with "
+            f"--data.canvas {experiment.data.side}; it takes the most memory and time"
+        )
     chip, devices = topology.chip, topology.devices
     check_split(experiment, devices)
     tasks, ids = load_puzzles(experiment)
@@ -111,19 +119,20 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
     step_flops += devices * 2 * train.batch_size**2 * experiment.model.hidden  # rows of equal ids
     traffic, scores, padded = _traffic(experiment, network.dtype.itemsize, chip.lanes)
     traffic *= train.batch_size / devices
-    tokens = experiment.model.prefix + experiment.data.canvas**2
+    tokens = experiment.model.prefix + experiment.data.side**2
     head = experiment.model.hidden // experiment.model.heads
     compute = step_flops / devices / chip.flops
     sent = _communication(experiment, state, devices)
     rows = evaluation_rows(tasks, ids, experiment.evaluate.num_augmentations)
     pairs = sum(len(training_pairs(task)) for task in tasks)
-    paces = []
-    for share in UTILISATIONS:
+    memory = traffic / chip.bandwidth
+
+    def pace(share: float) -> Pace:
         seconds = compute / share
         evaluation = len(rows) * flops.evaluate / (share * devices * chip.flops)
-        rate = train.batch_size / seconds
         days = train.steps * seconds / 86400
-        paces.append(Pace(share, rate, seconds, days, evaluation / 3600))
+        return Pace(share, train.batch_size / seconds, seconds, days, evaluation / 3600)
+
     return Plan(
         experiment=experiment.name,
         topology=topology.name,
@@ -142,14 +151,15 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
         step_flops=step_flops,
         compute_seconds=compute,
         traffic_bytes=traffic,
-        memory_seconds=traffic / chip.bandwidth,
+        memory_seconds=memory,
         scores_share=scores,
         padded_tokens=padded,
         padding_share=1 - tokens / padded,
         unit_share=min(1.0, head / chip.unit),
         sent=sent,
         link_seconds=sum(item.sent for item in sent) / (chip.link / 2),
-        paces=tuple(paces),
+        paces=tuple(map(pace, UTILISATIONS)),
+        fastest=pace(compute / max(compute, memory)),
     )
 
 
@@ -171,7 +181,7 @@ def _traffic(experiment: Experiment, size: int, lanes: int) -> tuple[float, floa
       size: bytes of a number of the compute type.
     """
     model = experiment.model
-    tokens = model.prefix + experiment.data.canvas**2
+    tokens = model.prefix + experiment.data.side**2
     padded = -(-tokens // lanes) * lanes
     inner = swiglu_width(model.hidden, model.expansion, model.swiglu_multiple)
     # norms 6, gate_up and down 2, qkv 4, rotary 4, attention 4, out 2; gate_up 2, silu 3, down 1
@@ -335,10 +345,11 @@ def show(plan: Plan, console: Console) -> None:
     table = Table(title=f"{plan.epochs:,.0f} epochs, by the share of the peak that is reached")
     for name in ("utilisation", "examples/s", "ms a step", "days", "hours an evaluation"):
         table.add_column(name, justify="right")
-    most = plan.compute_seconds / max(plan.compute_seconds, plan.memory_seconds)
-    for pace in plan.paces:
+    most = plan.fastest.utilisation
+    for pace in sorted((*plan.paces, plan.fastest), key=lambda pace: pace.utilisation):
+        mark = " roofline" if pace is plan.fastest else " *" if pace.utilisation > most else ""
         table.add_row(
-            f"{pace.utilisation:.0%}" if pace.utilisation <= most else f"{pace.utilisation:.0%} *",
+            f"{pace.utilisation:.0%}{mark}",
             f"{pace.examples_per_second:,.0f}",
             f"{1e3 * pace.step_seconds:,.0f}",
             f"{pace.days:,.2f}",
@@ -369,9 +380,8 @@ _NAMES = {
 def roofline(plan: Plan) -> list[str]:
     """What bounds a step, and what attention and padding cost; one text each."""
     compute, memory = plan.compute_seconds, plan.memory_seconds
-    most = compute / max(compute, memory)
     bound = (
-        f"memory bounds it: at most {most:.0%} of the peak"
+        f"memory bounds it: at most {plan.fastest.utilisation:.0%} of the peak"
         if memory > compute
         else "products bound it"
     )

@@ -11,7 +11,7 @@ from drm_jax.arc.augment import PuzzleIds, puzzle_ids
 from drm_jax.arc.identifiers import adopt_identifiers, read_identifiers
 from drm_jax.arc.roles import load_tasks
 from drm_jax.arc.tasks import Task, largest_side, training_pairs
-from drm_jax.config import Experiment
+from drm_jax.config import Data, Experiment
 from drm_jax.data.stream import fingerprint
 from drm_jax.dist.mesh import make_mesh
 from drm_jax.dist.puzzle_table import ROW_MULTIPLE
@@ -102,14 +102,18 @@ def load_puzzles(
     data = experiment.data
     tasks = load_tasks(data.train, data.evaluate, data.only, data.leaks)
     for task in tasks:
-        if largest_side(task) > data.canvas:
+        if largest_side(task) > data.side:
             raise InputError(
                 f"task {task.id} ({task.source}): a grid has {largest_side(task)} cells along a "
-                f"side, more than data.canvas {data.canvas}; leave it out or use a larger canvas"
+                f"side, more than {_canvas_name(data)}; leave it out or use a larger canvas"
             )
     if not any(training_pairs(task) for task in tasks):
         raise InputError("data.train, data.evaluate: there is no pair to train on")
     return tasks, _puzzle_ids(experiment, tasks, workdir)
+
+
+def _canvas_name(data: Data) -> str:
+    return f"data.canvas {data.side}" if data.canvas != "fit" else f"data.windows' {data.side}"
 
 
 def _puzzle_ids(

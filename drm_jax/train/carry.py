@@ -17,8 +17,8 @@ from flax import struct
 from jax import lax
 
 from drm_jax.config import Experiment
-from drm_jax.model.layers import wide_type
 from drm_jax.model.network import Network, Params
+from drm_jax.model.precision import wide_type
 
 Batch = Mapping[str, jax.Array]
 MIN_LEVEL_BETA, MAX_LEVEL_BETA = 1e-4, 0.02

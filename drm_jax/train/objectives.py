@@ -22,8 +22,8 @@ from drm_jax.arc.tokens import MASK, PAD
 from drm_jax.config import CARRIED, Experiment
 from drm_jax.errors import UsageError
 from drm_jax.extension import load_function
-from drm_jax.model.layers import wide_type, widened
 from drm_jax.model.network import Network, Params, init_params
+from drm_jax.model.precision import wide_type, widened
 from drm_jax.model.recursion import (
     Forward,
     Latents,
@@ -120,7 +120,7 @@ def drm_loss(
 
     Args:
       rows_BxD: the batch's puzzle rows.
-      batch: as `data.stream.make_example` gives, with a leading axis B.
+      batch: as `data.stream.BatchMaker` gives.
       forward: `recursion.forward`; `one_pass` makes it the loss of `diffusion`.
     """
     x, y = _embed_both(network, params, rows_BxD, batch)
@@ -238,9 +238,15 @@ def trains_answers(experiment: Experiment) -> bool:
     return whole and experiment.objective not in CARRIED
 
 
-def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and types of a training batch: of `data.stream.make_example`, a leading axis B."""
-    count, cells = experiment.train.batch_size, experiment.data.canvas**2
+def abstract_batch(
+    experiment: Experiment, side: int | None = None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of a training batch, as `data.stream.BatchMaker` gives.
+
+    Args:
+      side: of the window, with canvas=fit; None: of the whole canvas.
+    """
+    count, cells = experiment.train.batch_size, (side or experiment.data.side) ** 2
     shapes = {
         "inputs": ((count, cells), jnp.uint8),
         "target": ((count, cells), jnp.uint8),
@@ -253,6 +259,8 @@ def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
         shapes["noised"] = ((count, cells), jnp.uint8)
         shapes["level"] = ((count,), jnp.int32)
         shapes["reverse_targets"] = ((count, experiment.model.cycles, cells), jnp.uint8)
+    if experiment.data.canvas == "fit":
+        shapes["corner"] = ((count, 2), jnp.int32)
     if experiment.objective == "sprm":
         shapes["latent_level"] = ((count, 2), jnp.int32)
         shapes["latent_seed"] = ((count,), jnp.uint32)

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from drm_jax.config import Experiment
 from drm_jax.dist import puzzle_table
 from drm_jax.dist.mesh import AXIS, SPECS, placed
-from drm_jax.model.network import Network, Params, exact_products
+from drm_jax.model.network import Network, Params, at_windows, exact_products
 from drm_jax.train.carry import perturb_latents, refill
 from drm_jax.train.objectives import find_objective, trains_answers
 from drm_jax.train.optim import average, network_optimizer, sign_sgd, warmup
@@ -70,8 +70,9 @@ def make_train_step(
         rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
 
         def loss(params, rows_BxD, carry, batch):
+            here = at_windows(network, batch["inputs"].shape[1], batch.get("corner"))
             given = () if carry is None else (carry,)
-            total, sums, *new_carry = objective(network, params, rows_BxD, constants, batch, *given)
+            total, sums, *new_carry = objective(here, params, rows_BxD, constants, batch, *given)
             return total / train.batch_size, (sums, new_carry[0] if new_carry else None)
 
         def gradients(part):
@@ -148,7 +149,10 @@ def _in_parts(function: Callable[[Any], tuple[Any, Any]], rows: Any, parts: int)
 def compile_train_step(
     experiment: Experiment, network: Network, mesh: Mesh, shardings: TrainState
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The step jitted over the mesh; the state is donated."""
+    """The step jitted over the mesh; the state is donated.
+
+    With canvas=fit it is compiled once for each size of window.
+    """
     return jax.jit(
         make_train_step(experiment, network, mesh),
         in_shardings=(shardings, placed(mesh, "batch")),

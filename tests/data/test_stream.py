@@ -1,17 +1,27 @@
 import collections
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
 
 from drm_jax.arc.augment import augment, puzzle_ids
 from drm_jax.arc.roles import load_tasks
-from drm_jax.arc.tasks import training_pairs
+from drm_jax.arc.tasks import Pair, Task, training_pairs
 from drm_jax.arc.tokens import MASK, crop, to_tokens
 from drm_jax.config import OBJECTIVES, Data, Evaluate, Experiment, Halting, Model, Noise, Train
-from drm_jax.data.evaluation import evaluation_batches, evaluation_rows
-from drm_jax.data.stream import VisitOrder, batches_from, fingerprint, training_stream
+from drm_jax.data.evaluation import (
+    evaluation_batches,
+    evaluation_rows,
+    first_windows,
+    touches_border,
+)
+from drm_jax.data.stream import (
+    VisitOrder,
+    batches_from,
+    draw_bits,
+    fingerprint,
+    training_stream,
+)
 from drm_jax.train.objectives import abstract_batch
 
 EXPERIMENT = Experiment(
@@ -48,12 +58,12 @@ def assert_batches_equal(a, b):
 # Seed 0, written down once: the stream must never change under a run that goes on.
 # (task, pair), puzzle id, noise level, offset, masked cells
 TWO_BATCHES = [
-    [((2, 4), 13, 257, (0, 2), 5), ((2, 6), 13, 117, (0, 2), 0), ((2, 2), 13, 59, (2, 0), 0),
-     ((2, 7), 13, 279, (0, 1), 3), ((2, 3), 13, 522, (2, 1), 14), ((2, 5), 13, 274, (0, 0), 2),
-     ((2, 1), 13, 784, (0, 2), 23), ((2, 0), 13, 290, (0, 1), 3)],
-    [((0, 0), 2, 95, (0, 0), 0), ((0, 2), 2, 533, (2, 2), 10), ((0, 3), 2, 445, (0, 0), 13),
-     ((0, 4), 2, 429, (0, 0), 12), ((0, 1), 2, 814, (0, 0), 23), ((1, 2), 8, 697, (1, 1), 19),
-     ((1, 1), 8, 557, (2, 1), 14), ((1, 3), 8, 854, (0, 0), 25)],
+    [((1, 4), 6, 335, (1, 2), 6), ((1, 1), 6, 355, (1, 2), 8), ((1, 0), 6, 865, (2, 2), 22),
+     ((1, 3), 6, 612, (0, 0), 20), ((1, 2), 6, 966, (1, 0), 25), ((2, 1), 11, 746, (0, 2), 20),
+     ((2, 3), 11, 958, (2, 1), 25), ((2, 6), 11, 298, (1, 1), 3)],
+    [((2, 7), 11, 943, (1, 0), 25), ((2, 5), 11, 200, (0, 0), 1), ((2, 2), 11, 834, (2, 1), 25),
+     ((2, 0), 11, 189, (1, 0), 2), ((2, 4), 11, 108, (2, 2), 0), ((0, 1), 3, 833, (0, 1), 23),
+     ((0, 0), 3, 954, (0, 0), 25), ((0, 4), 3, 697, (0, 0), 19)],
 ]  # fmt: skip
 
 
@@ -74,15 +84,42 @@ def test_two_batches_by_hand(tasks, ids):
 
 def test_an_epoch_visits_every_pair_once_and_shares_a_row_within_a_visit(tasks, ids):
     order = VisitOrder(tasks, ids, seed=3)
+    sizes = collections.Counter()
     for epoch in (0, 1, 7):
-        places = range(epoch * order.epoch_length, (epoch + 1) * order.epoch_length)
-        seen = collections.Counter(id(order[i][0]) for i in places)
-        assert len(seen) == order.epoch_length
-        visits = [order[i][1] for i in places]
-        changes = sum(a != b for a, b in itertools.pairwise(visits))
-        assert changes == len(tasks) - 1
-    firsts = {order[e * order.epoch_length][1] for e in range(30)}
-    assert len(firsts) > 5  # other tasks and augmentations in other epochs
+        start = epoch * order.epoch_length
+        pair, puzzle_id, siblings = order.at(np.arange(start, start + order.epoch_length))
+        assert sorted(pair.tolist()) == list(range(order.epoch_length))
+        assert (np.diff(puzzle_id) != 0).sum() == len(tasks) - 1
+        for i in set(puzzle_id.tolist()):
+            assert set(siblings[puzzle_id == i].tolist()) == {(puzzle_id == i).sum()}
+            sizes[(puzzle_id == i).sum()] += 1
+        for p, i in zip(pair.tolist(), puzzle_id.tolist()):
+            assert order.pairs[p] in training_pairs(tasks[ids.task[i]])
+    assert sizes == {5: 6, 8: 3}
+    # over two epochs at once, and one place at a time
+    across = order.at(np.arange(order.epoch_length - 3, order.epoch_length + 3))
+    one_by_one = [order.at(np.array([order.epoch_length - 3 + i])) for i in range(6)]
+    np.testing.assert_array_equal(across, np.concatenate(one_by_one, axis=1))
+    firsts = order.at(np.arange(30) * order.epoch_length)[1]
+    assert len(set(firsts.tolist())) > 5  # other tasks and augmentations in other epochs
+    orders = {tuple(order.at(np.arange(18) + 18 * e)[0].tolist()) for e in range(30)}
+    assert len(orders) == 30
+
+
+def test_every_visit_is_equally_likely(tasks, ids):
+    order = VisitOrder(tasks, ids, seed=0)
+    epochs = 2000
+    pair, puzzle_id, _ = order.at(np.arange(epochs * order.epoch_length))
+    first = pair.reshape(epochs, -1)[:, 0]
+    task_of_first = ids.task[puzzle_id.reshape(epochs, -1)[:, 0]]
+    share = np.bincount(task_of_first, minlength=3) / epochs
+    np.testing.assert_allclose(share, 1 / 3, atol=0.04)
+    share = np.bincount(first[task_of_first == 0], minlength=5)[:5] / (task_of_first == 0).sum()
+    np.testing.assert_allclose(share, 1 / 5, atol=0.06)
+    visits = np.bincount(puzzle_id, minlength=len(ids)) / epochs
+    for k, of_task in enumerate(ids.of_task):
+        pairs = len(training_pairs(tasks[k]))
+        np.testing.assert_allclose(visits[of_task] / pairs, 1 / len(of_task), atol=0.04)
 
 
 def test_an_example(tasks, ids):
@@ -107,6 +144,45 @@ def test_one_pair_in_its_siblings_stays_at_the_corner(tasks, ids):
     per_task = [1 / n + (1 - 1 / n) / 9 for n in (5, 5, 8)]
     expected = np.average(per_task, weights=[5, 5, 8])
     assert at_corner.mean() == pytest.approx(expected, abs=0.04)
+
+
+def test_draws_are_a_function_of_seed_and_example():
+    whole = draw_bits([5], 0, 12, 21)
+    assert whole.shape == (12, 21)
+    assert whole.dtype == np.uint32
+    for i in range(12):
+        np.testing.assert_array_equal(draw_bits([5], i, 1, 21)[0], whole[i])
+    assert len(np.unique(whole)) > 12 * 21 - 3  # no example shares its draws with another
+    assert not np.array_equal(draw_bits([5, 1], 0, 12, 21), whole)
+    far = draw_bits([5], 2**45, 2, 900)
+    assert len(np.unique(far)) > 1790
+    bits = np.unpackbits(draw_bits([1, 2], 0, 100, 64).view(np.uint8))
+    assert bits.mean() == pytest.approx(0.5, abs=0.005)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "spatially_correlated"])
+def test_levels_and_noise_are_spread_evenly(tasks, ids, kind):
+    experiment = dataclasses.replace(EXPERIMENT, noise=Noise("linear", kind))
+    batches = [training_stream(experiment, tasks, ids)[i] for i in range(200)]
+    level = np.concatenate([b["level"] for b in batches])
+    assert level.min() < 10
+    assert level.max() > 989
+    np.testing.assert_allclose(np.histogram(level, 4, (0, 1000))[0] / len(level), 0.25, atol=0.04)
+    masked = np.concatenate([b["noised"] == MASK for b in batches])
+    np.testing.assert_allclose(masked.mean(axis=0), 0.5, atol=0.06)  # each cell as often
+    for low, high in ((0, 250), (250, 500), (500, 750), (750, 1000)):
+        here = (level >= low) & (level < high)
+        assert masked[here].mean() == pytest.approx((low + high) / 2000, abs=0.03)
+
+
+def test_offsets_are_spread_evenly(tasks, ids):
+    stream = training_stream(dataclasses.replace(EXPERIMENT, seed=1), tasks, ids)
+    target = np.concatenate([stream[i]["target"] for i in range(600)]).reshape(-1, 5, 5)
+    colours = target >= 2
+    row, col = colours.any(2).argmax(1), colours.any(1).argmax(1)
+    away = (row > 0) | (col > 0)
+    share = np.bincount((3 * row + col)[away], minlength=9)[1:] / away.sum()
+    np.testing.assert_allclose(share, 1 / 8, atol=0.02)  # all outputs are 3x3
 
 
 def test_a_resumed_stream_gives_the_identical_next_batch(tasks, ids):
@@ -140,7 +216,7 @@ def test_evaluation_set(tasks, ids):
     rows = evaluation_rows(tasks, ids, None)
     assert len(rows) == (1 + 1 + 2) * 5  # test inputs x (identity and 4 augmentations)
     assert evaluation_rows(tasks, ids, 1).tolist()[:3] == [[0, 0, 1], [0, 0, 2], [1, 0, 6]]
-    batches = list(evaluation_batches(tasks, ids, rows, 5, 8))
+    batches = list(evaluation_batches(tasks, ids, rows, np.arange(len(rows)), 5, 8))
     assert [len(b["row"]) for b in batches] == [8, 8, 8]
     assert batches[-1]["puzzle_id"].tolist()[4:] == [0] * 4  # filled up with the blank id
     k, t, puzzle_id = rows[9]
@@ -171,3 +247,112 @@ def test_the_fingerprint_holds_what_a_slot_draws(tasks, ids):
         dataclasses.replace(trm, halting=Halting(16, 0.2)),
     ]
     assert len({fingerprint(x, tasks, ids) for x in [trm, *others]}) == 5
+
+
+# --- windows of the canvas -----------------------------------------------------------------------
+FIT = dataclasses.replace(
+    EXPERIMENT,
+    data=dataclasses.replace(
+        EXPERIMENT.data, canvas="fit", windows=(4, 7, 12),
+        only=("25d8a9c8", "44f52bb0", "a5f85a15", "67385a82", "834ec97d"),
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fit_tasks():
+    return load_tasks(FIT.data.train, (), FIT.data.only)
+
+
+@pytest.fixture(scope="module")
+def fit_ids(fit_tasks):
+    return puzzle_ids(fit_tasks, FIT.data.num_augmentations, FIT.seed)
+
+
+def shows(whole, pair, augmentation, offset):
+    """Whether both grids of a pair stand on the whole canvas, at this offset."""
+    grids = [augment(grid, augmentation) for grid in (pair.input, pair.output)]
+    if max(max(np.add(grid.shape, offset)) for grid in grids) > 12:
+        return False
+    return np.array_equal([to_tokens(grid, 12, offset) for grid in grids], whole.reshape(2, -1))
+
+
+def test_an_example_stands_on_the_smallest_window_of_its_size(fit_tasks, fit_ids):
+    stream = training_stream(FIT, fit_tasks, fit_ids)
+    sides, moved = collections.Counter(), 0
+    for batch in (stream[i] for i in range(60)):
+        side = int(batch["inputs"].shape[1] ** 0.5)
+        sides[side] += 1
+        for row in range(8):
+            task = fit_tasks[fit_ids.task[batch["puzzle_id"][row]]]
+            augmentation = fit_ids.augmentation(batch["puzzle_id"][row])
+            top, left = batch["corner"][row]
+            assert 0 <= top <= 12 - side
+            assert 0 <= left <= 12 - side
+            moved += bool(top or left)
+            whole = np.zeros((2, 12, 12), np.uint8)
+            for i, name in enumerate(("inputs", "target")):
+                window = batch[name][row].reshape(side, side)
+                whole[i, top : top + side, left : left + side] = window
+            colours = (whole >= 2).any(axis=0)
+            offset = tuple(int(colours.any(axis).argmax()) for axis in (1, 0))
+            same = [p for p in training_pairs(task) if shows(whole, p, augmentation, offset)]
+            assert same, "the window shows what the whole canvas would"
+            largest = max(max(g.shape) for g in (same[0].input, same[0].output))
+            assert side == min(s for s in (4, 7, 12) if s > largest or s == 12)
+    assert set(sides) == {4, 7, 12}
+    assert moved > 100
+
+
+def test_the_mix_of_windows_is_that_of_the_data(fit_tasks, fit_ids):
+    """Over whole rounds each pair is seen as often as in visiting order."""
+    stream = training_stream(FIT, fit_tasks, fit_ids)
+    pairs = sum(len(training_pairs(task)) for task in fit_tasks)
+    batches = 8 * pairs  # 64 epochs: 8 divides the examples of each side
+    seen = collections.Counter()
+    for i in range(batches):
+        seen.update(fit_ids.task[stream[i]["puzzle_id"]].tolist())
+    assert seen == {k: 64 * len(training_pairs(task)) for k, task in enumerate(fit_tasks)}
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_hosts_share_windows_too(fit_tasks, fit_ids, processes):
+    for i in (0, 7, 1001):
+        whole = training_stream(FIT, fit_tasks, fit_ids)[i]
+        parts = [
+            training_stream(FIT, fit_tasks, fit_ids, p, processes)[i] for p in range(processes)
+        ]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in whole}
+        assert_batches_equal(joined, whole)
+        expected = abstract_batch(FIT, int(whole["inputs"].shape[1] ** 0.5))
+        assert {name: (x.shape, x.dtype) for name, x in whole.items()} == {
+            name: (x.shape, x.dtype) for name, x in expected.items()
+        }
+
+
+def test_windows_have_a_fingerprint_of_their_own(fit_tasks, fit_ids):
+    data = dataclasses.replace(FIT.data, windows=(5, 12))
+    whole = dataclasses.replace(FIT.data, canvas=12)
+    others = [dataclasses.replace(FIT, data=x) for x in (FIT.data, data, whole)]
+    assert len({fingerprint(x, fit_tasks, fit_ids) for x in others}) == 3
+
+
+def test_first_windows_hold_the_question_and_outputs_as_shown():
+    def pair(height, width, output):
+        return Pair(np.zeros((height, width), np.uint8), output)
+
+    shown = pair(2, 2, np.zeros((3, 6), np.uint8))
+    task = Task("t", (shown,), (pair(2, 3, None), pair(9, 2, None), pair(12, 1, None)))
+    rows = np.array([[0, 0, 1], [0, 1, 1], [0, 2, 1], [0, 0, 2]])
+    assert first_windows([task], rows, (4, 7, 10, 12)).tolist() == [1, 2, 3, 1]
+    assert first_windows([task], rows, (12,)).tolist() == [0, 0, 0, 0]
+
+
+def test_what_touches_the_border():
+    tokens = np.ones((5, 3, 3), np.uint8)
+    tokens[0, :2, :2] = 5  # closed by EOS
+    tokens[1, 2, 0] = 5
+    tokens[2, 0, 2] = MASK
+    tokens[3] = 0
+    tokens[4] = 11
+    assert touches_border(tokens.reshape(5, 9)).tolist() == [False, True, True, False, True]

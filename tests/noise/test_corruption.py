@@ -2,11 +2,16 @@ import numpy as np
 import pytest
 
 from drm_jax.arc.tokens import MASK
-from drm_jax.noise.corruption import correlated_uniform, corrupt, draw_noise, reverse_targets
+from drm_jax.noise.corruption import correlated_uniform, corrupt, noise_from, reverse_targets
 from drm_jax.noise.schedules import denoising_levels, mask_ratio, reverse_levels
 
 SCHEDULES = ("linear", "cosine", "sigmoid")
 TARGET = np.arange(144, dtype=np.uint8) % 12
+
+
+def drawn(seed, kind, canvas):
+    """One noise draw."""
+    return noise_from(np.random.default_rng(seed).random(canvas**2, np.float32), kind, canvas)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -25,7 +30,7 @@ def test_unknown_schedule():
 @pytest.mark.parametrize("kind", ["uniform", "spatially_correlated"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_level_zero_is_the_identity_and_masks_nest(kind, schedule):
-    noise = draw_noise(np.random.default_rng(0), kind, 12)
+    noise = drawn(0, kind, 12)
     np.testing.assert_array_equal(corrupt(TARGET, noise, 0, schedule), TARGET)
     masked = np.array([corrupt(TARGET, noise, t, schedule) == MASK for t in range(1000)])
     assert (masked[1:] >= masked[:-1]).all()
@@ -42,14 +47,13 @@ def test_a_ratio_of_one_masks_all():
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_masked_share_follows_the_schedule(schedule):
-    rng = np.random.default_rng(2)
-    noise = draw_noise(rng, "uniform", 30)
+    noise = drawn(2, "uniform", 30)
     masked = corrupt(np.zeros(900, np.uint8), noise, 400, schedule) == MASK
     assert masked.mean() == pytest.approx(float(mask_ratio(schedule, 400)), abs=0.06)
 
 
 def test_reverse_targets_lead_to_the_clean_grid():
-    noise = draw_noise(np.random.default_rng(3), "uniform", 12)
+    noise = drawn(3, "uniform", 12)
     assert reverse_levels(np.array(700), 3).tolist() == [466, 233, 0]
     path = reverse_targets(TARGET, noise, 700, 3, "cosine")
     assert path.shape == (3, 144)
@@ -63,8 +67,7 @@ def test_reverse_targets_lead_to_the_clean_grid():
 
 def test_correlated_noise_is_uniform_and_correlated():
     rng = np.random.default_rng(4)
-    draws = np.array([correlated_uniform(rng.standard_normal((30, 30), np.float32))
-                      for _ in range(20)]).reshape(-1, 30, 30)  # fmt: skip
+    draws = correlated_uniform(rng.standard_normal((20, 30, 30), np.float32)).reshape(-1, 30, 30)
     assert draws.min() >= 0
     assert draws.max() <= 1
     assert draws.mean() == pytest.approx(0.5, abs=0.02)
@@ -77,3 +80,37 @@ def test_correlated_noise_is_uniform_and_correlated():
 def test_denoising_levels():
     assert denoising_levels(16)[[0, 1, 2, -2, -1]].tolist() == [1000, 871, 751, 5, 1]
     assert denoising_levels(1).tolist() == [1000]
+
+
+@pytest.mark.parametrize("canvas", [2, 5, 30])
+def test_noise_of_many_canvases_is_that_of_each(canvas):
+    uniform = np.random.default_rng(5).random((6, canvas**2), np.float32)
+    many = noise_from(uniform, "spatially_correlated", canvas)
+    one_by_one = [noise_from(u, "spatially_correlated", canvas) for u in uniform]
+    np.testing.assert_allclose(many, np.stack(one_by_one), atol=1e-6)
+
+
+def test_correlated_noise_is_made_of_normal_draws():
+    """As if drawn by numpy: the same spread, and no cell tied to another but by the blur."""
+    rng = np.random.default_rng(6)
+    ours = noise_from(rng.random((16_000, 49), np.float32), "spatially_correlated", 7)
+    numpys = correlated_uniform(rng.standard_normal((16_000, 7, 7), np.float32))
+    np.testing.assert_allclose(np.corrcoef(ours.T), np.corrcoef(numpys.T), atol=0.08)
+    np.testing.assert_allclose(
+        np.quantile(ours, [0.01, 0.25, 0.5, 0.75, 0.99]),
+        np.quantile(numpys, [0.01, 0.25, 0.5, 0.75, 0.99]),
+        atol=0.01,
+    )
+
+
+def test_many_grids_are_corrupted_as_each_of_them():
+    rng = np.random.default_rng(7)
+    target = rng.integers(0, 12, (5, 16), np.uint8)
+    noise, level = rng.random((5, 16), np.float32), np.array([0, 1, 500, 900, 999])
+    many = corrupt(target, noise, level, "cosine")
+    paths = reverse_targets(target, noise, level, 3, "cosine")
+    assert paths.shape == (5, 3, 16)
+    for i in range(5):
+        np.testing.assert_array_equal(many[i], corrupt(target[i], noise[i], level[i], "cosine"))
+        alone = reverse_targets(target[i], noise[i], level[i], 3, "cosine")
+        np.testing.assert_array_equal(paths[i], alone)

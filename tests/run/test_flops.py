@@ -21,7 +21,9 @@ from drm_jax.train.step import compile_train_step, make_optimizer
 BASE = Experiment(
     name="flops",
     data=Data(canvas=10),
-    model=Model(hidden=128, heads=2, layers=2, cycles=2, inner_steps=2, prefix=4),
+    model=Model(
+        hidden=128, heads=2, layers=2, cycles=2, inner_steps=2, prefix=4, attention="plain"
+    ),
     train=Train(batch_size=16),
     evaluate=Evaluate(batch_size=4, denoise_steps=3),
 )
