@@ -11,9 +11,9 @@ colours, that of 50a16a69.
 
 Expected time: 518,000 steps of 768 examples: 100,000 epochs with ConceptARC, 129,000 without. Not
 yet run on an accelerator.
-A step is about 3.1e14 FLOPs (all matrix products of a 916-token canvas): at 40% of an H100's
-bfloat16 peak that is 14 hours on eight, at 7,900 examples/s; the input pipeline made
-11,000 on one core of an AMD EPYC.
+`drm plan experiments/arc1_drm_7m.py --topology 8xH100` has the arithmetic: memory bounds a step,
+and at its roofline the run takes about 1.2 days. The input pipeline makes some 90,000 examples/s on
+one core of an AMD EPYC.
 Expected memory: the 7M network with moments and average is 110 MB on each device; the puzzle
 table of about 730,000 rows is 1.5 GB over all devices together. Activations take 1.1 GB an
 example in float32 (read from the program compiled for a CPU) and about half of that in bfloat16:

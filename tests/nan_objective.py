@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from drm_jax.train.objectives import drm_loss
 
-HIGH = 970
+HIGH = 997
 
 
 def loss(network, params, rows_BxD, constants, batch):
