@@ -124,7 +124,7 @@ def assert_typed(config) -> None:
             assert value in typing.get_args(hint)
         elif typing.get_origin(hint) is tuple:
             assert type(value) is tuple
-            assert all(type(item) is str for item in value)
+            assert all(type(item) is typing.get_args(hint)[0] for item in value)
         else:
             assert type(value) in (typing.get_args(hint) or (hint,))
             assert not isinstance(value, float) or math.isfinite(value)

@@ -20,7 +20,7 @@ def no_cluster(monkeypatch):
 
 def test_the_options_are_taken_out():
     group, rest = take_group(["a.py", *ALL, "--train.steps", "5"], "drm train")
-    assert group == Group("10.0.0.1:8476", 2, 1, 45, 60)
+    assert group == Group("10.0.0.1:8476", 2, 1, 40, 60)
     assert rest == ["a.py", "--train.steps", "5"]
     group, rest = take_group(["a.py", *ALL, "--heartbeat-timeout=9", "--join-timeout=8"], "drm")
     assert (group.join_timeout, group.heartbeat_timeout, rest) == (8, 9, ["a.py"])
@@ -70,7 +70,7 @@ def test_clusters_are_recognised(monkeypatch, environment, found):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     group, _ = take_group(["a.py"], "drm train")
-    assert group == (Group(None, None, None, 45, 60) if found else None)
+    assert group == (Group(None, None, None, 40, 60) if found else None)
 
 
 @pytest.mark.parametrize(

@@ -24,15 +24,15 @@ KEPT = "kept"
 """The name of what a layer keeps for its backward pass: what products give. The rest, which is
 cheap, is computed again."""
 SCORES = "scores"
-"""The name of attention's weights, most of the memory of plain attention."""
+"""The name of attention's scores, most of the memory of plain attention."""
 _BLOCK_SCORES = 2**20
 """Scores that a block has at most (4 MB in float32), if it has more than one head."""
 
 
 def plain_attention(q_NxTxd: jax.Array, k_NxTxd: jax.Array, v_NxTxd: jax.Array) -> jax.Array:
     """softmax(q k / sqrt(d)) v, all (N, T, d); softmax in float32."""
-    weights_NxTxT = jax.nn.softmax(_scores(q_NxTxd, k_NxTxd), axis=-1).astype(v_NxTxd.dtype)
-    weights_NxTxT = checkpoint_name(weights_NxTxT, SCORES)
+    scores_NxTxT = checkpoint_name(_scores(q_NxTxd, k_NxTxd), SCORES)
+    weights_NxTxT = jax.nn.softmax(scores_NxTxT, axis=-1).astype(v_NxTxd.dtype)
     return checkpoint_name(jnp.einsum("nts,nsd->ntd", weights_NxTxT, v_NxTxd), KEPT)
 
 

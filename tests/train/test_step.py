@@ -174,7 +174,8 @@ def test_float32_asks_for_exact_products(tiny, dtype):
     state = jax.eval_shape(setup.make_state)
     batch = training_stream(experiment, setup.tasks, setup.ids)[0]
     step = compile_train_step(experiment, setup.network, setup.mesh, setup.shardings)
-    rows = next(evaluation_batches(setup.tasks, setup.ids, np.array([[0, 0, 1]]), 4, 4))
+    one = np.array([[0, 0, 1]]), np.zeros(1, np.int64)
+    rows = next(evaluation_batches(setup.tasks, setup.ids, *one, 4, 4))
     answer = compile_denoise(experiment, setup.network, setup.mesh, setup.shardings)
     for program, given in ((step, batch), (answer, rows)):
         text = program.lower(state, given).as_text()
