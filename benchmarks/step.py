@@ -182,9 +182,11 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def _draw(rng: Any, name: str, x: Any) -> Any:
-    high = {"puzzle_id": 4096, "level": 1000, "least_steps": 1, "latent_level": 100}.get(name, 12)
     if name == "weight":
-        return rng.random(x.shape).astype(x.dtype) * 0 + 1
+        import numpy as np
+
+        return np.ones(x.shape, x.dtype)
+    high = {"puzzle_id": 4096, "level": 1000, "least_steps": 1, "latent_level": 100}.get(name, 12)
     return rng.integers(1 if name == "target" else 0, high, x.shape, x.dtype)
 
 
