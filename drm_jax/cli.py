@@ -326,7 +326,7 @@ def _train_here(argv: list[str]) -> int:
 
     experiment, workdir = chosen.experiment, work_path(chosen.workdir)
     use_cpu_cores(
-        experiment.train.batch_size // (processes.count() * experiment.train.accumulate),
+        experiment.train.batch_size // (processes.count() * experiment.train.least_parts),
         experiment.evaluate.batch_size // processes.count(),
     )
     console = open_console(silent=not processes.is_first())
@@ -469,7 +469,7 @@ def _evaluate_here(args: argparse.Namespace) -> int:
     workdir, size = work_path(args.workdir), args.batch_size
     experiment = read_to_evaluate(workdir, size)
     use_cpu_cores(
-        experiment.train.batch_size // (processes.count() * experiment.train.accumulate),
+        experiment.train.batch_size // (processes.count() * experiment.train.least_parts),
         experiment.evaluate.batch_size // processes.count(),
     )
     console = open_console(silent=not processes.is_first())

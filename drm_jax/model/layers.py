@@ -93,7 +93,7 @@ class Attention(nn.Module):
         batch, tokens, hidden = x_BxTxD.shape
         size = hidden // self.heads
         dense = _dense_options(self.dtype)
-        qkv = nn.Dense(3 * hidden, name="qkv", **dense)(x_BxTxD)
+        qkv = nn.Dense(3 * hidden, name="qkv", **dense)(x_BxTxD.reshape(-1, hidden))
         qkv = qkv.reshape(batch, tokens, 3, self.heads, size).transpose(2, 0, 3, 1, 4)
         q, k, v = qkv
         cos, sin = rotary_angles(tokens, size) if angles is None else angles
@@ -101,7 +101,8 @@ class Attention(nn.Module):
         turned = [x.reshape(flat) for x in (rotate(q, cos, sin), rotate(k, cos, sin), v)]
         mixed = self.attend(*(checkpoint_name(x, KEPT) for x in turned))
         mixed = mixed.reshape(batch, self.heads, tokens, size).transpose(0, 2, 1, 3)
-        return nn.Dense(hidden, name="out", **dense)(mixed.reshape(batch, tokens, hidden))
+        out = nn.Dense(hidden, name="out", **dense)(mixed.reshape(-1, hidden))
+        return out.reshape(batch, tokens, hidden)
 
 
 class SwiGLU(nn.Module):
@@ -113,9 +114,12 @@ class SwiGLU(nn.Module):
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
         dense = _dense_options(self.dtype)
-        gate_up = nn.Dense(2 * self.width, name="gate_up", **dense)(x_BxTxD)
+        gate_up = nn.Dense(2 * self.width, name="gate_up", **dense)(
+            x_BxTxD.reshape(-1, x_BxTxD.shape[-1])
+        )
         gate, up = jnp.split(checkpoint_name(gate_up, KEPT), 2, axis=-1)
-        return nn.Dense(x_BxTxD.shape[-1], name="down", **dense)(nn.silu(gate) * up)
+        down = nn.Dense(x_BxTxD.shape[-1], name="down", **dense)(nn.silu(gate) * up)
+        return down.reshape(x_BxTxD.shape)
 
 
 def swiglu_width(hidden: int, expansion: float, multiple: int) -> int:

@@ -227,7 +227,7 @@ _LESS_MEMORY = [("attention", 1), ("layer", 1), *(("layer", 2**n) for n in range
 def _is_less(changed: Experiment, experiment: Experiment) -> bool:
     levels = ("none", "attention", "layer")
     deeper = levels.index(changed.model.remat) >= levels.index(experiment.model.remat)
-    return deeper and changed.train.accumulate >= experiment.train.accumulate
+    return deeper and changed.train.least_parts >= experiment.train.least_parts
 
 
 def _with(experiment: Experiment, *, remat: str, accumulate: int) -> Experiment:
@@ -240,7 +240,7 @@ def _largest_batch(
     experiment: Experiment, num_ids: int, mesh: Mesh, failed: Program, say: Callable[[str], None]
 ) -> int | None:
     """The largest batch that compiles, found by halves; None where not even one example a part."""
-    unit = mesh.size * experiment.train.accumulate
+    unit = mesh.size * experiment.train.least_parts
 
     def fits(parts: int) -> bool:
         say(f"Trying --train.batch-size {parts * unit}")

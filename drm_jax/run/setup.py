@@ -88,7 +88,7 @@ def check_split(experiment: Experiment, devices: int) -> None:
             raise UsageError(
                 f"{field}.batch_size: {size} examples can't be split over {devices} devices"
             )
-    if train.batch_size // devices % train.accumulate:
+    if train.batch_size // devices % train.least_parts:
         raise UsageError(
             f"train.accumulate: the {train.batch_size // devices} examples of a device can't be "
             f"split into {train.accumulate}"

@@ -1,5 +1,6 @@
 """AdamATan2 for the network, sign-SGD for puzzle rows, warm-up, and the weight average."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import optax
 from drm_jax.config import Optimizer
 
 Schedule = Callable[[jax.Array], jax.Array]
+_ATAN = (8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1)
 
 
 def warmup(rate: float, warmup_steps: int) -> Schedule:
@@ -25,6 +27,23 @@ class AdamATan2State(NamedTuple):
     count: jax.Array  # int32, steps done
     m: optax.Updates
     v: optax.Updates
+
+
+def arctan2(y: jax.Array, x: jax.Array) -> jax.Array:
+    """The angle of (x, y) for x >= 0, in [-pi/2, pi/2]; of (0, 0) it is 0.
+
+    XLA calls a scalar function for each element on a CPU, 25 times slower than this. The polynomial
+    is that of Cephes' atanf (Moshier, 1989); off by at most 1.5e-7 in float32.
+    """
+    size = jnp.abs(y)
+    larger = jnp.maximum(size, x)
+    ratio = jnp.minimum(size, x) / jnp.where(larger == 0, 1, larger)
+    far = ratio > math.tan(math.pi / 8)  # atan(r) = pi/4 + atan((r - 1) / (r + 1))
+    near = jnp.where(far, (ratio - 1) / (ratio + 1), ratio)
+    square = near * near
+    angle = near + near * square * jnp.polyval(jnp.array(_ATAN, y.dtype), square, unroll=4)
+    angle = jnp.where(far, angle + math.pi / 4, angle)
+    return jnp.copysign(jnp.where(size > x, math.pi / 2 - angle, angle), y)
 
 
 def adam_atan2(
@@ -60,7 +79,7 @@ def adam_atan2(
         def change(p, m, v, leave):
             if leave:
                 return jnp.zeros_like(p)
-            direction = jnp.arctan2(m, jnp.sqrt(v) / correction2) / correction1
+            direction = arctan2(m, jnp.sqrt(v) / correction2) / correction1
             return -rate * (weight_decay * p + direction)
 
         changes = jax.tree.map(change, params, m, v, untrained(params))

@@ -32,6 +32,9 @@ Metrics = dict[str, jax.Array]
 FINITE, SLOT_IDS = "finite", "slot_ids"
 """The two metrics that are no sums: a flag for each of `watched`, (L,) bool; and the puzzle ids
 (B,) int32 that the step trained on."""
+_PART_NUMBERS = 2**20
+"""Numbers that a latent (B, T, D) of a part has at most on a CPU, if it is of several examples: 4
+MB in float32. The 7M model on the full canvas takes 2 examples at a time."""
 
 
 def watched(params: Params) -> list[str]:
@@ -61,6 +64,7 @@ def make_train_step(
     optimizer = make_optimizer(experiment)
     objective = find_objective(experiment)
     config, train = experiment.optimizer, experiment.train
+    platform = mesh.devices.flat[0].platform
     row_rate = warmup(config.puzzle_learning_rate, config.warmup_steps)
 
     def on_device(params, constants, table, carry, step, batch):
@@ -81,7 +85,7 @@ def make_train_step(
 
         with exact_products(network):
             (param_grads, sums), (row_grads, carry) = _in_parts(
-                gradients, (rows_BxD, carry, batch), train.accumulate
+                gradients, (rows_BxD, carry, batch), parts_of(experiment, batch, platform)
             )
         if experiment.objective == "sprm":
             carry = perturb_latents(carry, batch, AXIS)
@@ -124,6 +128,19 @@ def make_train_step(
         return new_state, sums | {FINITE: jnp.stack(finite), SLOT_IDS: slot_ids}
 
     return train_step
+
+
+def parts_of(experiment: Experiment, batch: Batch, platform: str) -> int:
+    """Into how many parts a device's examples are split; see `config.Train.accumulate`."""
+    if experiment.train.accumulate != "auto":
+        return experiment.train.accumulate
+    if platform != "cpu":
+        return 1
+    examples, cells = batch["inputs"].shape
+    most = _PART_NUMBERS // ((experiment.model.prefix + cells) * experiment.model.hidden)
+    return next(
+        n for n in range(1, examples + 1) if examples % n == 0 and examples // n <= max(1, most)
+    )
 
 
 def _in_parts(function: Callable[[Any], tuple[Any, Any]], rows: Any, parts: int) -> tuple[Any, Any]:

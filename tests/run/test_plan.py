@@ -189,7 +189,7 @@ GIB = 2**30
 def of_memory(experiment: Experiment, num_ids: int, mesh) -> ahead.Program:
     """As the compiler answers, where an example takes a GiB and the device has 16."""
     share = {"none": 1.0, "attention": 0.5, "layer": 0.125}[experiment.model.remat]
-    examples = experiment.train.batch_size / mesh.size / experiment.train.accumulate
+    examples = experiment.train.batch_size / mesh.size / experiment.train.least_parts
     needed = examples * share * GIB
     return ahead.Program("training step", needed <= 16 * GIB, needed, 16 * GIB)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from drm_jax.dist.mesh import global_batch, make_mesh
 from drm_jax.errors import UsageError
 from drm_jax.run.setup import set_up
 from drm_jax.train.state import make_sharded
-from drm_jax.train.step import compile_train_step
+from drm_jax.train.step import compile_train_step, parts_of
 
 
 def changed(experiment, objective, remat="none", accumulate=1):
@@ -88,3 +89,29 @@ def test_it_takes_less_memory(tiny):
 def test_parts_must_be_equal(tiny):
     with pytest.raises(UsageError, match=r"train\.accumulate: the 4 examples of a device can't be"):
         run(changed(tiny, "drm", accumulate=3))
+
+
+def test_parts_of_auto(tiny):
+    def parts(examples, cells, platform="cpu", **options):
+        train = dataclasses.replace(tiny.train, **options)
+        experiment = dataclasses.replace(tiny, train=train)
+        return parts_of(experiment, {"inputs": np.zeros((examples, cells))}, platform)
+
+    numbers = 2**20 // tiny.model.hidden - tiny.model.prefix  # cells of a part
+    assert parts(12, numbers) == 12
+    assert parts(12, numbers // 5) == 3  # of 4: 5 don't divide 12
+    assert parts(12, 9) == 1
+    assert parts(2, 2 * numbers) == 2  # never less than one example
+    assert parts(12, numbers, "tpu") == 1
+    assert parts(12, 9, accumulate=6) == parts(12, 9, "tpu", accumulate=6) == 6
+
+
+def test_parts_of_auto_are_used(tiny, monkeypatch):
+    """What an experiment says nothing about is the step of as many parts."""
+    cells = tiny.data.canvas**2
+    two_examples = 2 * (tiny.model.prefix + cells) * tiny.model.hidden
+    monkeypatch.setattr("drm_jax.train.step._PART_NUMBERS", two_examples)
+    auto = changed(tiny, "drm", accumulate="auto")
+    assert parts_of(auto, {"inputs": np.zeros((4, cells))}, "cpu") == 2
+    one, two = run(changed(tiny, "drm", accumulate=2)), run(auto)
+    chex.assert_trees_all_equal(one[0].params, two[0].params)
