@@ -23,6 +23,7 @@ import os
 import shlex
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from drm_jax.config import Experiment
     from drm_jax.run.loop import Report
 
+_STARTED = time.perf_counter()
 _TRAIN_EPILOG = f"""\
 Options of this command:
   --workdir DIR   where everything of the run is kept: a folder or gs://BUCKET/FOLDER (runs/NAME)
@@ -320,11 +322,13 @@ def _train_here(argv: list[str]) -> int:
     from drm_jax.dist import processes
     from drm_jax.dist.mesh import use_cpu_cores
     from drm_jax.io.files import work_path
+    from drm_jax.io.programs import keep_programs
     from drm_jax.run.console import open_console
     from drm_jax.run.dry_run import dry_run
     from drm_jax.run.loop import train
 
     experiment, workdir = chosen.experiment, work_path(chosen.workdir)
+    keep_programs()
     use_cpu_cores(
         experiment.train.batch_size // (processes.count() * experiment.train.least_parts),
         experiment.evaluate.batch_size // processes.count(),
@@ -333,7 +337,10 @@ def _train_here(argv: list[str]) -> int:
     if chosen.dry_run:
         dry_run(experiment, workdir, console)
         return 0
-    report = train(experiment, workdir, console, strict=chosen.strict, profile_steps=chosen.profile)
+    report = train(
+        experiment, workdir, console, strict=chosen.strict, profile_steps=chosen.profile,
+        started=_STARTED,
+    )  # fmt: skip
     _print_report(console, report, workdir)
     return 0
 
@@ -463,11 +470,13 @@ def _evaluate_here(args: argparse.Namespace) -> int:
     from drm_jax.dist.mesh import use_cpu_cores
     from drm_jax.io.checkpoint import newest_steps
     from drm_jax.io.files import work_path
+    from drm_jax.io.programs import keep_programs
     from drm_jax.run.console import open_console
     from drm_jax.run.loop import evaluate_ensemble, evaluate_workdir, read_to_evaluate
 
     workdir, size = work_path(args.workdir), args.batch_size
     experiment = read_to_evaluate(workdir, size)
+    keep_programs()
     use_cpu_cores(
         experiment.train.batch_size // (processes.count() * experiment.train.least_parts),
         experiment.evaluate.batch_size // processes.count(),

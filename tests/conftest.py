@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 from etils import epath
 from fake_gcs import FakeGcs
-from programs import keep_programs
+from programs import keep_programs, kept_programs
 from tiny import TINY
 
 from drm_jax.config import Experiment
@@ -28,7 +28,10 @@ hypothesis.settings.load_profile("repeatable")
 
 @pytest.fixture(scope="session", autouse=True)
 def programs(tmp_path_factory):
-    keep_programs(tmp_path_factory.mktemp("programs"))
+    """Kept for this process and for its children, not in the cache of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("programs")
+    keep_programs(folder)
+    os.environ.update(kept_programs(folder))
 
 
 @pytest.fixture(scope="session")

@@ -72,6 +72,7 @@ def train(
     *,
     strict: bool = False,
     profile_steps: int = 0,
+    started: float | None = None,
 ) -> Report:
     """Trains to experiment.train.steps, going on from the newest good checkpoint if there is one.
 
@@ -79,6 +80,7 @@ def train(
       workdir: from `io.files.work_path`.
       strict: refuse to go on where a checkpoint is damaged, instead of using the one before.
       profile_steps: how many steps to trace, after the first ones; 0 for none.
+      started: the time.perf_counter() from which the time to the first step counts; None: now.
 
     Raises:
       InputError: bad tasks, a checkpoint that can't be used, a loss that is not finite, another
@@ -88,7 +90,8 @@ def train(
       PreemptedError: SIGTERM or a maintenance notice; the state is saved, and SIGTERM is ignored
         from then on.
     """
-    started, first = time.perf_counter(), processes.is_first()
+    started = time.perf_counter() if started is None else started
+    first = processes.is_first()
     check_same_start(experiment, workdir, strict=strict, profile=profile_steps)
     setup = set_up(experiment, workdir=workdir)
     check_same_data(setup)

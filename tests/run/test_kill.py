@@ -13,7 +13,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from programs import kept_programs
 
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
@@ -79,10 +78,7 @@ class Runs:
         return subprocess.Popen(
             [sys.executable, "child.py", "train", "killed.py", "--workdir", name],
             cwd=self.folder,
-            env=os.environ
-            | {"PYTHONPATH": str(Path(__file__).parents[2])}
-            | kept_programs(self.folder / "programs")
-            | environment,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
