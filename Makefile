@@ -1,5 +1,6 @@
 # make demo   train on 8 real ARC tasks and show the answers
 # make test   all tests but those that need torch; make test-torch   those too
+# make bench  speed and memory against this machine's own limit: about 40 minutes
 # make chaos  runs of several processes, preempted and killed 40 times: about 11 minutes
 # Each sets up what it needs in .venv; PYTHON=... picks the interpreter, VENV=... the folder.
 VENV ?= .venv
@@ -9,7 +10,7 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_TORCH := $(VENV)/.ready-torch
 
-.PHONY: demo test test-torch chaos lint clean
+.PHONY: demo test test-torch bench chaos lint clean
 
 demo: $(READY)
 	$(VENV)/bin/drm train experiments/demo.py
@@ -19,6 +20,9 @@ test: $(READY_DEV)
 
 test-torch: $(READY_TORCH)
 	$(VENV)/bin/python -m pytest -n 2
+
+bench: $(READY)
+	$(VENV)/bin/python -m benchmarks
 
 chaos: $(READY_DEV)
 	$(VENV)/bin/python tests/chaos.py --rounds 20 --objective trm

@@ -128,19 +128,28 @@ def timed(function: Callable[[], Any], times: int) -> list[float]:
 
 
 def matmul_rate(side: int = 4096) -> float:
-    """FLOP/s of a float32 product of two matrices on the first device: the best of three."""
+    """FLOP/s of float32 products of two matrices, one on each device at once: the best of three."""
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
-    a = jnp.ones((side, side), jnp.float32)
-    product = jax.jit(jnp.matmul)
+    from drm_jax.dist.mesh import make_mesh, placed
+
+    mesh = make_mesh()
+    split = placed(mesh, "batch")
+    product = jax.jit(jnp.matmul, in_shardings=(split, split), out_shardings=split)
+    a = jax.device_put(np.ones((mesh.size, side, side), np.float32), split)
     jax.block_until_ready(product(a, a))
-    return 2 * side**3 / min(timed(lambda: product(a, a), 3))
+    return mesh.size * 2 * side**3 / min(timed(lambda: product(a, a), 3))
 
 
-def peak_bytes() -> int:
-    """The most memory that this process has held."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    return 0
+def peak_bytes(reset: bool = False) -> int:
+    """The most memory that this process has held since the last reset; 0 without /proc."""
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024

@@ -1,6 +1,6 @@
 """Does a large puzzle table cost anything but its own bytes?
 
-    python benchmarks/puzzle_table.py [--rows 1000 900000] [--devices 1]
+    python -m benchmarks.puzzle_table [--rows 1000 900000] [--devices 1]
 
 Trains the same batches against a small and a large table of width 512 in one process, turn by
 turn, and prints for each: the bytes of the table; what the compiled step takes beside its
@@ -42,6 +42,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.harness import peak_bytes
 from drm_jax.config import Data, Experiment, Model, Train
 from drm_jax.dist.mesh import global_batch, make_mesh
 from drm_jax.io import checkpoint
@@ -63,16 +64,6 @@ def resident() -> int:
     """Bytes of memory that this process holds now."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def peak(reset: bool = False) -> int:
-    """The most it has held since the last reset (Linux)."""
-    if reset:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    with open("/proc/self/status") as file:
-        line = next(line for line in file if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def batch_of(rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
@@ -112,9 +103,9 @@ class Case:
         self.grew["trained"] = self.peak_of(lambda: self.run(options.steps), before)
 
     def peak_of(self, work, before: int) -> int:
-        peak(reset=True)
+        peak_bytes(reset=True)
         work()
-        return peak() - before
+        return peak_bytes() - before
 
     def next_batch(self):
         return global_batch(batch_of(self.rng, self.rows), self.mesh)

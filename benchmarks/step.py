@@ -1,20 +1,22 @@
-"""Time and memory of a training step or an evaluation, by objective, size, canvas, batch and type.
+"""Time and memory of a training step, by objective, size, canvas, batch and type.
 
     python -m benchmarks.step                                   the 7M DRM, batches of 2 and 4
     python -m benchmarks.step --sizes demo w64 w128 7m --batch 32
-    python -m benchmarks.step --what evaluate --batch 2
     python -m benchmarks.step --objectives drm trm sprm path whole diffusion --sizes demo --batch 32
     python -m benchmarks.step --set model.attention=plain --set model.attention=blocks
 
-GFLOP/s are those of the matrix products that the method needs, as `drm plan` counts them: what is
-computed twice counts once. "of matmul" is their share of the rate of a 4096^3 float32 product,
-which is measured in the same process before and after.
+`path` is drm with supervision by path; `whole` is drm with gradient through all cycles, which is
+what path would cost without its loop. GFLOP/s are those of the matrix products that the method
+needs, as `drm plan` counts them: what is computed twice counts once. "of matmul" is their share of
+the rate of 4096^3 float32 products, one on each device, measured in the same process before and
+after.
 """
 
 import dataclasses
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks import harness
@@ -32,13 +34,13 @@ SIZES = {
 OBJECTIVES = ("drm", "trm", "sprm", "path", "whole", "diffusion")
 
 
-def main() -> None:
-    options = _options()
+def main(what: str = "train", title: str = "A training step") -> None:
+    """Args: what: train or evaluate."""
+    options = _options(what)
     cases = [
         {
-            "what": options.what, "objective": objective, "size": size, "batch": batch,
-            "canvas": canvas, "dtype": dtype, "set": change, "devices": devices,
-            "repeats": options.repeats,
+            "what": what, "objective": objective, "size": size, "batch": batch, "canvas": canvas,
+            "dtype": dtype, "set": change, "devices": devices, "repeats": options.repeats,
         }
         for objective in options.objectives
         for size in options.sizes
@@ -51,7 +53,7 @@ def main() -> None:
     results = harness.measure_all("benchmarks.step", cases, options.rounds)
     first = results[0]["seconds"]
     harness.report(
-        "A training step" if options.what == "train" else "An evaluation of one batch, 16 steps",
+        title,
         results,
         [
             Column("case", _name),
@@ -69,19 +71,21 @@ def main() -> None:
     )
 
 
-def _options() -> Any:
-    parser = harness.parser(__doc__)
-    parser.add_argument("--what", choices=("train", "evaluate"), default="train")
+def _options(what: str) -> Any:
+    parser = harness.parser(sys.modules["__main__"].__doc__)
     parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=["drm"])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["7m"])
     parser.add_argument("--batch", nargs="+", type=int, default=[2, 4])
     parser.add_argument("--canvas", nargs="+", type=int, default=[0], help="0: the size's own")
     parser.add_argument("--dtype", nargs="+", default=["float32"])
     parser.add_argument("--devices", nargs="+", type=int, default=[0], help="0: as drm train")
-    parser.add_argument("--repeats", type=int, default=5, help="steps timed in each process")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="model.FIELD=VALUE", help="another case"
+        "--repeats", type=int, default=5 if what == "train" else 1, help="timed in each process"
     )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE",
+        help="another case, with such as model.attention=plain or train.accumulate=1",
+    )  # fmt: skip
     options = parser.parse_args()
     options.set = options.set or [""]
     return options
@@ -95,6 +99,12 @@ def _name(result: dict[str, Any]) -> str:
     return f"{name} {result['dtype']} {result['set']}".rstrip()
 
 
+def case_of(**fields: Any) -> dict[str, Any]:
+    """A case with what benchmarks of one program leave out."""
+    usual = {"what": "train", "objective": "drm", "canvas": 0, "dtype": "float32", "devices": 0}
+    return {**usual, "set": "", "repeats": 3, **fields}
+
+
 def experiment_of(case: dict[str, Any]) -> Any:
     """The experiment of a case."""
     from drm_jax.config import Data, Evaluate, Experiment, Model, Train
@@ -106,11 +116,7 @@ def experiment_of(case: dict[str, Any]) -> Any:
         hidden=hidden, heads=heads, cycles=cycles, inner_steps=inner_steps, prefix=prefix,
         swiglu_multiple=multiple, dtype=case["dtype"], grad_cycles=cycles if all_cycles else 1,
     )  # fmt: skip
-    if case["set"]:
-        field, _, value = case["set"].removeprefix("model.").partition("=")
-        kind = type(getattr(model, field))
-        model = dataclasses.replace(model, **{field: kind(value)})
-    return Experiment(
+    experiment = Experiment(
         "benchmark",
         data=Data(canvas=case["canvas"] or canvas),
         objective="drm" if all_cycles else objective,
@@ -119,6 +125,73 @@ def experiment_of(case: dict[str, Any]) -> Any:
         train=Train(batch_size=batch),
         evaluate=Evaluate(batch_size=batch),
     )
+    for change in case["set"].split():
+        name, _, value = change.partition("=")
+        part, _, field = name.rpartition(".")
+        if "," in value:
+            value = tuple(map(int, value.split(",")))
+        elif value.isdigit():
+            value = int(value)
+        changed = dataclasses.replace(getattr(experiment, part), **{field: value})
+        experiment = dataclasses.replace(experiment, **{part: changed})
+    return experiment
+
+
+class Running:
+    """The experiment of a case with a state, in this process."""
+
+    def __init__(self, case: dict[str, Any]):
+        import jax
+
+        from drm_jax.dist.mesh import make_mesh, use_cpu_cores
+        from drm_jax.model.network import make_network
+        from drm_jax.train.state import init_state, make_sharded, state_shardings
+        from drm_jax.train.step import make_optimizer
+
+        self.case, self.experiment = case, experiment_of(case)
+        if case["devices"]:
+            jax.config.update("jax_num_cpu_devices", case["devices"])
+        else:
+            use_cpu_cores(case["batch"])
+        self.mesh = make_mesh()
+        self.network = make_network(self.experiment, self.mesh.devices.flat[0].platform)
+        optimizer = make_optimizer(self.experiment)
+
+        def make_state():
+            return init_state(self.experiment, self.network, optimizer, case.get("rows", 4096))
+
+        self.shardings = state_shardings(jax.eval_shape(make_state), self.mesh)
+        self.make_state = lambda: make_sharded(make_state, self.shardings)
+        self.state = None
+
+    def program(self, side: int | None = None) -> tuple[Callable[[], Any], Any]:
+        """(what runs it once on made-up examples, the compiled program).
+
+        Args:
+          side: of a window, with canvas=fit.
+        """
+        import numpy as np
+
+        from drm_jax.dist.mesh import global_batch
+        from drm_jax.evaluate.score import abstract_candidates, compile_denoise
+        from drm_jax.train.objectives import abstract_batch
+        from drm_jax.train.step import compile_train_step
+
+        trains, rng = self.case["what"] == "train", np.random.default_rng(0)
+        shapes = (abstract_batch if trains else abstract_candidates)(self.experiment, side)
+        batch = global_batch({k: _draw(rng, k, x) for k, x in shapes.items()}, self.mesh)
+        compiler = compile_train_step if trains else compile_denoise
+        step = compiler(self.experiment, self.network, self.mesh, self.shardings)
+        self.state = self.make_state() if self.state is None else self.state
+        program = step.lower(self.state, batch).compile()
+
+        def run() -> Any:
+            if not trains:
+                return program(self.state, batch)
+            self.state, metrics = program(self.state, batch)
+            return metrics
+
+        return run, program
 
 
 def child(case: dict[str, Any]) -> dict[str, Any]:
@@ -126,55 +199,24 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
     import time
 
     import jax
-    import numpy as np
 
-    from drm_jax.dist.mesh import global_batch, make_mesh, use_cpu_cores
-    from drm_jax.evaluate.score import abstract_candidates, compile_denoise
-    from drm_jax.model.network import make_network
     from drm_jax.run.flops import count_flops
-    from drm_jax.train.objectives import abstract_batch
-    from drm_jax.train.state import init_state, make_sharded, state_shardings
-    from drm_jax.train.step import compile_train_step, make_optimizer
 
-    experiment = experiment_of(case)
-    if case["devices"]:
-        jax.config.update("jax_num_cpu_devices", case["devices"])
-    else:
-        use_cpu_cores(case["batch"])
-    mesh = make_mesh()
-    before = harness.matmul_rate() if jax.device_count() == 1 else 0
-    network = make_network(experiment, mesh.devices.flat[0].platform)
-    optimizer = make_optimizer(experiment)
-
-    def make_state():
-        return init_state(experiment, network, optimizer, 4096)
-
-    shardings = state_shardings(jax.eval_shape(make_state), mesh)
-    state = make_sharded(make_state, shardings)
-    trains = case["what"] == "train"
-    rng = np.random.default_rng(0)
-    shapes = abstract_batch(experiment) if trains else abstract_candidates(experiment)
-    batch = global_batch({k: _draw(rng, k, x) for k, x in shapes.items()}, mesh)
-    compiler = compile_train_step if trains else compile_denoise
+    running = Running(case)
+    before = harness.matmul_rate()
+    harness.peak_bytes(reset=True)
     start = time.perf_counter()
-    program = compiler(experiment, network, mesh, shardings).lower(state, batch).compile()
+    run, program = running.program()
     compile_seconds = time.perf_counter() - start
-
-    def run() -> Any:
-        nonlocal state
-        if not trains:
-            return program(state, batch)
-        state, metrics = program(state, batch)
-        return metrics
-
     harness.timed(run, 1)
     seconds = harness.timed(run, case["repeats"])
-    flops = count_flops(experiment)
+    peak, flops = harness.peak_bytes(), count_flops(running.experiment)
+    of_one = flops.train - flops.again if case["what"] == "train" else flops.evaluate
     return {
         "seconds": statistics.median(seconds),
-        "flops": (flops.train - flops.again if trains else flops.evaluate) * case["batch"],
-        "matmul": max(before, harness.matmul_rate()) * (1 if before else jax.device_count()),
-        "peak_bytes": harness.peak_bytes(),
+        "flops": of_one * case["batch"],
+        "matmul": max(before, harness.matmul_rate()),
+        "peak_bytes": peak,
         "scratch_bytes": program.memory_analysis().temp_size_in_bytes,
         "compile_seconds": compile_seconds,
         "devices": jax.device_count(),
@@ -186,7 +228,13 @@ def _draw(rng: Any, name: str, x: Any) -> Any:
         import numpy as np
 
         return np.ones(x.shape, x.dtype)
-    high = {"puzzle_id": 4096, "level": 1000, "least_steps": 1, "latent_level": 100}.get(name, 12)
+    high = {
+        "puzzle_id": 900,
+        "corner": 1,
+        "level": 1000,
+        "least_steps": 1,
+        "latent_level": 100,
+    }.get(name, 12)
     return rng.integers(1 if name == "target" else 0, high, x.shape, x.dtype)
 
 

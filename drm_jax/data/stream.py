@@ -20,7 +20,7 @@ from drm_jax.arc.augment import PuzzleIds
 from drm_jax.arc.layout import FlatGrids, flatten, lay_out, turned_sizes
 from drm_jax.arc.tasks import Task, training_pairs
 from drm_jax.config import CARRIED, Experiment
-from drm_jax.data.windows import window_sides
+from drm_jax.data.windows import pair_windows
 from drm_jax.extension import is_reference
 from drm_jax.noise.corruption import corrupt, noise_from, reverse_targets
 from drm_jax.noise.schedules import NUM_LEVELS, ratio_table
@@ -175,8 +175,7 @@ class BatchMaker:
         pairs = self._visits.pairs
         # grid p is the input of pair p, grid P + p its output
         self._grids: FlatGrids = flatten([p.input for p in pairs] + [p.output for p in pairs])
-        largest_P = self._grids.size_Gx2.max(axis=1).reshape(2, -1).max(axis=0)
-        side_P = window_sides(largest_P, experiment.data.sides)
+        side_P = pair_windows(pairs, experiment.data.sides)
         self._order = BatchOrder(self._visits, side_P, experiment.train.batch_size)
         self._local = experiment.train.batch_size // processes
         self._first = process * self._local

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from drm_jax.arc.tasks import Pair
+
 
 def window_sides(largest_N: np.ndarray, sides: Sequence[int]) -> np.ndarray:
     """For grids of these longest sides: which window holds them and the EOS that closes them.
@@ -14,3 +16,9 @@ def window_sides(largest_N: np.ndarray, sides: Sequence[int]) -> np.ndarray:
       sides: ascending.
     """
     return np.minimum(np.searchsorted(np.asarray(sides), largest_N + 1), len(sides) - 1)
+
+
+def pair_windows(pairs: Sequence[Pair], sides: Sequence[int]) -> np.ndarray:
+    """`window_sides` of training pairs, each by the larger of its two grids."""
+    largest = [max(*pair.input.shape, *pair.output.shape) for pair in pairs]
+    return window_sides(np.array(largest, np.int64), sides)

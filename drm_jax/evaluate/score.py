@@ -71,9 +71,15 @@ class Evaluation:
         return len(self.steps) > 1
 
 
-def abstract_candidates(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and types of a batch of `data.evaluation.evaluation_batches`."""
-    count, cells = experiment.evaluate.batch_size, experiment.data.side**2
+def abstract_candidates(
+    experiment: Experiment, side: int | None = None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of a batch of `data.evaluation.evaluation_batches`.
+
+    Args:
+      side: of the window, with canvas=fit; None: of the whole canvas.
+    """
+    count, cells = experiment.evaluate.batch_size, (side or experiment.data.side) ** 2
     return {
         "inputs": jax.ShapeDtypeStruct((count, cells), np.uint8),
         "puzzle_id": jax.ShapeDtypeStruct((count,), np.int32),

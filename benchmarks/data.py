@@ -1,0 +1,84 @@
+"""The input pipeline: examples a second, and how long the first batch takes.
+
+    python -m benchmarks.data
+
+All of ARC-AGI-1 under 1,000 augmentations, with noise and reverse targets, as
+experiments/arc1_drm_7m.py trains on it. "a core" is one thread alone; "read ahead" is what the
+training loop gets from Grain's threads. The first batch counts from before any import: then come
+the tasks, their augmentations, and the batch.
+"""
+
+import json
+import sys
+import time
+from typing import Any
+
+from benchmarks import harness
+from benchmarks.harness import Column
+
+
+def main() -> None:
+    parser = harness.parser(__doc__)
+    parser.add_argument("--batches", type=int, default=60, help="of 768 examples")
+    options = parser.parse_args()
+    cases = [
+        {"noise": noise, "canvas": canvas, "batches": options.batches}
+        for noise in ("uniform", "spatially_correlated")
+        for canvas in (30, "fit")
+    ]
+    harness.report(
+        "The input pipeline",
+        harness.measure_all("benchmarks.data", cases, options.rounds),
+        [
+            Column("case", lambda r: f"canvas {r['canvas']}, {r['noise'].replace('_', ' ')} noise"),
+            Column("examples/s a core", lambda r: f"{r['rate']:,.0f}"),
+            Column("read ahead", lambda r: f"{r['ahead_rate']:,.0f}"),
+            Column("first batch s", lambda r: f"{r['first']:.2f}"),
+            Column("of which imports", lambda r: f"{r['imported']:.2f}"),
+            Column("peak GB", lambda r: f"{r['peak_bytes'] / 1e9:.2f}"),
+        ],
+        options,
+    )
+
+
+def child(case: dict[str, Any]) -> dict[str, Any]:
+    """The figures of one case, in this process."""
+    started = time.perf_counter()
+    from drm_jax.config import Data, Experiment, Noise
+    from drm_jax.data.stream import batches_from, training_stream
+    from drm_jax.run.setup import load_puzzles
+
+    imported = time.perf_counter() - started
+    experiment = Experiment(
+        "benchmark",
+        data=Data(leaks="drop", canvas=case["canvas"]),
+        noise=Noise(kind=case["noise"]),
+    )
+    tasks, ids = load_puzzles(experiment)
+    stream = training_stream(experiment, tasks, ids)
+    stream[0]
+    first = time.perf_counter() - started
+    examples = case["batches"] * experiment.train.batch_size
+    before = time.thread_time()  # of this thread alone
+    for i in range(case["batches"]):
+        stream[1 + i]
+    seconds = time.thread_time() - before
+    batches = batches_from(stream, 1)
+    next(batches)
+    before = time.perf_counter()
+    for _ in range(case["batches"]):
+        next(batches)
+    return {
+        "rate": examples / seconds,
+        "ahead_rate": examples / (time.perf_counter() - before),
+        "first": first,
+        "imported": imported,
+        "peak_bytes": harness.peak_bytes(),
+    }
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        print(json.dumps(child(json.loads(sys.argv[2]))))
+    else:
+        main()
