@@ -8,7 +8,7 @@ import numpy as np
 from drm_jax.arc.augment import PuzzleIds
 from drm_jax.arc.layout import flatten, lay_out
 from drm_jax.arc.tasks import Task
-from drm_jax.arc.tokens import FIRST_COLOUR
+from drm_jax.arc.tokens import FIRST_COLOUR, PAD
 from drm_jax.data.windows import window_sides
 
 
@@ -93,3 +93,33 @@ def evaluation_batches(
             "puzzle_id": np.pad(id_N, (0, blanks)).astype(np.int32),
             "row": np.pad(row_N, (0, blanks), constant_values=len(rows)).astype(np.int32),
         }
+
+
+class Truths:
+    """The outputs of all tests, as tokens under any augmentation; where one is hidden, all PAD."""
+
+    def __init__(self, tasks: Sequence[Task], ids: PuzzleIds, rows: np.ndarray, canvas: int):
+        self._ids, self._rows, self._canvas = ids, rows, canvas
+        outputs = [test.output for task in tasks for test in task.tests]
+        self._known = np.array([output is not None for output in outputs], bool)
+        nothing = np.zeros((0, 0), np.uint8)
+        self._grids = flatten([x if x is not None else nothing for x in outputs] or [nothing])
+        self._first_K = np.cumsum([0] + [len(task.tests) for task in tasks])
+
+    def accuracy(self, row_N: np.ndarray, predicted_NxS: np.ndarray) -> np.ndarray:
+        """(N,) share of the truth's tokens, colours and EOS, that each candidate has right.
+
+        As in training, PAD is not scored. NaN where the output is hidden.
+
+        Args:
+          row_N: numbers of candidates.
+          predicted_NxS: what they answered, on the whole canvas.
+        """
+        k_N, t_N, id_N = self._rows[row_N].T
+        grid_N, ids = self._first_K[k_N] + t_N, self._ids
+        augmentations = ids.transform[id_N], ids.colours[id_N]
+        truth_NxS = lay_out(self._grids, grid_N, *augmentations, self._canvas)
+        scored_NxS = (truth_NxS != PAD) & self._known[grid_N][:, None]
+        right_N = (scored_NxS & (predicted_NxS == truth_NxS)).sum(axis=1)
+        count_N = scored_NxS.sum(axis=1)
+        return np.where(count_N > 0, right_N / np.maximum(count_N, 1), np.nan)

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from drm_jax.arc.augment import PuzzleIds
 from drm_jax.arc.tasks import Task
 from drm_jax.config import CARRIED, Experiment
 from drm_jax.data.evaluation import (
+    Truths,
     evaluation_batches,
     evaluation_rows,
     first_windows,
@@ -150,8 +152,8 @@ def evaluate(
       denoise_batch: from `compile_denoise`.
       progress: wraps the batches of each size of window, given how many there are from there on.
     """
-    ballot, trajectories = _answer(experiment, denoise_batch, state, mesh, tasks, ids, progress)
-    return _judge(experiment, (int(state.step),), ballot, tasks, trajectories)
+    answers = _answer(experiment, denoise_batch, state, mesh, tasks, ids, progress)
+    return _judge(experiment, (int(state.step),), answers, tasks)
 
 
 def evaluate_together(
@@ -174,14 +176,26 @@ def evaluate_together(
       progress: wraps the batches of each checkpoint in turn.
     """
     pooled: voting.Ballot = {}
-    alone = []
+    alone, accuracies = [], []
     for step in steps:
-        ballot, trajectories = _answer(
-            experiment, denoise_batch, restore(step), mesh, tasks, ids, progress
-        )
-        alone.append(_judge(experiment, (step,), ballot, tasks, trajectories))
-        voting.pool(pooled, ballot)
-    return *alone, _judge(experiment, tuple(steps), pooled, tasks, trajectories, alone)
+        answers = _answer(experiment, denoise_batch, restore(step), mesh, tasks, ids, progress)
+        alone.append(_judge(experiment, (step,), answers, tasks))
+        voting.pool(pooled, answers.ballot)
+        accuracies.append(answers.accuracy)
+    accuracy = {key: statistics.fmean(of[key] for of in accuracies) for key in accuracies[0]}
+    together = dataclasses.replace(answers, ballot=pooled, accuracy=accuracy)
+    return *alone, _judge(experiment, tuple(steps), together, tasks, alone)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answers:
+    """What the candidates of one state answered."""
+
+    ballot: voting.Ballot
+    accuracy: Mapping[tuple[str, int], float]
+    """Of a task's test input: the mean of `data.evaluation.Truths.accuracy` over candidates."""
+    denoised: Mapping[int, int]  # candidates that were denoised on windows of each side
+    trajectories: tuple[Trajectory, ...]  # of the first test inputs
 
 
 def _answer(
@@ -192,8 +206,8 @@ def _answer(
     tasks: Sequence[Task],
     ids: PuzzleIds,
     progress: Progress,
-) -> tuple[voting.Ballot, tuple[Trajectory, ...]]:
-    """The votes of a state's candidates, and how the first test inputs were denoised.
+) -> _Answers:
+    """The answers of a state's candidates.
 
     With canvas=fit each candidate is answered on the smallest window that may hold its answer, and
     again on the next one if it touches the border: only its last answer counts.
@@ -202,12 +216,14 @@ def _answer(
     rows = evaluation_rows(tasks, ids, config.num_augmentations)
     window_R = first_windows(tasks, rows, sides)
     pictured = _pictured_rows(rows, ids)
+    truths, accuracy_R = Truths(tasks, ids, rows, sides[-1]), np.full(len(rows), np.nan)
     ballot: voting.Ballot = {}
-    trajectories = {}
+    trajectories, denoised = {}, {}
     for window, side in enumerate(sides):
         waiting = np.bincount(window_R, minlength=len(sides))[window:]
         left = int((-(-waiting // config.batch_size)).sum())
         here_N = np.flatnonzero(window_R == window)
+        denoised[side] = len(here_N)
         batches = evaluation_batches(tasks, ids, rows, here_N, side, config.batch_size)
         for batch in progress(batches, left):
             result = denoise_batch(state, global_batch(_rows_of_process(batch), mesh))
@@ -219,6 +235,9 @@ def _answer(
                 answered_B &= ~again_B
             votes = (batch["puzzle_id"], batch["inputs"], predicted_BxS, q_halt_B)
             voting.cast_votes(ballot, ids, *(x[answered_B] for x in votes))
+            row_N = batch["row"][answered_B]
+            on_canvas_NxS = _on_canvas(predicted_BxS[answered_B], sides[-1])
+            accuracy_R[row_N] = truths.accuracy(row_N, on_canvas_NxS)
             shown = [i for i in np.flatnonzero(answered_B) if batch["row"][i] in pictured]
             if shown:
                 paths = _whole_paths(result, mesh, shown)
@@ -231,7 +250,12 @@ def _answer(
                     trajectories[row] = Trajectory(
                         tasks[k].id, t, question, truth, begun, predicted
                     )
-    return ballot, tuple(trajectories[row] for row in sorted(trajectories))
+    accuracy = {
+        (tasks[k].id, t): float(accuracy_R[(rows[:, :2] == (k, t)).all(axis=1)].mean())
+        for k, t in np.unique(rows[:, :2], axis=0).tolist()
+    }
+    shown = tuple(trajectories[row] for row in sorted(trajectories))
+    return _Answers(ballot, accuracy, denoised, shown)
 
 
 def _on_canvas(tokens: np.ndarray, canvas: int) -> np.ndarray:
@@ -239,7 +263,7 @@ def _on_canvas(tokens: np.ndarray, canvas: int) -> np.ndarray:
     side = math.isqrt(tokens.shape[-1])
     tokens = tokens.reshape(*tokens.shape[:-1], side, side)
     around = [(0, 0)] * (tokens.ndim - 2) + [(0, canvas - side)] * 2
-    return np.pad(tokens, around).reshape(*tokens.shape[:-2], -1)
+    return np.pad(tokens, around).reshape(*tokens.shape[:-2], canvas**2)
 
 
 def _rows_of_process(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -261,14 +285,13 @@ def _whole_paths(
 def _judge(
     experiment: Experiment,
     steps: tuple[int, ...],
-    ballot: voting.Ballot,
+    answers: _Answers,
     tasks: Sequence[Task],
-    trajectories: tuple[Trajectory, ...],
     alone: Sequence[Evaluation] = (),
 ) -> Evaluation:
-    """The votes of one checkpoint, or of an ensemble of those that were scored alone."""
-    asked = [task for task in tasks if task.role == "evaluate"]
-    candidates = sum(answer.votes for answers in ballot.values() for answer in answers.values())
+    """The scores of one checkpoint, or of an ensemble of those that were scored alone."""
+    asked, ballot = [task for task in tasks if task.role == "evaluate"], answers.ballot
+    candidates = sum(answer.votes for of in ballot.values() for answer in of.values())
     metrics: dict[str, Any] = {"experiment": experiment.name, "seed": experiment.seed}
     if alone:
         names = ("checkpoint_step", "candidates")
@@ -278,8 +301,28 @@ def _judge(
         metrics["checkpoint_step"] = steps[0]
     metrics |= {"candidates": candidates, "evaluate": dataclasses.asdict(experiment.evaluate)}
     metrics |= {"best_checkpoints_selected_on_test_labels": experiment.train.keep_best > 0}
+    if experiment.data.canvas == "fit" and not alone:
+        metrics["denoised_on_windows"] = dict(answers.denoised)
     metrics |= scores(ballot, asked)
-    return Evaluation(steps, metrics, voting.submission(ballot, asked), trajectories)
+    metrics |= _cell_accuracies(answers.accuracy, metrics)
+    return Evaluation(steps, metrics, voting.submission(ballot, asked), answers.trajectories)
+
+
+def _cell_accuracies(
+    accuracy: Mapping[tuple[str, int], float], metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The mean over test inputs, and per_task with that of each; None where an output is hidden."""
+    known = [value for value in accuracy.values() if not math.isnan(value)]
+    of_tests = {
+        name: [accuracy[name, t] for t in range(row["test_inputs"])]
+        for name, row in metrics["per_task"].items()
+    }
+    per_task = {
+        name: row | {"cell_accuracy": [None if math.isnan(x) else x for x in of_tests[name]]}
+        for name, row in metrics["per_task"].items()
+    }
+    mean = {"cell_accuracy": statistics.fmean(known)} if known else {}
+    return mean | {"per_task": per_task}
 
 
 def _pictured_rows(rows: np.ndarray, ids: PuzzleIds) -> set[int]:

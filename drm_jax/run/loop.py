@@ -425,7 +425,7 @@ class _Scorer:
             )
         self.evaluations.append(result)
         self._write(result, "denoising.png")
-        shown = ("pass@", "solved@", "candidates")
+        shown = ("pass@", "solved@", "candidates", "cell_accuracy")
         numbers = {k: v for k, v in result.metrics.items() if k.startswith(shown)}
         if self.log:
             self.log.scalars(result.step, "eval", numbers)

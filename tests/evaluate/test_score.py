@@ -10,6 +10,7 @@ from drm_jax.arc import voting
 from drm_jax.arc.augment import augment
 from drm_jax.arc.tasks import Pair, Task
 from drm_jax.arc.tokens import to_tokens
+from drm_jax.data.evaluation import Truths, evaluation_rows
 from drm_jax.dist.mesh import make_mesh
 from drm_jax.evaluate.pictures import image, is_solved, terminal_picture, token_colours
 from drm_jax.evaluate.score import (
@@ -58,6 +59,29 @@ def test_hidden_outputs_are_not_scored():
 def test_copying_the_input():
     result = copy_baseline([task(Pair(A, A), Pair(B, A)), Task("x", (), (Pair(A, A),))])
     assert (result["solved@2"], result["test_inputs"], result["pass@2"]) == (1, 2, 0.5)
+
+
+def test_accuracy_of_candidates(tiny, setup):
+    """Under every augmentation the truth is right, and each token of it counts the same."""
+    rows = evaluation_rows(setup.tasks, setup.ids, None)
+    hidden = [dataclasses.replace(task, tests=(Pair(A, None),)) for task in setup.tasks]
+    truths = Truths(setup.tasks, setup.ids, rows, 4)
+    predicted_NxS = np.array(
+        [
+            to_tokens(augment(setup.tasks[k].tests[t].output, setup.ids.augmentation(i)), 4)
+            for k, t, i in rows.tolist()
+        ]
+    )
+    numbers = np.arange(len(rows))
+    assert (truths.accuracy(numbers, predicted_NxS) == 1).all()
+    outside_NxS = np.where(predicted_NxS == 0, 7, predicted_NxS)
+    assert (truths.accuracy(numbers, outside_NxS) == 1).all()  # PAD is not scored
+    scored_N = (predicted_NxS != 0).sum(axis=1)
+    predicted_NxS[:, 0] = 12
+    np.testing.assert_allclose(truths.accuracy(numbers, predicted_NxS), 1 - 1 / scored_N)
+    rows = evaluation_rows(hidden, setup.ids, None)
+    unknown = Truths(hidden, setup.ids, rows, 4)
+    assert np.isnan(unknown.accuracy(np.arange(len(rows)), predicted_NxS[: len(rows)])).all()
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +190,11 @@ def test_an_ensemble_by_hand(tiny, setup):
         by_itself = evaluate(tiny, answer, Stepped(result.step), *rest)
         assert result.metrics == by_itself.metrics
         assert result.submission == by_itself.submission
+    accuracies = [r.metrics["per_task"]["25d8a9c8"]["cell_accuracy"] for r in (*alone, together)]
+    # the truth has 9 cells and 6 EOS; W, a row of 3 cells, closes it where the truth is closed too
+    right = np.array([1, 2, 1 + 2 / 15]) / 4
+    np.testing.assert_allclose([a for (a,) in accuracies[:3]], right)
+    np.testing.assert_allclose(accuracies[3], right.mean())
     ranks = [r.metrics["per_task"]["25d8a9c8"]["rank_of_truth"] for r in (*alone, together)]
     assert ranks == [[3], [2], [2], [1]]
     assert together.metrics["per_task"]["25d8a9c8"]["votes_of_first_two"] == [[4, 4]]

@@ -91,6 +91,7 @@ def test_an_answer_that_touches_the_border_is_asked_for_again(fit):
     assert again == {row for row in on[4] if row % 2 == 0}
     assert on[6] - on[4]  # a task with grids of 6 cells began on the larger window
     assert len(asked) % fit.evaluate.batch_size == 0
+    assert result.metrics["denoised_on_windows"] == {4: len(on[4]), 6: len(on[6])}
     shown = {t.predicted_NxS.shape for t in result.trajectories}
     assert shown == {(1, 36)}  # paths are laid on the whole canvas
     shapes = {crop(t.predicted_NxS[-1]).shape for t in result.trajectories}
