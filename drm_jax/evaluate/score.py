@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -219,14 +219,17 @@ def _answer(
     truths, accuracy_R = Truths(tasks, ids, rows, sides[-1]), np.full(len(rows), np.nan)
     ballot: voting.Ballot = {}
     trajectories, denoised = {}, {}
+
+    def ask(batch: Mapping[str, np.ndarray]) -> Denoised:
+        return denoise_batch(state, global_batch(_rows_of_process(batch), mesh))
+
     for window, side in enumerate(sides):
         waiting = np.bincount(window_R, minlength=len(sides))[window:]
         left = int((-(-waiting // config.batch_size)).sum())
         here_N = np.flatnonzero(window_R == window)
         denoised[side] = len(here_N)
         batches = evaluation_batches(tasks, ids, rows, here_N, side, config.batch_size)
-        for batch in progress(batches, left):
-            result = denoise_batch(state, global_batch(_rows_of_process(batch), mesh))
+        for batch, result in _one_ahead(progress(batches, left), ask):
             predicted_BxS, q_halt_B = jax.device_get((result.predicted, result.q_halt))
             answered_B = batch["row"] < len(rows)
             if side < sides[-1]:
@@ -256,6 +259,20 @@ def _answer(
     }
     shown = tuple(trajectories[row] for row in sorted(trajectories))
     return _Answers(ballot, accuracy, denoised, shown)
+
+
+def _one_ahead(
+    batches: Iterable[dict[str, np.ndarray]], ask: Callable[[Mapping[str, np.ndarray]], Denoised]
+) -> Iterator[tuple[dict[str, np.ndarray], Denoised]]:
+    """Each batch and its answers; the next one is under way while the host counts their votes."""
+    before = None
+    for batch in batches:
+        now = batch, ask(batch)
+        if before is not None:
+            yield before
+        before = now
+    if before is not None:
+        yield before
 
 
 def _on_canvas(tokens: np.ndarray, canvas: int) -> np.ndarray:
