@@ -8,7 +8,7 @@ import numpy as np
 from drm_jax.arc.augment import PuzzleIds
 from drm_jax.arc.layout import flatten, lay_out
 from drm_jax.arc.tasks import Task
-from drm_jax.arc.tokens import FIRST_COLOUR, PAD
+from drm_jax.arc.tokens import PAD, grid_sizes
 from drm_jax.data.windows import window_sides
 
 
@@ -48,13 +48,13 @@ def first_windows(tasks: Sequence[Task], rows: np.ndarray, sides: Sequence[int])
 
 
 def touches_border(predicted_BxS: np.ndarray) -> np.ndarray:
-    """(B,) bool: whether an answer reaches the last row or column of its window.
+    """(B,) bool: whether the grid that is answered reaches the last row or column of its window.
 
-    It may then go on outside: EOS, or PAD, is missing that would close it.
+    It may then go on outside: the EOS that would close it is missing. What stands beyond the EOS
+    doesn't count: there the targets are PAD, which isn't trained, and any colour may be predicted.
     """
     side = math.isqrt(predicted_BxS.shape[1])
-    open_BxCxC = (predicted_BxS >= FIRST_COLOUR).reshape(-1, side, side)
-    return open_BxCxC[:, -1].any(axis=1) | open_BxCxC[:, :, -1].any(axis=1)
+    return grid_sizes(predicted_BxS).max(axis=1) == side
 
 
 def evaluation_batches(

@@ -349,10 +349,12 @@ def test_first_windows_hold_the_question_and_outputs_as_shown():
 
 
 def test_what_touches_the_border():
-    tokens = np.ones((5, 3, 3), np.uint8)
+    tokens = np.ones((6, 3, 3), np.uint8)
     tokens[0, :2, :2] = 5  # closed by EOS
-    tokens[1, 2, 0] = 5
-    tokens[2, 0, 2] = MASK
-    tokens[3] = 0
-    tokens[4] = 11
-    assert touches_border(tokens.reshape(5, 9)).tolist() == [False, True, True, False, True]
+    tokens[1, :, 0] = 5
+    tokens[2, 0] = 5
+    tokens[3, :2, :2] = tokens[3, 2, 2] = 5  # a colour beyond the EOS is no part of the answer
+    tokens[4] = 0
+    tokens[5] = 11
+    reaches = [False, True, True, False, False, True]
+    assert touches_border(tokens.reshape(6, 9)).tolist() == reaches
