@@ -143,7 +143,7 @@ class Running:
     def __init__(self, case: dict[str, Any]):
         import jax
 
-        from drm_jax.dist.mesh import make_mesh, use_cpu_cores
+        from drm_jax.dist.mesh import make_mesh, platform_of, use_cpu_cores
         from drm_jax.model.network import make_network
         from drm_jax.train.state import init_state, make_sharded, state_shardings
         from drm_jax.train.step import make_optimizer
@@ -154,7 +154,7 @@ class Running:
         else:
             use_cpu_cores(case["batch"])
         self.mesh = make_mesh()
-        self.network = make_network(self.experiment, self.mesh.devices.flat[0].platform)
+        self.network = make_network(self.experiment, platform_of(self.mesh))
         optimizer = make_optimizer(self.experiment)
 
         def make_state():

@@ -206,10 +206,13 @@ class Model:
     """… rounded up to a multiple of this."""
     remat: Literal["none", "attention", "layer"] = "none"
     """What the backward pass computes again instead of keeping it in memory: nothing; the scores
-    of attention, most of the memory for a twentieth of the time; or all of a layer, for a fifth."""
-    attention: Literal["auto", "plain", "blocks"] = "auto"
-    """How attention is computed, with the same answer up to rounding: all heads at once (plain), or
-    a few at a time, whose scores stay in a CPU's cache (blocks). auto: blocks on a CPU."""
+    of attention, most of the memory for a twentieth of the time (flash and cudnn keep none anyway);
+    or all of a layer, for a fifth."""
+    attention: Literal["auto", "plain", "blocks", "flash", "cudnn"] = "auto"
+    """How attention is computed, with the same answer up to rounding: all heads at once (plain); a
+    few at a time, whose scores stay in a CPU's cache (blocks); or by a kernel that keeps them on
+    the chip, in bfloat16: JAX's for TPUs (flash), or NVIDIA's for GPUs (cudnn). auto: what suits
+    the device: blocks on a CPU; flash or cudnn where the compute type is bfloat16; else plain."""
     vocab: int = 13
     """Tokens: 13, or 12 without MASK, as in TRM's own checkpoints (trm and sprm only)."""
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 from collections.abc import Mapping
 
 import jax
@@ -66,6 +67,16 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
         ) from error
     in_order = sorted(devices, key=lambda device: (device.process_index, device.id))
     return Mesh(np.array(in_order), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def platform_of(mesh: Mesh) -> str:
+    """"cpu", "tpu", "gpu"; "another gpu": one without cuDNN's flash attention, which wants an NVIDIA
+    GPU of compute capability 8.0 or more."""
+    device = mesh.devices.flat[0]
+    if device.platform != "gpu":
+        return device.platform
+    capability = re.match(r"(\d+)\.\d+$", getattr(device, "compute_capability", ""))
+    return "gpu" if capability and int(capability[1]) >= 8 else "another gpu"
 
 
 def placed(mesh: Mesh, name: str) -> NamedSharding:

@@ -3,6 +3,8 @@
 plain   the scores of all heads at once, kept for the backward pass
 blocks  the scores of a few heads at a time, so that they stay in a CPU's cache; the backward pass
         computes them again from the logs of their sums, and memory doesn't grow with their number
+flash   the same idea as a kernel for TPUs (JAX's splash attention, in Pallas)
+cudnn   and for GPUs (NVIDIA's, through JAX); both want bfloat16
 
 All take N = batch * heads as one leading axis: with contiguous operands XLA calls its matrix
 product on the CPU; a strided einsum over (B, T, heads, d) was 5 times slower there at width 64.
@@ -10,12 +12,14 @@ product on the CPU; a strided einsum over (B, T, heads, d) was 5 times slower th
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from drm_jax.errors import UsageError
 from drm_jax.model.precision import wide_type
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -27,6 +31,14 @@ SCORES = "scores"
 """The name of attention's scores, most of the memory of plain attention."""
 _BLOCK_SCORES = 2**20
 """Scores that a block has at most (4 MB in float32), if it has more than one head."""
+_LANES = 128
+"""Flash attention takes tokens in multiples of a TPU's lanes."""
+_FLASH_BLOCK = 1024
+"""The most tokens of a block of flash attention. All tokens of a canvas are one block: each head is
+one step of the kernel, which reads its q, k and v once."""
+_FLASH_PART = 640
+"""The most keys whose scores exist at a time: with 1,024 queries 2.5 MB in float32, of which the
+backward pass holds four such arrays at once, and a kernel on a TPU may use 16 MB."""
 
 
 def plain_attention(q_NxTxd: jax.Array, k_NxTxd: jax.Array, v_NxTxd: jax.Array) -> jax.Array:
@@ -108,8 +120,117 @@ def _backward(
     return grad_q.astype(q.dtype), grad_k.astype(k.dtype), grad_v.astype(v.dtype)
 
 
-def find_attention(name: str, platform: str, dtype: jnp.dtype) -> Attend:
-    """The attention of `config.Model.attention` for a platform ("cpu", "gpu", "tpu", …)."""
+# --- kernels of accelerators ---------------------------------------------------------------------
+def flash_attention(q_NxTxd: jax.Array, k_NxTxd: jax.Array, v_NxTxd: jax.Array) -> jax.Array:
+    """As `plain_attention`, by JAX's kernel for TPUs, forward and backward."""
+    # Needed on TPUs only, and an experimental part of JAX.
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+    count, tokens, size = q_NxTxd.shape
+    block, padded = flash_blocks(tokens)
+    part = max(n for n in range(_LANES, _FLASH_PART + 1, _LANES) if block % n == 0)
+    sizes = splash.BlockSizes(
+        block_q=block,
+        block_kv=block,
+        block_kv_compute=part,
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_kv_dkv_compute=part,
+        use_fused_bwd_kernel=True,  # five products instead of seven: all gradients in one pass
+    )
+    # Every token of a head sees every other; what pads is another segment.
+    mask = splash.MultiHeadMask([splash.FullMask((padded, padded))] * count)
+    segments = None
+    if padded > tokens:
+        segment_T = (jnp.arange(padded) >= tokens).astype(jnp.int32)
+        segments = splash.SegmentIds(segment_T, segment_T)
+    # The kernel itself names what it gives and the logs of the sums, which its backward pass needs.
+    attend = splash.make_splash_mha(
+        mask, block_sizes=sizes, head_shards=1, q_seq_shards=1, residual_checkpoint_name=KEPT
+    )
+    q, k, v = (_pad(x, padded - tokens) for x in (q_NxTxd * size**-0.5, k_NxTxd, v_NxTxd))
+    return attend(q, k, v, segments)[:, :tokens]
+
+
+def flash_blocks(tokens: int) -> tuple[int, int]:
+    """(tokens of a block, tokens in all) of flash attention, padded to whole blocks."""
+    padded = -(-tokens // _LANES) * _LANES
+    if padded <= _FLASH_BLOCK:
+        return padded, padded
+    block = _FLASH_BLOCK // 2  # less padding than with whole ones
+    return block, -(-tokens // block) * block
+
+
+def cudnn_attention(q_NxTxd: jax.Array, k_NxTxd: jax.Array, v_NxTxd: jax.Array) -> jax.Array:
+    """As `plain_attention`, by NVIDIA's cuDNN, forward and backward."""
+    count, tokens, _ = q_NxTxd.shape
+    # jax takes no odd number of tokens where there is a gradient.
+    q, k, v = (_pad(x, tokens % 2)[:, :, None] for x in (q_NxTxd, k_NxTxd, v_NxTxd))
+    lengths = jnp.full((count,), tokens, jnp.int32) if tokens % 2 else None
+    mixed = jax.nn.dot_product_attention(
+        q, k, v, query_seq_lengths=lengths, key_value_seq_lengths=lengths, implementation="cudnn"
+    )
+    return mixed[:, :tokens, 0]
+
+
+def _pad(x_NxTxd: jax.Array, more: int) -> jax.Array:
+    return jnp.pad(x_NxTxd, ((0, 0), (0, more), (0, 0)))
+
+
+def is_cudnn_forward(primitive: Any, *_: Any, **__: Any) -> bool:
+    """A policy of `jax.checkpoint`: keep what cuDNN gives, the logs of its sums too.
+
+    They have no names; without them the backward pass would begin with another forward one.
+    """
+    return primitive.name == "dot_product_attention_fwd_wrapper"
+
+
+# --- which -------------------------------------------------------------------------------------
+_FORMS = {
+    "plain": plain_attention,
+    "blocks": blocked_attention,
+    "flash": flash_attention,
+    "cudnn": cudnn_attention,
+}
+_BEST = {"cpu": "blocks", "tpu": "flash", "gpu": "cudnn"}
+_MOST_HEAD = {"flash": 256, "cudnn": 128}
+"""Head sizes: above them flash has too little memory on the chip; cuDNN's limit before Hopper."""
+
+
+def choose_attention(name: str, platform: str, dtype: jnp.dtype, head_size: int) -> str:
+    """plain, blocks, flash or cudnn: what `config.Model.attention` means.
+
+    Args:
+      platform: "cpu", "tpu", …, as of `dist.mesh.platform_of`.
+
+    Raises:
+      UsageError: it can't work there.
+    """
     if name == "auto":
-        name = "blocks" if platform == "cpu" else "plain"
-    return {"plain": plain_attention, "blocks": blocked_attention}[name]
+        best = _BEST.get(platform, "plain")
+        return "plain" if _why_not(best, platform, dtype, head_size) else best
+    reason = _why_not(name, platform, dtype, head_size)
+    if reason:
+        raise UsageError(f"model.attention: {name} {reason}, or leave model.attention at auto")
+    return name
+
+
+def find_attention(name: str, platform: str, dtype: jnp.dtype, head_size: int) -> Attend:
+    """The function of `choose_attention`."""
+    return _FORMS[choose_attention(name, platform, dtype, head_size)]
+
+
+def _why_not(name: str, platform: str, dtype: jnp.dtype, head_size: int) -> str | None:
+    """Why a form can't work, and what would; None if it can."""
+    if name not in _MOST_HEAD:
+        return None
+    home = next(home for home, best in _BEST.items() if best == name)
+    if platform != home:
+        kind = "a TPU" if home == "tpu" else "an NVIDIA GPU of compute capability 8.0 or more"
+        return f"needs {kind}, and this is {platform}: use plain"
+    if dtype != jnp.bfloat16:
+        return f"computes in bfloat16, not {dtype}: set model.dtype to it"
+    most = _MOST_HEAD[name]
+    if head_size % 8 or head_size > most:
+        return f"takes heads of 8, 16, … {most} numbers, not {head_size}: change model.heads"
+    return None

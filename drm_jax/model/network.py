@@ -15,14 +15,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from drm_jax.config import Experiment, Model
-from drm_jax.model.attention import KEPT, SCORES, Attend, find_attention, plain_attention
+from drm_jax.model.attention import (
+    KEPT,
+    SCORES,
+    Attend,
+    choose_attention,
+    find_attention,
+    is_cudnn_forward,
+    plain_attention,
+)
 from drm_jax.model.layers import Angles, Layer, linear_init, rotary_angles, swiglu_width
 from drm_jax.model.precision import wide_type, widened
 
 Params = dict[str, Any]
 # std 1/sqrt(D) over the last axis, cut like the linear layers.
 _embedding_init = nn.initializers.variance_scaling(1.0, "fan_out", "truncated_normal")
-_keep = jax.checkpoint_policies.save_only_these_names
+
+
+def _keep(*names: str) -> Any:
+    by_name = jax.checkpoint_policies.save_only_these_names(*names)
+    return jax.checkpoint_policies.save_from_both_policies(by_name, is_cudnn_forward)
+
+
 _POLICIES = {
     "none": _keep(KEPT, SCORES),
     "attention": _keep(KEPT),
@@ -106,12 +120,32 @@ class Network(nn.Module):
 
 
 def make_network(experiment: Experiment, platform: str) -> Network:
-    """The network of an experiment, in the compute type that suits a platform ("cpu", "tpu", …)."""
+    """The network of an experiment, in the compute type and the form of attention that suit a
+    platform ("cpu", "tpu", …, as of `dist.mesh.platform_of`).
+
+    Raises:
+      UsageError: a form of attention that can't work there.
+    """
+    attend = find_attention(*_for_attention(experiment, platform))
+    return Network(experiment.model, experiment.data.side, _dtype(experiment, platform), attend)
+
+
+def attention_form(experiment: Experiment, platform: str) -> str:
+    """plain, blocks, flash or cudnn: how the network of an experiment attends on a platform."""
+    return choose_attention(*_for_attention(experiment, platform))
+
+
+def _for_attention(experiment: Experiment, platform: str) -> tuple[str, str, jnp.dtype, int]:
+    model = experiment.model
+    head_size = model.hidden // model.heads
+    return model.attention, platform, _dtype(experiment, platform), head_size
+
+
+def _dtype(experiment: Experiment, platform: str) -> jnp.dtype:
     dtype = experiment.model.dtype
     if dtype == "auto":
         dtype = "float32" if platform == "cpu" else "bfloat16"
-    attention = find_attention(experiment.model.attention, platform, jnp.dtype(dtype))
-    return Network(experiment.model, experiment.data.side, jnp.dtype(dtype), attention)
+    return jnp.dtype(dtype)
 
 
 def at_windows(network: Network, cells: int, corner_Bx2: jax.Array | None = None) -> Network:
@@ -155,7 +189,9 @@ def init_params(network: Network, key: jax.Array) -> tuple[Params, Params]:
     params_key, y_key, z_key = jax.random.split(key, 3)
     tokens = jnp.zeros((1, network.canvas**2), jnp.int32)
     hidden = network.config.hidden
-    params = network.init(params_key, tokens, jnp.zeros((1, hidden)))["params"]
+    # All forms of attention have the same parameters; plans ask on machines where not all work.
+    plain = network.clone(attend=plain_attention)
+    params = plain.init(params_key, tokens, jnp.zeros((1, hidden)))["params"]
     wide = wide_type(network.dtype)
     constants = {
         "y_init": _unit_init(y_key, (hidden,), wide),

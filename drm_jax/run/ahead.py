@@ -20,7 +20,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from drm_jax.config import Experiment
-from drm_jax.dist.mesh import make_mesh, placed
+from drm_jax.dist.mesh import make_mesh, placed, platform_of
 from drm_jax.errors import InputError, UsageError, one_line
 from drm_jax.evaluate.score import abstract_candidates, compile_denoise
 from drm_jax.model.network import Network, make_network
@@ -122,7 +122,7 @@ def _state(
     experiment: Experiment, num_ids: int, mesh: Mesh
 ) -> tuple[Network, TrainState, TrainState]:
     """The network; shapes and types of a state, and its shardings."""
-    network = make_network(experiment, mesh.devices.flat[0].platform)
+    network = make_network(experiment, platform_of(mesh))
     optimizer = make_optimizer(experiment)
 
     def make_state():

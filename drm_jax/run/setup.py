@@ -13,7 +13,7 @@ from drm_jax.arc.roles import load_tasks
 from drm_jax.arc.tasks import Task, largest_side, training_pairs
 from drm_jax.config import Data, Experiment
 from drm_jax.data.stream import fingerprint
-from drm_jax.dist.mesh import make_mesh
+from drm_jax.dist.mesh import make_mesh, platform_of
 from drm_jax.dist.puzzle_table import ROW_MULTIPLE
 from drm_jax.errors import InputError, UsageError
 from drm_jax.extension import is_reference
@@ -59,7 +59,7 @@ def set_up(
     mesh = mesh or make_mesh()
     if experiment.model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise UsageError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
-    network = make_network(experiment, mesh.devices.flat[0].platform)
+    network = make_network(experiment, platform_of(mesh))
     ratio_table(experiment.noise.schedule)  # a user's own functions are found and checked first
     if is_reference(experiment.objective):
         check_objective(experiment, network)
