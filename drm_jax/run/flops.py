@@ -15,8 +15,8 @@ from drm_jax.train.objectives import trains_answers
 class Flops:
     """Of one example, or of one candidate."""
 
-    train: float  # forward, backward, and what `model.remat` computes again
-    again: float  # the part of it that is computed again
+    train: float  # forward, backward, and what is computed again
+    again: float  # the part of it that is computed again: by `model.remat`, and for attention
     evaluate: float
     attention: float
     """The share of a layer that is scores and their weighted sums."""
@@ -40,11 +40,15 @@ def layer_flops(experiment: Experiment, side: int) -> tuple[float, float]:
     return swiglu + 8 * tokens * width**2 + attention, attention
 
 
-def count_flops(experiment: Experiment, side: int | None = None) -> Flops:
+def count_flops(
+    experiment: Experiment, side: int | None = None, attention_form: str = "plain"
+) -> Flops:
     """FLOPs of an example.
 
     Args:
       side: of its window, with canvas=fit; None: on the whole canvas.
+      attention_form: see `model.attention.choose_attention`; all but plain compute the scores once
+        more in the backward pass, instead of keeping them.
 
     Raises:
       UsageError: an objective of the user's own, whose work isn't known.
@@ -77,7 +81,10 @@ def count_flops(experiment: Experiment, side: int | None = None) -> Flops:
     train += 2 * cycles_scored * embed  # of the inputs
     if objective not in CARRIED:
         train += cycles_scored * embed * (2 if trains_answers(experiment) else 1)
-    share = {"none": 0.0, "attention": attention / 2 / layer, "layer": 1.0}[model.remat]
+    scores = attention / 2 / layer  # a share, of one product of attention's two
+    share = {"none": 0.0, "attention": scores, "layer": 1.0}[model.remat]
+    if attention_form != "plain":
+        share = (1.0 if model.remat == "layer" else 0.0) + scores
     again = with_gradient * share
     one_pass = (block if objective == "diffusion" else model.cycles * cycle) + decode
     if objective not in CARRIED:

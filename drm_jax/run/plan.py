@@ -20,8 +20,9 @@ from drm_jax.config import Experiment
 from drm_jax.data.evaluation import evaluation_rows
 from drm_jax.errors import UsageError
 from drm_jax.evaluate.score import abstract_candidates
+from drm_jax.model.attention import flash_blocks
 from drm_jax.model.layers import swiglu_width
-from drm_jax.model.network import make_network
+from drm_jax.model.network import attention_form, make_network
 from drm_jax.run import ahead
 from drm_jax.run.chips import Topology
 from drm_jax.run.flops import count_flops
@@ -64,6 +65,8 @@ class Plan:
     devices: int
     chip: dict[str, Any]
     dtype: str
+    attention: str | None
+    """plain, blocks, flash or cudnn; None: the mixer has none."""
     parameters: int
     puzzle_ids: int
     candidates: int
@@ -105,7 +108,9 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
     chip, devices = topology.chip, topology.devices
     check_split(experiment, devices)
     tasks, ids = load_puzzles(experiment)
-    network, optimizer = make_network(experiment, "tpu"), make_optimizer(experiment)
+    platform = "tpu" if topology.is_tpu else "gpu"
+    network, optimizer = make_network(experiment, platform), make_optimizer(experiment)
+    form = attention_form(experiment, platform)
     state = jax.eval_shape(lambda: init_state(experiment, network, optimizer, len(ids)))
     train = experiment.train
     parts = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
@@ -114,10 +119,10 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
         name: _bytes(part) // (devices if name in _SPLIT else 1) for name, part in parts.items()
     }
     state_bytes = sum(size for name, size in device_bytes.items() if name in _fields(state))
-    flops = count_flops(experiment)
+    flops = count_flops(experiment, attention_form=form)
     step_flops = flops.train * train.batch_size
     step_flops += devices * 2 * train.batch_size**2 * experiment.model.hidden  # rows of equal ids
-    traffic, scores, padded = _traffic(experiment, network.dtype.itemsize, chip.lanes)
+    traffic, scores, padded = _traffic(experiment, form, network.dtype.itemsize, chip.lanes)
     traffic *= train.batch_size / devices
     tokens = experiment.model.prefix + experiment.data.side**2
     head = experiment.model.hidden // experiment.model.heads
@@ -139,6 +144,7 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
         devices=devices,
         chip=dataclasses.asdict(chip),
         dtype=network.dtype.name,
+        attention=form if experiment.model.mixer == "attention" else None,
         parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
         puzzle_ids=len(ids) - 1,
         candidates=len(rows),
@@ -171,13 +177,14 @@ def _bytes(tree: Any) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _traffic(experiment: Experiment, size: int, lanes: int) -> tuple[float, float, int]:
+def _traffic(experiment: Experiment, form: str, size: int, lanes: int) -> tuple[float, float, int]:
     """(bytes an example to and from memory, share of the scores, padded tokens), at the least.
 
     As if what stands between two products were one program: each product reads its operands and
     writes its result once. A backward pass moves twice as much as a forward one.
 
     Args:
+      form: of attention; the scores of flash and cudnn stay on the chip.
       size: bytes of a number of the compute type.
     """
     model = experiment.model
@@ -186,8 +193,17 @@ def _traffic(experiment: Experiment, size: int, lanes: int) -> tuple[float, floa
     inner = swiglu_width(model.hidden, model.expansion, model.swiglu_multiple)
     # norms 6, gate_up and down 2, qkv 4, rotary 4, attention 4, out 2; gate_up 2, silu 3, down 1
     of_layer = tokens * size * (22 * model.hidden + 6 * inner)
-    scores = 0.0
-    if model.mixer == "attention":
+    scores = sums = 0.0
+    if model.mixer == "attention" and form in ("flash", "cudnn"):
+        if form == "flash":
+            padded = flash_blocks(tokens)[1]
+        # q, k, v and the result as the kernel takes and gives them, tokens and heads padded
+        head = model.hidden // model.heads
+        numbers = model.heads * padded * -(-head // lanes) * lanes
+        of_layer += 4 * size * (numbers - tokens * model.hidden)
+        # the logs of the sums in float32, written for all lanes and read, where a gradient follows
+        sums = 2 * 4.0 * model.heads * padded * lanes
+    elif model.mixer == "attention":
         # float32 scores out and in, then their weights out and in
         scores = model.heads * tokens * padded * 2.0 * (4 + size)
     else:
@@ -200,7 +216,7 @@ def _traffic(experiment: Experiment, size: int, lanes: int) -> tuple[float, floa
     layers = model.layers * (blocks + 2 * window)
     more = model.layers * window
     all_scores = scores * (layers + again[1] * more)
-    whole = of_layer * (layers + again[0] * more) + all_scores
+    whole = of_layer * (layers + again[0] * more) + all_scores + sums * (1 + again[0]) * more
     return whole, all_scores / whole, padded
 
 
@@ -395,13 +411,21 @@ def roofline(plan: Plan) -> list[str]:
             f"  attention's scores are {plan.scores_share:.0%} of that traffic; kept on the chip "
             f"(flash attention) the bound would be {1e3 * without:,.0f} ms"
         )
-    if plan.padding_share:
+    on_chip = plan.attention in ("flash", "cudnn")
+    if on_chip:
+        lines.append(f"  attention's scores stay on the chip (model.attention: {plan.attention})")
+    if plan.attention and plan.padding_share:
         tokens = round(plan.padded_tokens * (1 - plan.padding_share))
+        more = (plan.padded_tokens / tokens) ** 2 - 1
         lines.append(
-            f"  {tokens} tokens are padded to {plan.padded_tokens} along one axis of the scores: "
-            f"{plan.padding_share:.0%} of them is padding"
+            f"  {tokens} tokens are padded to {plan.padded_tokens} along "
+            + (
+                f"both axes of the scores: {more:.0%} more of them than counted above"
+                if on_chip
+                else f"one axis of the scores: {plan.padding_share:.0%} of them is padding"
+            )
         )
-    if plan.scores_share and plan.unit_share < 1:
+    if plan.attention and plan.unit_share < 1:
         lines.append(
             f"  heads fill {plan.unit_share:.0%} of the {plan.chip['unit']}-wide unit that "
             "multiplies matrices: attention's products take that much longer"

@@ -18,7 +18,7 @@ from drm_jax.errors import InputError, UsageError
 from drm_jax.run import ahead
 from drm_jax.run import plan as plan_module
 from drm_jax.run.chips import CHIPS, Topology, parse_topology
-from drm_jax.run.plan import make_plan
+from drm_jax.run.plan import make_plan, roofline
 from drm_jax.run.setup import set_up
 
 ROOT = Path(__file__).parents[2]
@@ -116,6 +116,58 @@ def test_times_are_those_of_a_share_of_the_peak(tiny):
     assert made.fastest.utilisation < 1  # memory bounds so small a network
 
 
+def of_model(tiny: Experiment, **of_model) -> Experiment:
+    return dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, **of_model))
+
+
+@pytest.mark.parametrize(
+    ("topology", "dtype", "form"),
+    [
+        ("v5e:2x2", "auto", "flash"),
+        ("v5e:2x2", "float32", "plain"),
+        ("4xH100", "auto", "cudnn"),
+        ("4xH100", "float32", "plain"),
+    ],
+)
+def test_a_plan_is_of_the_attention_that_auto_chooses(topology, dtype, form, tiny):
+    topology = parse_topology(topology)
+    made = make_plan(of_model(tiny, dtype=dtype), topology)
+    plain = make_plan(of_model(tiny, dtype=dtype, attention="plain"), topology)
+    assert (made.attention, plain.attention) == (form, "plain")
+    assert (made.scores_share > 0) == (form == "plain")
+    assert plain.scores_share > 0
+    assert (made.again_share > 0) == (form != "plain")  # the scores, in the backward pass
+    kept, lost = roofline(made), roofline(plain)
+    assert any("(flash attention) the bound would be" in line for line in lost)
+    if form != "plain":
+        assert any(f"stay on the chip (model.attention: {form})" in line for line in kept)
+        assert not any("would be" in line for line in kept)
+
+
+def test_what_flash_attention_moves(tiny):
+    """Of a canvas of 30: only what goes in and out, with tokens and heads padded to 128."""
+    experiment = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, canvas=30))
+    experiment = of_model(experiment, hidden=512, heads=8, prefix=16)
+    plain = make_plan(of_model(experiment, attention="plain"), parse_topology("v5e:2x2"))
+    flash = make_plan(experiment, parse_topology("v5e:2x2"))
+    model = experiment.model
+    passes = model.layers * (model.inner_steps + 1) * (model.cycles + 2 * model.grad_cycles)
+    kept = passes * 4 * 2 * (8 * 1024 * 128 - 916 * 512)  # bfloat16
+    sums = model.layers * (model.inner_steps + 1) * model.grad_cycles * 2 * 4 * 8 * 1024 * 128
+    without_scores = plain.traffic_bytes * (1 - plain.scores_share)
+    examples = experiment.train.batch_size / 4
+    assert math.isclose(flash.traffic_bytes, without_scores + examples * (kept + sums))
+    assert flash.traffic_bytes < 0.4 * plain.traffic_bytes
+    assert flash.padded_tokens == 1024
+    assert any("25% more of them" in line for line in roofline(flash))
+
+
+def test_a_plan_without_attention(tiny):
+    made = make_plan(of_model(tiny, mixer="mlp"), parse_topology("v5e:2x2"))
+    assert (made.attention, made.scores_share) == (None, 0)
+    assert not any("attention" in line or "scores" in line for line in roofline(made))
+
+
 @pytest.fixture
 def written(tiny, tmp_path):
     """The tiny experiment as a work directory."""
@@ -162,6 +214,7 @@ def test_json(written, capsys):
         (["--topology", "16xH100"], 2, "train.batch_size: 8 examples can't be split over 16"),
         (["--topology", "8xH100", "--compile"], 2, "only programs for TPUs can be compiled"),
         (["--topology", "H100", "--train.step", "3"], 2, "did you mean --train.steps"),
+        (["--topology", "H100", "--model.attention", "flash"], 2, "model.attention: flash needs a"),
         (["--topology", "H100", "--objective", "a:b"], 2, "objective: a:b: the work of"),
         (["--topology", "H100", "--data.evaluate", "arc9"], 1, "arc9: no such source"),
     ],
@@ -298,6 +351,7 @@ def test_the_tpu_program_reduces_once_and_leaves_the_host_alone(objective, tiny,
         [*command, "--compile", "--json"], capture_output=True, text=True, check=True, cwd=ROOT
     )
     made = json.loads(result.stdout)
+    assert made["attention"] == "flash"
     training, evaluation = made["programs"]
     assert training["fits"]
     assert evaluation["fits"]
