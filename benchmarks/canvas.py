@@ -8,7 +8,6 @@ of the evaluation tasks. Evaluation again on a larger window, of answers that to
 not counted: how many do depends on the model.
 """
 
-import collections
 import json
 import statistics
 import sys
@@ -60,6 +59,7 @@ def window_shares(what: str, windows: list[int]) -> list[float]:
     from drm_jax.config import Data, Experiment
     from drm_jax.data.evaluation import evaluation_rows, first_windows
     from drm_jax.data.windows import pair_windows
+    from drm_jax.data.windows import window_shares as shares_of
     from drm_jax.run.setup import load_puzzles
 
     data = Data(
@@ -71,8 +71,7 @@ def window_shares(what: str, windows: list[int]) -> list[float]:
         found = pair_windows([pair for task in tasks for pair in training_pairs(task)], windows)
     else:
         found = first_windows(tasks, evaluation_rows(tasks, ids, 0), windows)
-    counts = collections.Counter(found.tolist())
-    return [counts[i] / len(found) for i in range(len(windows))]
+    return shares_of(found, windows)
 
 
 def child(case: dict[str, Any]) -> dict[str, Any]:

@@ -22,3 +22,10 @@ def pair_windows(pairs: Sequence[Pair], sides: Sequence[int]) -> np.ndarray:
     """`window_sides` of training pairs, each by the larger of its two grids."""
     largest = [max(*pair.input.shape, *pair.output.shape) for pair in pairs]
     return window_sides(np.array(largest, np.int64), sides)
+
+
+def window_shares(window_N: np.ndarray, sides: Sequence[int]) -> list[float]:
+    """How much of N examples stands on each window; all on the last one where there is none."""
+    if not len(window_N):
+        return [0.0] * (len(sides) - 1) + [1.0]
+    return (np.bincount(window_N, minlength=len(sides)) / len(window_N)).tolist()

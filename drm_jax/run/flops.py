@@ -18,8 +18,6 @@ class Flops:
     train: float  # forward, backward, and what is computed again
     again: float  # the part of it that is computed again: by `model.remat`, and for attention
     evaluate: float
-    attention: float
-    """The share of a layer that is scores and their weighted sums."""
 
 
 def layer_flops(experiment: Experiment, side: int) -> tuple[float, float]:
@@ -90,4 +88,4 @@ def count_flops(
     if objective not in CARRIED:
         one_pass += embed
     evaluate = experiment.evaluate.denoise_steps * one_pass + embed
-    return Flops(train + again, again, evaluate, attention / layer)
+    return Flops(train + again, again, evaluate)

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,15 +18,15 @@ from rich.table import Table
 
 from drm_jax.arc.tasks import training_pairs
 from drm_jax.config import Experiment
-from drm_jax.data.evaluation import evaluation_rows
-from drm_jax.errors import UsageError
+from drm_jax.data.evaluation import evaluation_rows, first_windows
+from drm_jax.data.windows import pair_windows, window_shares
 from drm_jax.evaluate.score import abstract_candidates
 from drm_jax.model.attention import flash_blocks
 from drm_jax.model.layers import swiglu_width
 from drm_jax.model.network import attention_form, make_network
 from drm_jax.run import ahead
 from drm_jax.run.chips import Topology
-from drm_jax.run.flops import count_flops
+from drm_jax.run.flops import Flops, count_flops
 from drm_jax.run.setup import check_split, load_puzzles
 from drm_jax.train.objectives import abstract_batch, trains_answers
 from drm_jax.train.state import init_state
@@ -57,6 +58,15 @@ class Pace:
 
 
 @dataclasses.dataclass(frozen=True)
+class Window:
+    """How many examples stand on a window of the canvas, as shares."""
+
+    side: int
+    of_training: float
+    of_evaluation: float  # where candidates are answered first
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """Bytes and FLOPs as floats; times in seconds unless said."""
 
@@ -70,6 +80,8 @@ class Plan:
     parameters: int
     puzzle_ids: int
     candidates: int
+    windows: tuple[Window, ...]
+    """Of the canvas; FLOPs and traffic below are means over them. One where canvas is a number."""
     epochs: float
     device_bytes: dict[str, int]
     """On each device: params, constants, opt_state, ema, table, carry, batch, …"""
@@ -83,7 +95,7 @@ class Plan:
     traffic_bytes: float  # of a step and device, to and from memory, at least
     memory_seconds: float
     scores_share: float  # of the traffic that is attention's scores
-    padded_tokens: int
+    padded_tokens: int  # a mean too
     padding_share: float  # of the scores' traffic that is padding
     unit_share: float  # of the multiplying unit that attention's products fill
     sent: tuple[Sent, ...]
@@ -100,11 +112,6 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
       UsageError: the batches can't be split over so many devices.
       InputError: a source of tasks is wrong.
     """
-    if experiment.data.canvas == "fit":
-        raise UsageError(
-            "data.canvas: fit: a plan is of one size of canvas: plan the largest with "
-            f"--data.canvas {experiment.data.side}; it takes the most memory and time"
-        )
     chip, devices = topology.chip, topology.devices
     check_split(experiment, devices)
     tasks, ids = load_puzzles(experiment)
@@ -119,17 +126,28 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
         name: _bytes(part) // (devices if name in _SPLIT else 1) for name, part in parts.items()
     }
     state_bytes = sum(size for name, size in device_bytes.items() if name in _fields(state))
-    flops = count_flops(experiment, attention_form=form)
+    rows = evaluation_rows(tasks, ids, experiment.evaluate.num_augmentations)
+    pairs, sides = [pair for task in tasks for pair in training_pairs(task)], experiment.data.sides
+    of_training = window_shares(pair_windows(pairs, sides), sides)
+    of_evaluation = window_shares(first_windows(tasks, rows, sides), sides)
+    flops = _mean_flops(experiment, form, of_training, of_evaluation)
     step_flops = flops.train * train.batch_size
     step_flops += devices * 2 * train.batch_size**2 * experiment.model.hidden  # rows of equal ids
-    traffic, scores, padded = _traffic(experiment, form, network.dtype.itemsize, chip.lanes)
-    traffic *= train.batch_size / devices
-    tokens = experiment.model.prefix + experiment.data.side**2
+    traffic, scores, padded = (
+        _mean(of_training, column)
+        for column in zip(
+            *(
+                _traffic(experiment, side, form, network.dtype.itemsize, chip.lanes)
+                for side in sides
+            ),
+            strict=True,
+        )
+    )
+    tokens = experiment.model.prefix + _mean(of_training, [side**2 for side in sides])
     head = experiment.model.hidden // experiment.model.heads
     compute = step_flops / devices / chip.flops
     sent = _communication(experiment, state, devices)
-    rows = evaluation_rows(tasks, ids, experiment.evaluate.num_augmentations)
-    pairs = sum(len(training_pairs(task)) for task in tasks)
+    scores_share, traffic = scores / traffic, traffic * train.batch_size / devices
     memory = traffic / chip.bandwidth
 
     def pace(share: float) -> Pace:
@@ -148,7 +166,8 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
         parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
         puzzle_ids=len(ids) - 1,
         candidates=len(rows),
-        epochs=train.steps * train.batch_size / pairs,
+        windows=tuple(map(Window, sides, of_training, of_evaluation)),
+        epochs=train.steps * train.batch_size / len(pairs),
         device_bytes=device_bytes,
         state_bytes=state_bytes,
         train_flops=flops.train,
@@ -158,8 +177,8 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
         compute_seconds=compute,
         traffic_bytes=traffic,
         memory_seconds=memory,
-        scores_share=scores,
-        padded_tokens=padded,
+        scores_share=scores_share,
+        padded_tokens=round(padded),
         padding_share=1 - tokens / padded,
         unit_share=min(1.0, head / chip.unit),
         sent=sent,
@@ -177,18 +196,40 @@ def _bytes(tree: Any) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _traffic(experiment: Experiment, form: str, size: int, lanes: int) -> tuple[float, float, int]:
-    """(bytes an example to and from memory, share of the scores, padded tokens), at the least.
+def _mean(shares: Sequence[float], values: Sequence[float]) -> float:
+    return sum(share * value for share, value in zip(shares, values, strict=True))
+
+
+def _mean_flops(
+    experiment: Experiment,
+    form: str,
+    of_training: Sequence[float],
+    of_evaluation: Sequence[float],
+) -> Flops:
+    """FLOPs of the mean example over windows, given their shares."""
+    each = [count_flops(experiment, side, form) for side in experiment.data.sides]
+    return Flops(
+        train=_mean(of_training, [flops.train for flops in each]),
+        again=_mean(of_training, [flops.again for flops in each]),
+        evaluate=_mean(of_evaluation, [flops.evaluate for flops in each]),
+    )
+
+
+def _traffic(
+    experiment: Experiment, side: int, form: str, size: int, lanes: int
+) -> tuple[float, float, int]:
+    """(bytes an example to and from memory, those of the scores, padded tokens), at the least.
 
     As if what stands between two products were one program: each product reads its operands and
     writes its result once. A backward pass moves twice as much as a forward one.
 
     Args:
+      side: of the canvas or window.
       form: of attention; the scores of flash and cudnn stay on the chip.
       size: bytes of a number of the compute type.
     """
     model = experiment.model
-    tokens = model.prefix + experiment.data.side**2
+    tokens = model.prefix + side**2
     padded = -(-tokens // lanes) * lanes
     inner = swiglu_width(model.hidden, model.expansion, model.swiglu_multiple)
     # norms 6, gate_up and down 2, qkv 4, rotary 4, attention 4, out 2; gate_up 2, silu 3, down 1
@@ -217,7 +258,7 @@ def _traffic(experiment: Experiment, form: str, size: int, lanes: int) -> tuple[
     more = model.layers * window
     all_scores = scores * (layers + again[1] * more)
     whole = of_layer * (layers + again[0] * more) + all_scores + sums * (1 + again[0]) * more
-    return whole, all_scores / whole, padded
+    return whole, all_scores, padded
 
 
 def _communication(experiment: Experiment, state: Any, devices: int) -> tuple[Sent, ...]:
@@ -353,6 +394,15 @@ def show(plan: Plan, console: Console) -> None:
         f"Memory of a device, MB: {sizes}; state {plan.state_bytes / 1e6:,.1f} in all. Activations "
         f"come on top{': --compile tells' if chip['dimensions'] else ''}"
     )
+    if len(plan.windows) > 1:
+        shares = ", ".join(
+            f"{w.side} x {w.side} {w.of_training:.0%} and {w.of_evaluation:.0%}"
+            for w in plan.windows
+        )
+        say(
+            f"Windows, by their share of training and of evaluation: {shares}. What follows is of "
+            "the mean over them; batches of the largest take the most memory"
+        )
     again = f", {plan.again_share:.0%} of it computed again" if plan.again_share else ""
     say(
         f"A step: {plan.step_flops:.2e} FLOPs, {plan.train_flops:.2e} an example{again}; a "

@@ -168,6 +168,32 @@ def test_a_plan_without_attention(tiny):
     assert not any("attention" in line or "scores" in line for line in roofline(made))
 
 
+def test_a_plan_of_windows_is_that_of_their_mean(tiny):
+    """Of each window as a canvas, by the share of pairs, or of candidates, that stand on it."""
+    topology = parse_topology("v5e:2x2")
+
+    def of_canvas(canvas, **options):
+        data = dataclasses.replace(
+            tiny.data, canvas=canvas, only=("25d8a9c8", "a416b8f3"), **options
+        )
+        return make_plan(dataclasses.replace(tiny, data=data), topology)
+
+    fit, small, large = of_canvas("fit", windows=(4, 12)), None, of_canvas(12)
+    data = dataclasses.replace(tiny.data, canvas=4, only=("25d8a9c8",))
+    small = make_plan(dataclasses.replace(tiny, data=data), topology)
+    first, last = fit.windows
+    assert (first.side, last.side) == (4, 12)
+    assert first.of_training == 4 / 7  # 4 demonstrations of 3 x 3, 3 of up to 4 x 8
+    assert first.of_evaluation == 1 / 2
+    for name, share in (("train_flops", 4 / 7), ("evaluate_flops", 1 / 2)):
+        mean = share * getattr(small, name) + (1 - share) * getattr(large, name)
+        assert math.isclose(getattr(fit, name), mean)
+    mean = 4 / 7 * small.traffic_bytes + 3 / 7 * large.traffic_bytes
+    assert math.isclose(fit.traffic_bytes, mean)
+    assert fit.device_bytes["candidates"] == large.device_bytes["candidates"]  # the largest
+    assert [window.of_training for window in large.windows] == [1]
+
+
 @pytest.fixture
 def written(tiny, tmp_path):
     """The tiny experiment as a work directory."""
