@@ -13,15 +13,15 @@ from benchmarks.harness import ROOT
 
 COMMANDS = {
     "step": "step --sizes 7m --batch 2 4",
-    "step_bfloat16": "step --sizes 7m --batch 2 --dtype float32 bfloat16",
+    "step_bfloat16": "step --sizes 7m --batch 2 --dtype bfloat16",
     "step_small": "step --sizes w64 w128 --batch 8",
     "step_demo": "step --sizes demo --batch 32 --objectives drm trm sprm path diffusion "
     "--repeats 100",
     "evaluation": "evaluation --sizes 7m --batch 2",
-    "canvas": "canvas",
+    "canvas": "canvas --rounds 1",
     "data": "data",
     "start": "start",
-    "scaling": "scaling",
+    "scaling": "scaling --rounds 1",
 }
 
 

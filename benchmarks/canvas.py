@@ -1,7 +1,7 @@
 """canvas=fit against the full canvas on the mix of grids of ARC-AGI-1, training and evaluation.
 
     python -m benchmarks.canvas                       widths 64 and 512 (the 7M model)
-    python -m benchmarks.canvas --windows 8 12 16 20 24 30
+    python -m benchmarks.canvas --windows 10 16 22 30
 
 Each window's step is timed, and weighed with its share of the training pairs, or of the test inputs
 of the evaluation tasks. Evaluation again on a larger window, of answers that touch the border, is
@@ -20,8 +20,8 @@ from benchmarks.harness import Column
 def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--sizes", nargs="+", choices=step.SIZES, default=["w64", "7m"])
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--windows", type=int, nargs="+", default=[10, 16, 22, 30])
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--windows", type=int, nargs="+", default=[8, 12, 16, 20, 24, 30])
     parser.add_argument("--repeats", type=int, default=3, help="of each window, in turns")
     options = parser.parse_args()
     cases = [
