@@ -126,7 +126,9 @@ def assert_typed(config) -> None:
             assert type(value) is tuple
             assert all(type(item) is typing.get_args(hint)[0] for item in value)
         else:
-            assert type(value) in (typing.get_args(hint) or (hint,))
+            kinds = typing.get_args(hint) or (hint,)
+            words = [word for kind in kinds for word in typing.get_args(kind)]  # of a Literal
+            assert type(value) in kinds or value in words
             assert not isinstance(value, float) or math.isfinite(value)
 
 

@@ -23,7 +23,7 @@ from drm_jax.config import Experiment
 from drm_jax.dist.mesh import make_mesh, placed, platform_of
 from drm_jax.errors import InputError, UsageError, one_line
 from drm_jax.evaluate.score import abstract_candidates, compile_denoise
-from drm_jax.model.network import Network, make_network
+from drm_jax.model.network import Network, attention_form, make_network
 from drm_jax.run.chips import Topology
 from drm_jax.train.objectives import abstract_batch
 from drm_jax.train.state import TrainState, abstract_state, init_state, state_shardings
@@ -203,8 +203,10 @@ def advise(
     for remat, accumulate in _LESS_MEMORY:
         changed = _with(experiment, remat=remat, accumulate=accumulate)
         part = experiment.train.batch_size // mesh.size
-        if changed == experiment or part % accumulate or not _is_less(changed, experiment):
+        if part % accumulate or not _is_less(changed, experiment):
             continue
+        if remat == "attention" and attention_form(experiment, platform_of(mesh)) != "plain":
+            continue  # it keeps no scores anyway
         options = f"--model.remat {remat}"
         options += f" --train.accumulate {accumulate}" if accumulate > 1 else ""
         say(f"Trying {options}")
@@ -225,9 +227,10 @@ _LESS_MEMORY = [("attention", 1), ("layer", 1), *(("layer", 2**n) for n in range
 
 
 def _is_less(changed: Experiment, experiment: Experiment) -> bool:
+    """Whether it keeps less, or computes in more parts, and neither the other way round."""
     levels = ("none", "attention", "layer")
-    deeper = levels.index(changed.model.remat) >= levels.index(experiment.model.remat)
-    return deeper and changed.train.least_parts >= experiment.train.least_parts
+    now, then = ((levels.index(x.model.remat), x.train.least_parts) for x in (experiment, changed))
+    return now != then and then[0] >= now[0] and then[1] >= now[1]
 
 
 def _with(experiment: Experiment, *, remat: str, accumulate: int) -> Experiment:

@@ -275,7 +275,7 @@ def of_memory(experiment: Experiment, num_ids: int, mesh) -> ahead.Program:
 
 def of_batch(tiny: Experiment, size: int, **of_train) -> Experiment:
     train = dataclasses.replace(tiny.train, batch_size=size, **of_train)
-    return dataclasses.replace(tiny, train=train)
+    return dataclasses.replace(of_model(tiny, attention="plain"), train=train)
 
 
 @pytest.mark.parametrize(
@@ -298,6 +298,15 @@ def test_what_would_fit_is_found(size, options, largest, tiny, monkeypatch):
     if options:
         assert f"Trying {options}" in said
         assert advice.needed <= 16 * GIB < failed.needed
+
+
+def test_scores_that_are_not_kept_are_not_computed_again(tiny, monkeypatch):
+    monkeypatch.setattr(ahead, "compile_step", of_memory)
+    mesh, said = make_mesh(jax.devices()[:2]), []
+    experiment = of_model(of_batch(tiny, 40), attention="blocks")
+    advice = ahead.advise(experiment, 1, mesh, of_memory(experiment, 1, mesh), said.append)
+    assert advice.options == "--model.remat layer"
+    assert not any("attention" in text for text in said)
 
 
 def test_options_that_are_there_stay(tiny, monkeypatch):
@@ -348,6 +357,7 @@ def test_what_does_not_fit_is_said(size, code, written, capsys, monkeypatch):
     monkeypatch.setattr(ahead, "tpu_mesh", lambda topology: mesh)
     monkeypatch.setattr(plan_module, "_COMPILERS", compilers)
     argv = ["plan", written, "--topology", "v5e:1x2", "--compile", "--train.batch-size", str(size)]
+    argv += ["--model.attention", "plain"]
     assert main(argv) == code
     out = capsys.readouterr().out
     assert "Evaluation: fits: 2.00 GiB a device, of which 1.00 GiB activations and 1.0 MB" in out
