@@ -2,7 +2,7 @@
 
     python -m benchmarks [FOLDER]      tables here, JSON in FOLDER (runs/benchmarks by default)
 
-About 40 minutes on 2 cores. Nothing else should run meanwhile.
+About 23 minutes on 2 cores. Nothing else should run meanwhile.
 """
 
 import subprocess

@@ -8,9 +8,7 @@ of the evaluation tasks. Evaluation again on a larger window, of answers that to
 not counted: how many do depends on the model.
 """
 
-import json
 import statistics
-import sys
 from typing import Any
 
 from benchmarks import harness, step
@@ -97,7 +95,4 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        print(json.dumps(child(json.loads(sys.argv[2]))))
-    else:
-        main()
+    harness.run(main, child)

@@ -8,8 +8,6 @@ training loop gets from Grain's threads. The first batch counts from before any 
 the tasks, their augmentations, and the batch.
 """
 
-import json
-import sys
 import time
 from typing import Any
 
@@ -78,7 +76,4 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        print(json.dumps(child(json.loads(sys.argv[2]))))
-    else:
-        main()
+    harness.run(main, child)

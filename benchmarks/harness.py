@@ -114,6 +114,14 @@ def machine() -> dict[str, str]:
     return {**found, "summary": f"{found['cores']} cores of {found['processor']}, {versions}"}
 
 
+def run(main: Callable[[], None], child: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """What a benchmark does: `main`; or `child`, where `measure_all` has started it with a case."""
+    if sys.argv[1:2] == ["--child"]:
+        print(json.dumps(child(json.loads(sys.argv[2]))))
+    else:
+        main()
+
+
 # --- in the child --------------------------------------------------------------------------------
 def timed(function: Callable[[], Any], times: int) -> list[float]:
     """Seconds of each of several calls; jax's answers are waited for."""

@@ -6,7 +6,6 @@ The first step counts from the command, as `drm train` says it: without any prog
 before, and with them.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -68,7 +67,4 @@ def _run(caches: os.PathLike | str, *arguments: str) -> tuple[str, float]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        print(json.dumps(child(json.loads(sys.argv[2]))))
-    else:
-        main()
+    harness.run(main, child)

@@ -13,7 +13,6 @@ after.
 """
 
 import dataclasses
-import json
 import statistics
 import sys
 from collections.abc import Callable
@@ -239,7 +238,4 @@ def _draw(rng: Any, name: str, x: Any) -> Any:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        print(json.dumps(child(json.loads(sys.argv[2]))))
-    else:
-        main()
+    harness.run(main, child)

@@ -320,19 +320,13 @@ def _train_here(argv: list[str]) -> int:
         raise UsageError(f"--profile: must be at least 0, not {chosen.profile}")
     _import_jax()
     from drm_jax.dist import processes
-    from drm_jax.dist.mesh import use_cpu_cores
     from drm_jax.io.files import work_path
-    from drm_jax.io.programs import keep_programs
     from drm_jax.run.console import open_console
     from drm_jax.run.dry_run import dry_run
     from drm_jax.run.loop import train
 
     experiment, workdir = chosen.experiment, work_path(chosen.workdir)
-    keep_programs()
-    use_cpu_cores(
-        experiment.train.batch_size // (processes.count() * experiment.train.least_parts),
-        experiment.evaluate.batch_size // processes.count(),
-    )
+    _prepare_jax(experiment)
     console = open_console(silent=not processes.is_first())
     if chosen.dry_run:
         dry_run(experiment, workdir, console)
@@ -434,6 +428,19 @@ def _import_jax() -> None:
         raise UsageError(f"{error}: unset or correct this environment variable") from error
 
 
+def _prepare_jax(experiment: "Experiment") -> None:
+    """Before jax computes: where it keeps programs, and how many devices a CPU is."""
+    from drm_jax.dist import processes
+    from drm_jax.dist.mesh import use_cpu_cores
+    from drm_jax.io.programs import keep_programs
+
+    keep_programs()
+    use_cpu_cores(
+        experiment.train.batch_size // (processes.count() * experiment.train.least_parts),
+        experiment.evaluate.batch_size // processes.count(),
+    )
+
+
 def _evaluate(argv: list[str]) -> int:
     parser = Parser(
         prog="drm eval",
@@ -467,20 +474,14 @@ def _evaluate(argv: list[str]) -> int:
 def _evaluate_here(args: argparse.Namespace) -> int:
     _import_jax()
     from drm_jax.dist import processes
-    from drm_jax.dist.mesh import use_cpu_cores
     from drm_jax.io.checkpoint import newest_steps
     from drm_jax.io.files import work_path
-    from drm_jax.io.programs import keep_programs
     from drm_jax.run.console import open_console
     from drm_jax.run.loop import evaluate_ensemble, evaluate_workdir, read_to_evaluate
 
     workdir, size = work_path(args.workdir), args.batch_size
     experiment = read_to_evaluate(workdir, size)
-    keep_programs()
-    use_cpu_cores(
-        experiment.train.batch_size // (processes.count() * experiment.train.least_parts),
-        experiment.evaluate.batch_size // processes.count(),
-    )
+    _prepare_jax(experiment)
     console = open_console(silent=not processes.is_first())
     steps = newest_steps(workdir, args.last) if args.last else args.steps or [args.step]
     if len(steps) > 1:
