@@ -13,13 +13,14 @@ from typing import Any
 
 from benchmarks import harness, step
 from benchmarks.harness import Column
+from drm_jax.config import Data
 
 
 def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--sizes", nargs="+", choices=step.SIZES, default=["w64", "7m"])
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--windows", type=int, nargs="+", default=[8, 12, 16, 20, 24, 30])
+    parser.add_argument("--windows", type=int, nargs="+", default=list(Data.windows))
     parser.add_argument("--repeats", type=int, default=3, help="of each window, in turns")
     options = parser.parse_args()
     cases = [
@@ -54,7 +55,7 @@ def _of_each(values: list[float], form: str) -> str:
 def window_shares(what: str, windows: list[int]) -> list[float]:
     """Shares of windows: of the training pairs, or of where test inputs are answered first."""
     from drm_jax.arc.tasks import training_pairs
-    from drm_jax.config import Data, Experiment
+    from drm_jax.config import Experiment
     from drm_jax.data.evaluation import evaluation_rows, first_windows
     from drm_jax.data.windows import pair_windows
     from drm_jax.data.windows import window_shares as shares_of

@@ -107,7 +107,7 @@ class Data:
     canvas: int | Literal["fit"] = 30
     """Cells along a side of the square canvas (30 in the papers). fit (drm and diffusion): each
     example on the smallest window of the canvas that holds its grids; several times faster."""
-    windows: tuple[int, ...] = (8, 12, 16, 20, 24, 30)
+    windows: tuple[int, ...] = (8, 11, 14, 16, 18, 21, 25, 28, 30)
     """Sides of the windows of canvas=fit, from small to large; the last one is the canvas."""
     num_augmentations: int = 1000
     """Distinct augmentations of each task beside the identity."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from drm_jax.arc.augment import PuzzleIds
 from drm_jax.arc.layout import flatten, lay_out
-from drm_jax.arc.tasks import Task
+from drm_jax.arc.tasks import Pair, Task
 from drm_jax.arc.tokens import PAD, grid_sizes
 from drm_jax.data.windows import window_sides
 
@@ -34,17 +34,32 @@ def evaluation_rows(
 def first_windows(tasks: Sequence[Task], rows: np.ndarray, sides: Sequence[int]) -> np.ndarray:
     """(R,) for each candidate the smallest window that may hold its answer, 0, 1, … of `sides`.
 
-    It holds the test's input and an output as large as any that the demonstrations show, with the
-    EOS that closes them.
+    It holds the test's input and an output of the `expected_shape`, with the EOS that closes them.
     """
     largest = {
-        (k, t): max(max(grid.shape) for grid in (test.input, *(p.output for p in shown)))
+        (k, t): max(*test.input.shape, *expected_shape(task, test))
         for k, task in enumerate(tasks)
         for t, test in enumerate(task.tests)
-        for shown in [[p for p in task.demonstrations if p.output is not None]]
     }
     largest_R = np.array([largest[k, t] for k, t, _ in rows.tolist()], np.int64)
     return window_sides(largest_R, sides)
+
+
+def expected_shape(task: Task, test: Pair) -> tuple[int, int]:
+    """Height and width that a test's output has if it follows what all demonstrations share.
+
+    Each of the two is as long in all outputs, or stands in one ratio to the input's (where both
+    hold, the smaller counts); else it is taken to be the largest that the demonstrations show.
+    """
+    known = [(p.input.shape, p.output.shape) for p in task.demonstrations if p.output is not None]
+    sides = [0, 0]
+    for axis, asked in enumerate(test.input.shape if known else ()):
+        inputs, outputs = zip(*((i[axis], o[axis]) for i, o in known), strict=True)
+        follows = {outputs[0]} if len(set(outputs)) == 1 else set()
+        if all(o * inputs[0] == outputs[0] * i for i, o in zip(inputs, outputs, strict=True)):
+            follows.add(asked * outputs[0] // inputs[0])
+        sides[axis] = min(follows, default=max(outputs))
+    return sides[0], sides[1]
 
 
 def touches_border(predicted_BxS: np.ndarray) -> np.ndarray:

@@ -6,12 +6,13 @@ import pytest
 
 from drm_jax.arc.augment import augment, puzzle_ids
 from drm_jax.arc.roles import load_tasks
-from drm_jax.arc.tasks import Pair, Task, training_pairs
+from drm_jax.arc.tasks import Pair, Task, load_source, training_pairs
 from drm_jax.arc.tokens import MASK, crop, to_tokens
 from drm_jax.config import OBJECTIVES, Data, Evaluate, Experiment, Halting, Model, Noise, Train
 from drm_jax.data.evaluation import (
     evaluation_batches,
     evaluation_rows,
+    expected_shape,
     first_windows,
     touches_border,
 )
@@ -337,15 +338,52 @@ def test_windows_have_a_fingerprint_of_their_own(fit_tasks, fit_ids):
     assert len({fingerprint(x, fit_tasks, fit_ids) for x in others}) == 3
 
 
-def test_first_windows_hold_the_question_and_outputs_as_shown():
-    def pair(height, width, output):
-        return Pair(np.zeros((height, width), np.uint8), output)
+def of_shapes(*shapes):
+    """Pairs of blank grids, given (height, width) of input and output, None where it is hidden."""
+    return tuple(Pair(*(None if x is None else np.zeros(x, np.uint8) for x in p)) for p in shapes)
 
-    shown = pair(2, 2, np.zeros((3, 6), np.uint8))
-    task = Task("t", (shown,), (pair(2, 3, None), pair(9, 2, None), pair(12, 1, None)))
+
+def test_first_windows_hold_the_question_and_an_output_as_expected():
+    task = Task(
+        "t",
+        of_shapes(((2, 2), (3, 6)), ((3, 3), (2, 5))),  # no rule: 3 x 6 is the largest
+        of_shapes(((2, 3), None), ((9, 2), None), ((12, 1), None)),
+    )
     rows = np.array([[0, 0, 1], [0, 1, 1], [0, 2, 1], [0, 0, 2]])
     assert first_windows([task], rows, (4, 7, 10, 12)).tolist() == [1, 2, 3, 1]
     assert first_windows([task], rows, (12,)).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("shown", "asked", "expected"),
+    [
+        ([((2, 2), (2, 2)), ((9, 7), (9, 7))], (4, 5), (4, 5)),  # as large as the input
+        ([((2, 2), (6, 1)), ((3, 4), (9, 2))], (5, 6), (15, 3)),  # 3 times as high, half as wide
+        ([((2, 2), (3, 3)), ((9, 7), (3, 3))], (4, 5), (3, 3)),  # always the same
+        ([((9, 9), (3, 3))], (6, 12), (2, 3)),  # both: a third, and always 3
+        ([((2, 2), (4, 1)), ((3, 3), (5, 2))], (9, 9), (5, 2)),  # neither: the largest
+        ([((2, 2), None), ((3, 3), (6, 6))], (4, 4), (6, 6)),  # what is hidden says nothing
+        ([((2, 2), None)], (4, 5), (0, 0)),
+        ([], (4, 5), (0, 0)),
+    ],
+)
+def test_the_expected_shape_of_an_answer(shown, asked, expected):
+    (test,) = of_shapes((asked, None))
+    assert expected_shape(Task("t", of_shapes(*shown), (test,)), test) == expected
+
+
+def test_nearly_all_answers_have_the_expected_shape_or_a_smaller_one():
+    tasks = load_source("arc1/evaluation")
+    fits = [
+        all(
+            np.less_equal(
+                test.output.shape, np.maximum(expected_shape(task, test), test.input.shape)
+            )
+        )
+        for task in tasks
+        for test in task.tests
+    ]
+    assert np.mean(fits) > 0.97
 
 
 def test_what_touches_the_border():
