@@ -5,6 +5,9 @@
     drm train WORKDIR [--train.steps N]         go on with a run, or make it longer
     drm eval WORKDIR [--step N]                 score one checkpoint
     drm eval WORKDIR --steps N,M / --last K     score several, and their votes pooled
+    drm report WORKDIR [WORKDIR ...]            one HTML file: scores, curves, tasks, denoising
+    drm show [WORKDIR] TASK_ID                  a task, or its denoising, in the terminal
+    drm runs DIR                                work directories, what became of them, scores
     drm checkpoints WORKDIR                     list checkpoints, and whether they are intact
     drm import CHECKPOINT --config … --workdir  a published PyTorch checkpoint as a work directory
     drm plan experiments/NAME.py --topology …   memory, time and traffic on devices not yet rented
@@ -162,6 +165,9 @@ def _run(argv: list[str]) -> int:
         "data": (_data, "what a source of tasks holds, and what is wrong in it"),
         "train": (_train, "train an experiment, or go on with it"),
         "eval": (_evaluate, "score one checkpoint of a work directory, or an ensemble of several"),
+        "report": (_report, "one HTML file about a run, or a comparison of several"),
+        "show": (_show, "a task in the terminal, or how a run answered it"),
+        "runs": (_runs, "work directories, what became of them, and their scores"),
         "checkpoints": (_checkpoints, "list the checkpoints of a work directory, and verify them"),
         "import": (_import, "turn a published PyTorch checkpoint into a work directory"),
         "plan": (_plan, "whether a run fits some accelerators, and how long it takes there"),
@@ -333,7 +339,7 @@ def _train_here(argv: list[str]) -> int:
         return 0
     report = train(
         experiment, workdir, console, strict=chosen.strict, profile_steps=chosen.profile,
-        started=_STARTED,
+        started=_STARTED, origin=_origin(argv[0], base, experiment),
     )  # fmt: skip
     _print_report(console, report, workdir)
     return 0
@@ -354,6 +360,14 @@ def _experiment_and_workdir(name: str) -> tuple["Experiment", str]:
     from drm_jax.run.workdir import read_config
 
     return read_config(work_path(name)), name
+
+
+def _origin(name: str, base: "Experiment", experiment: "Experiment") -> dict[str, object]:
+    """The file that an experiment comes from, and what options have changed of it, for history."""
+    from drm_jax.run.workdir import config_differences
+
+    changed = {n: [was, now] for n, was, now in config_differences(base, experiment)}
+    return {"from": Path(name).name, "changed": changed}
 
 
 _PLAN_EPILOG = """\
@@ -464,6 +478,12 @@ def _evaluate(argv: list[str]) -> int:
         "--batch-size", type=int, metavar="N", help="candidates at a time over all devices, where "
         "memory is short; the run's own by default. No answer depends on it"
     )  # fmt: skip
+    parser.add_argument(
+        "--trajectories", choices=("selected", "failures", "all", "off"), help="whose denoising is "
+        "written for drm report and drm show: of each test input the unaugmented candidate, and "
+        "those who were the first to give the best two answers and the truth (selected, the "
+        "default); all wrong ones too (failures: 2 to 5 KB of memory each); all; none"
+    )  # fmt: skip
     group, argv = take_group(argv, "drm eval")
     args = parser.parse_args(argv)
     if args.last is not None and args.last < 1:
@@ -479,17 +499,110 @@ def _evaluate_here(args: argparse.Namespace) -> int:
     from drm_jax.run.console import open_console
     from drm_jax.run.loop import evaluate_ensemble, evaluate_workdir, read_to_evaluate
 
-    workdir, size = work_path(args.workdir), args.batch_size
-    experiment = read_to_evaluate(workdir, size)
+    workdir = work_path(args.workdir)
+    changes = {"batch_size": args.batch_size, "trajectories": args.trajectories}
+    experiment = read_to_evaluate(workdir, **changes)
     _prepare_jax(experiment)
     console = open_console(silent=not processes.is_first())
     steps = newest_steps(workdir, args.last) if args.last else args.steps or [args.step]
     if len(steps) > 1:
-        report = evaluate_ensemble(workdir, steps, console, batch_size=size)
+        report = evaluate_ensemble(workdir, steps, console, **changes)
     else:
-        report = evaluate_workdir(workdir, steps[0], console, strict=args.strict, batch_size=size)
+        report = evaluate_workdir(workdir, steps[0], console, strict=args.strict, **changes)
     _print_report(console, report, workdir)
     return 0
+
+
+def _report(argv: list[str]) -> int:
+    parser = Parser(
+        prog="drm report",
+        description="Write what a run did as one HTML file, which needs no network and can be "
+        "mailed: scores, curves, every task with its answers, and the denoising of candidates step "
+        "by step. Several work directories are compared. Made from the files that the runs wrote "
+        "alone.",
+    )
+    parser.add_argument("workdir", nargs="+", help="what drm train wrote, such as runs/demo")
+    parser.add_argument(
+        "--step", type=int, help="of the evaluation to show; the newest one by default"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", help="report.html in the work directory by default; of several "
+        "comparison.html in the first one"
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+    if args.step is not None and len(args.workdir) > 1:
+        raise UsageError("--step: is for the report of one work directory")
+    _on_the_cpu()
+    from drm_jax.io.files import work_path
+    from drm_jax.report.write import write_report
+    from drm_jax.run.console import open_console
+
+    workdirs = list(map(work_path, args.workdir))
+    output = work_path(args.output, "--output") if args.output is not None else None
+    path = write_report(workdirs, step=args.step, output=output)
+    size = len(path.read_bytes()) / 1e6
+    open_console().print(f"Written: {path} ({size:.1f} MB)", soft_wrap=True)
+    return 0
+
+
+def _show(argv: list[str]) -> int:
+    parser = Parser(
+        prog="drm show",
+        description="A task in the terminal: its demonstrations and tests. Of a work directory: "
+        "how the candidates of the task that its evaluation has kept were denoised.",
+    )
+    parser.add_argument(
+        "name", nargs="+", metavar="[WORKDIR] TASK_ID", help="as in: drm show 0d3d703e; drm show "
+        "runs/demo 0d3d703e"
+    )  # fmt: skip
+    parser.add_argument(
+        "--source", nargs="+", help="where a task without a work directory is looked for, see drm "
+        "data --help; arc1 and arc2 by default",
+        default=["arc1/training", "arc1/evaluation", "arc2/training", "arc2/evaluation"],
+    )  # fmt: skip
+    parser.add_argument("--step", type=int, help="of the evaluation; the newest one by default")
+    parser.add_argument("--png", metavar="FILE", help="write it as a picture too")
+    args = parser.parse_args(argv)
+    if len(args.name) > 2:
+        raise UsageError("drm show: name a task, or a work directory and a task")
+    _on_the_cpu()
+    from drm_jax.io.files import work_path
+    from drm_jax.report.show import show_denoising, show_task
+    from drm_jax.run.console import open_console
+
+    console = open_console()
+    png_path = work_path(args.png, "--png") if args.png is not None else None
+    *workdir, task_id = args.name
+    if workdir:
+        show_denoising(work_path(workdir[0]), task_id, console, step=args.step, png_path=png_path)
+    elif args.step is not None:
+        raise UsageError("--step: is of a work directory's evaluation: name it before the task")
+    else:
+        show_task(task_id, args.source, console, png_path)
+    return 0
+
+
+def _runs(argv: list[str]) -> int:
+    parser = Parser(
+        prog="drm runs",
+        description="The work directories in a folder: running, finished, stopped, preempted, "
+        "killed or failed; step, loss, pass@2.",
+    )
+    parser.add_argument("folder", nargs="?", default="runs", help="runs by default, or gs://…")
+    args = parser.parse_args(argv)
+    _on_the_cpu()
+    from drm_jax.io.files import work_path
+    from drm_jax.run.console import open_console
+    from drm_jax.run.runs import list_runs
+
+    list_runs(work_path(args.folder, "folder"), open_console())
+    return 0
+
+
+def _on_the_cpu() -> None:
+    """jax is imported, but a run on this machine may hold its accelerator."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    _import_jax()
 
 
 def _checkpoints(argv: list[str]) -> int:
@@ -500,8 +613,7 @@ def _checkpoints(argv: list[str]) -> int:
     )
     parser.add_argument("workdir", help="what drm train wrote, such as runs/demo or gs://…")
     args = parser.parse_args(argv)
-    os.environ["JAX_PLATFORMS"] = "cpu"  # a run on this machine may hold its accelerator
-    _import_jax()
+    _on_the_cpu()
     from drm_jax.io.files import work_path
     from drm_jax.run.checkpoints import list_checkpoints
     from drm_jax.run.console import open_console
@@ -534,8 +646,7 @@ def _import(argv: list[str]) -> int:
         "--evaluate", nargs="*", metavar="SOURCE", help="tasks whose tests are answered"
     )
     args = parser.parse_args(argv)
-    os.environ["JAX_PLATFORMS"] = "cpu"  # nothing is computed, and host memory is larger
-    _import_jax()
+    _on_the_cpu()  # nothing is computed, and host memory is larger
     from drm_jax.io.files import work_path
     from drm_jax.run.console import open_console
     from drm_jax.run.import_published import import_published
@@ -558,19 +669,24 @@ def _import(argv: list[str]) -> int:
 def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
     """Scores, two grids denoising, and the paths written."""
     from drm_jax.config import CARRIED
-    from drm_jax.evaluate.pictures import is_solved, terminal_picture
+    from drm_jax.dist import processes
+    from drm_jax.evaluate.pictures import terminal_picture
+    from drm_jax.evaluate.score import evaluation_folder
     from drm_jax.evaluate.tables import score_table, task_table
+    from drm_jax.io.answers import unpack
+    from drm_jax.report.write import write_report
 
     if not report.evaluations:
         again = shlex.join(["drm", "eval", str(workdir)])
         console.print(f"All steps were done before. To score them again: {again}")
         return
     last = report.evaluations[-1]
-    solved = [t for t in last.trajectories if is_solved(t)]
-    others = [t for t in last.trajectories if not is_solved(t)]
-    if last.is_ensemble and last.trajectories:
+    pictured = [unpack(packed) for packed in last.pictured]
+    solved = [t for t in pictured if t.is_right]
+    others = [t for t in pictured if not t.is_right]
+    if last.is_ensemble and pictured:
         console.print(f"\nDenoising of step {last.step} alone:")
-    if last.trajectories:
+    if pictured:
         steps = "what some steps began from (░ masked)"
         if report.setup.experiment.objective in CARRIED:  # they begin from latents, not a grid
             steps = "the answers after some steps"
@@ -596,8 +712,11 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
             "labelled test inputs: to quote the best of them selects on test labels.",
             style="dim",
         )
+    paths = set(report.paths)
+    if processes.is_first():
+        paths.add(write_report([workdir], folder=evaluation_folder(workdir, last.steps)))
     console.print(f"\nWritten to {workdir}:", soft_wrap=True)
-    for path in sorted(set(report.paths)):
+    for path in sorted(paths):
         console.print(f"  {path}", soft_wrap=True)
 
 

@@ -324,6 +324,9 @@ class Evaluate:
     """What is masked again after a step: random cells, or those the model is least sure of."""
     first_remask: Literal["full", "skip"] = "full"
     """The first remask is at level 1000 and masks all, as published; `skip` keeps step 1's grid."""
+    trajectories: Literal["selected", "failures", "all", "off"] = "selected"
+    """Whose denoising is written: of each test input the unaugmented candidate's, and of those who
+    were the first to give the best two answers and the truth; failures: all wrong ones' too."""
 
     def __post_init__(self):
         _check_types(self, "evaluate.")

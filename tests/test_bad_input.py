@@ -59,12 +59,15 @@ def folder(trained, tmp_path, monkeypatch) -> Path:
 
 
 def contents(folder: Path) -> dict[str, object]:
-    """Everything below a folder: bytes of files, targets of links."""
+    """Everything below a folder: bytes of files, targets of links.
+
+    But for history.jsonl, which grows with every start.
+    """
     found = {}
     for path in folder.rglob("*"):
         is_link = path.is_symlink()
         what = os.readlink(path) if is_link else path.read_bytes() if path.is_file() else None
-        if "__pycache__" not in path.parts:
+        if "__pycache__" not in path.parts and path.name != "history.jsonl":
             found[str(path)] = what
     return found
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from drm_jax.arc.tasks import Pair, Task, visible_pairs
-from drm_jax.arc.tokens import NUM_COLOURS
+from drm_jax.arc.tokens import FIRST_COLOUR, MASK, NUM_COLOURS
 from drm_jax.config import MAX_SIDE
 
 # 0 identity; 1, 2, 3 counter-clockwise turns; 4 mirror left-right; 5 mirror up-down;
@@ -57,6 +57,13 @@ def undo(grid_HxW: np.ndarray, augmentation: Augmentation) -> np.ndarray:
     """The grid whose augmentation this is: undo(augment(g, a), a) = g."""
     inverse_colours = np.argsort(augmentation.colours).astype(np.uint8)
     return inverse_colours[dihedral(grid_HxW, _INVERSE[augmentation.transform])]
+
+
+def undo_tokens(tokens_HxW: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """`undo` of a piece of a canvas: PAD, EOS and MASK move along with their cells."""
+    inverse = np.arange(MASK + 1, dtype=np.uint8)
+    inverse[FIRST_COLOUR:MASK] = FIRST_COLOUR + np.argsort(augmentation.colours)
+    return inverse[dihedral(tokens_HxW, _INVERSE[augmentation.transform])]
 
 
 def augmented_name(task_id: str, augmentation: Augmentation) -> str:

@@ -22,8 +22,13 @@ class Answer:
     """One grid that was proposed for a test input, and who voted for it."""
 
     grid: np.ndarray
-    votes: int = 0
+    voters: list[int] = dataclasses.field(default_factory=list)
+    """Puzzle ids of the candidates that proposed it, in the order in which they did."""
     score_sum: float = 0.0
+
+    @property
+    def votes(self) -> int:
+        return len(self.voters)
 
     @property
     def rank_key(self) -> tuple[int, float]:
@@ -68,16 +73,21 @@ def cast_votes(
             continue
         question = plain(inputs_BxS[row], input_size_Bx2[row], puzzle_id)
         grid = plain(predictions_BxS[row], size_Bx2[row], puzzle_id)
-        cast_vote(ballot, ids.task_id(puzzle_id), question, grid, float(score_B[row]))
+        cast_vote(ballot, ids.task_id(puzzle_id), question, grid, float(score_B[row]), puzzle_id)
 
 
 def cast_vote(
-    ballot: Ballot, task_id: str, question: np.ndarray, grid: np.ndarray, score: float
+    ballot: Ballot,
+    task_id: str,
+    question: np.ndarray,
+    grid: np.ndarray,
+    score: float,
+    puzzle_id: int = 0,
 ) -> None:
     """Adds one vote for answering the test input `question` with `grid`; score is in [0, 1]."""
     answers = ballot.setdefault((task_id, _key(question)), {})
     answer = answers.setdefault(_key(grid), Answer(grid))
-    answer.votes += 1
+    answer.voters.append(puzzle_id)
     answer.score_sum += score
 
 
@@ -91,7 +101,7 @@ def pool(ballot: Ballot, other: Ballot) -> None:
         here = ballot.setdefault(question, {})
         for key, answer in answers.items():
             pooled = here.setdefault(key, Answer(answer.grid))
-            pooled.votes += answer.votes
+            pooled.voters += answer.voters
             pooled.score_sum += answer.score_sum
 
 

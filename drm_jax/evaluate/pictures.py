@@ -10,14 +10,18 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from drm_jax.arc.tokens import EOS, FIRST_COLOUR, MASK, NUM_COLOURS, crop, grid_sizes, to_tokens
-from drm_jax.evaluate.score import Trajectory
+from drm_jax.arc.augment import augment, augmented_name, undo_tokens
+from drm_jax.arc.tasks import Task
+from drm_jax.arc.tokens import EOS, FIRST_COLOUR, MASK, NUM_COLOURS, grid_sizes, to_tokens
+from drm_jax.io.answers import Trajectory
 
 # ARC's own ten colours, 0..9.
 ARC_COLOURS = (
     "#000000", "#0074D9", "#FF4136", "#2ECC40", "#FFDC00",
     "#AAAAAA", "#F012BE", "#FF851B", "#7FDBFF", "#870C25",
 )  # fmt: skip
+Row = tuple[str, list[tuple[str, np.ndarray]]]
+"""A title, and frames: a caption and tokens (h, w)."""
 _PAD_COLOUR, _EOS_COLOUR, _MASK_COLOUR = "#26262B", "#3C3C46", "#F4EBD9"
 
 
@@ -34,81 +38,121 @@ def _cell(token: int) -> str:
 
 
 def _frames(trajectory: Trajectory, most: int) -> list[tuple[str, np.ndarray]]:
-    """(caption, tokens (h, w)) of input, chosen steps, answer and truth, cropped alike."""
-    canvas = int(trajectory.inputs_S.size**0.5)
-    steps = len(trajectory.predicted_NxS)
+    """(caption, tokens (h, w)) of input, chosen steps, answer and truth, cropped alike.
+
+    As the task has them: the candidate's augmentation is undone.
+    """
+    augmentation, steps = trajectory.augmentation, len(trajectory.predicted_NxS)
     shown = np.unique(np.linspace(0, steps - 1, min(steps, max(1, most - 3))).round().astype(int))
-    frames = [("input", trajectory.inputs_S)]
-    frames += [(f"step {i + 1}", trajectory.tokens_NxS[i]) for i in shown]
-    frames += [("answer", trajectory.predicted_NxS[-1])]
+    grids = [("input", augment(trajectory.question, augmentation))]
     if trajectory.truth is not None:
-        frames += [("truth", to_tokens(trajectory.truth, canvas))]
+        grids += [("truth", augment(trajectory.truth, augmentation))]
+    side = max(trajectory.side, *(max(grid.shape) for _, grid in grids))  # of all, one canvas
+    question, *truth = ((name, to_tokens(grid, side)) for name, grid in grids)
+    around = [(0, side - trajectory.side)] * 2
+    seen = [(f"step {i + 1}", trajectory.tokens_NxS[i]) for i in shown]
+    seen += [("answer", trajectory.predicted_NxS[-1])]
+    squares = [t.reshape(trajectory.side, -1) for _, t in seen]
+    seen = [(n, np.pad(t, around).reshape(-1)) for (n, _), t in zip(seen, squares, strict=True)]
+    frames = [question, *seen, *truth]
     sizes = [grid_sizes(tokens_S[None])[0] for _, tokens_S in frames]
-    height, width = (min(canvas, max(s[axis] for s in sizes) + 1) for axis in (0, 1))
-    return [(name, t.reshape(canvas, canvas)[:height, :width]) for name, t in frames]
+    height, width = (min(side, max(s[axis] for s in sizes) + 1) for axis in (0, 1))
+    return [
+        (name, undo_tokens(t.reshape(side, side)[:height, :width], augmentation))
+        for name, t in frames
+    ]
 
 
-def is_solved(trajectory: Trajectory) -> bool:
-    """Whether this one candidate is the truth."""
-    if trajectory.truth is None:
-        return False
-    return np.array_equal(crop(trajectory.predicted_NxS[-1]), trajectory.truth)
+def denoising(trajectory: Trajectory, most: int = 1000) -> Row:
+    """The input, at most so many frames in all of what steps began from, the answer, the truth."""
+    return _title(trajectory), _frames(trajectory, most)
+
+
+def task_rows(task: Task) -> list[Row]:
+    """A row for each demonstration and test input of a task: input and output."""
+    rows = []
+    for kind, pairs in (("demonstration", task.demonstrations), ("test", task.tests)):
+        for i, pair in enumerate(pairs):
+            grids = [("input", pair.input)]
+            grids += [("output", pair.output)] if pair.output is not None else []
+            frames = [(name, grid + np.uint8(FIRST_COLOUR)) for name, grid in grids]
+            hidden = "" if pair.output is not None else ", its output is hidden"
+            rows.append((f"{kind} {i + 1}{hidden}", frames))
+    return rows
 
 
 def terminal_picture(trajectory: Trajectory, columns: int) -> Group:
-    """One test input's denoising, for rich to print in at most `columns` columns.
+    """One test input's denoising on one line, for rich to print in at most `columns` columns.
 
     From left to right: the input, what steps began from (░ is masked), the answer, the truth.
     """
+    title, frames = denoising(trajectory, 4)
+    fitting = columns // _columns(frames)
+    if fitting:  # answer and truth stand last
+        frames = denoising(trajectory, max(4, fitting))[1][-fitting:]
+    return terminal_row((title, frames), columns)
+
+
+def _columns(frames: Sequence[tuple[str, np.ndarray]]) -> int:
+    """How many columns of a terminal each of these frames takes, with the gap."""
+    return max(max(2 * tile.shape[1], len(name)) for name, tile in frames) + 2
+
+
+def terminal_row(row: Row, columns: int) -> Group:
+    """A title and its frames, on as many lines as they need in so many columns."""
     colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in token_colours()]
     dark = token_colours().mean(axis=1) < 120
-    cells = _frames(trajectory, 4)[0][1].shape[1]
-    fitting = columns // (max(2 * cells, len("step 10")) + 2)
+    title, frames = row
+    fitting = columns // _columns(frames)
     if not fitting:
-        return Group(Text("(too wide for this terminal: see denoising.png)", style="dim"))
-    frames = _frames(trajectory, max(4, fitting))[-fitting:]  # answer and truth stand last
-    table = Table.grid(padding=(0, 1))
-    table.add_row(*(Text(name, style="dim") for name, _ in frames))
-    pictures = []
-    for _, tokens_hxw in frames:
-        text = Text()
-        for row in tokens_hxw.tolist():
-            for token in row:
-                ink = "#ffffff" if dark[token] else "#000000"
-                text.append(_cell(token), style=f"{ink} on {colours[token]}")
-            text.append("\n")
-        pictures.append(text)
-    table.add_row(*pictures)
-    return Group(Text(_title(trajectory), style="bold"), table)
+        said = "(too wide for this terminal: make it wider, or look at a picture)"
+        return Group(Text(title, style="bold"), Text(said, style="dim"))
+    lines = []
+    for start in range(0, len(frames), fitting):
+        table = Table.grid(padding=(0, 1))
+        here, pictures = frames[start : start + fitting], []
+        table.add_row(*(Text(name, style="dim") for name, _ in here))
+        for _, tokens_hxw in here:
+            text = Text()
+            for cells in tokens_hxw.tolist():
+                for token in cells:
+                    ink = "#ffffff" if dark[token] else "#000000"
+                    text.append(_cell(token), style=f"{ink} on {colours[token]}")
+                text.append("\n")
+            pictures.append(text)
+        table.add_row(*pictures)
+        lines.append(table)
+    return Group(Text(title, style="bold"), *lines)
 
 
 def _title(trajectory: Trajectory) -> str:
-    outcome = "right" if is_solved(trajectory) else "wrong"
+    outcome = "right" if trajectory.is_right else "wrong"
     outcome = "truth unknown" if trajectory.truth is None else outcome
-    return f"task {trajectory.task_id}, test input {trajectory.test + 1}: {outcome}"
+    _, *how = augmented_name("", trajectory.augmentation).split("|||")
+    how = f", asked under {' '.join(how)}" if how else ""
+    return f"task {trajectory.task_id}, test input {trajectory.test + 1}{how}: {outcome}"
 
 
-def image(trajectories: Sequence[Trajectory], cell: int = 12) -> np.ndarray:
-    """(H, W, 3) uint8: one test input a row; input, steps, answer and truth from left to right."""
+def image(rows: Sequence[Row], cell: int = 12) -> np.ndarray:
+    """(H, W, 3) uint8: a title and its frames from left to right for each row."""
     gap, line, font = cell, 16, ImageFont.load_default(11)
     rows = [
-        (_title(t), [(name, np.kron(tile, np.ones((cell, cell), int))) for name, tile in frames])
-        for t in trajectories
-        for frames in [_frames(t, 10)]
+        (title, [(name, np.kron(tile, np.ones((cell, cell), int))) for name, tile in frames])
+        for title, frames in rows
     ]
-    widths = [sum(tile.shape[1] + gap for _, tile in tiles) for _, tiles in rows]
+    widths = [sum(max(tile.shape[1], 44) + gap for _, tile in tiles) for _, tiles in rows]
     widths += [math.ceil(font.getlength(title)) + gap for title, _ in rows]
-    height = sum(2 * line + tiles[0][1].shape[0] + gap for _, tiles in rows)
-    canvas = Image.new("RGB", (max(widths) + gap, height + gap), "white")
+    heights = [2 * line + max(tile.shape[0] for _, tile in tiles) + gap for _, tiles in rows]
+    canvas = Image.new("RGB", (max(widths) + gap, sum(heights) + gap), "white")
     draw, top = ImageDraw.Draw(canvas), gap
-    for title, tiles in rows:
+    for (title, tiles), height in zip(rows, heights, strict=True):
         draw.text((gap, top), title, "black", font)
-        left, top = gap, top + 2 * line
+        left = gap
         for name, tile in tiles:
-            draw.text((left, top - line), name, "#666666", font)
-            canvas.paste(Image.fromarray(token_colours()[tile]), (left, top))
-            left += tile.shape[1] + gap
-        top += tiles[0][1].shape[0] + gap
+            draw.text((left, top + line), name, "#666666", font)
+            canvas.paste(Image.fromarray(token_colours()[tile]), (left, top + 2 * line))
+            left += max(tile.shape[1], 44) + gap
+        top += height
     return np.asarray(canvas)
 
 

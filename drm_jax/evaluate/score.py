@@ -5,9 +5,11 @@ checkpoints: `evaluate_together`.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
+import platform
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,9 +20,11 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from drm_jax import __version__
 from drm_jax.arc import voting
 from drm_jax.arc.augment import PuzzleIds
 from drm_jax.arc.tasks import Task
+from drm_jax.arc.tokens import MASK
 from drm_jax.config import CARRIED, Experiment
 from drm_jax.data.evaluation import (
     Truths,
@@ -31,28 +35,26 @@ from drm_jax.data.evaluation import (
 )
 from drm_jax.dist import processes, puzzle_table
 from drm_jax.dist.mesh import AXIS, SPECS, global_batch, placed
+from drm_jax.evaluate.kept import Kept
+from drm_jax.io.answers import (
+    ANSWERS,
+    TRAJECTORIES,
+    Answers,
+    Packed,
+    Trajectory,
+    answers_bytes,
+    describe_answers,
+    trajectories_bytes,
+)
 from drm_jax.io.files import write_whole
-from drm_jax.model.denoise import Denoised, denoise, refine
+from drm_jax.model.denoise import Denoised, denoise, refine, remasked_levels
 from drm_jax.model.network import Network, at_windows, exact_products
 from drm_jax.model.recursion import forward, one_pass
+from drm_jax.noise.schedules import NUM_LEVELS
 from drm_jax.train.state import TrainState
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 DenoiseBatch = Callable[[TrainState, Mapping[str, jax.Array]], Denoised]
-PICTURED = 8
-"""Test inputs whose denoising is kept for pictures."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Trajectory:
-    """How one unaugmented test input was denoised, as canvases of tokens."""
-
-    task_id: str
-    test: int
-    inputs_S: np.ndarray
-    truth: np.ndarray | None  # grid of colours
-    tokens_NxS: np.ndarray  # what each step began from; of trm and sprm, what it answered
-    predicted_NxS: np.ndarray  # what each step predicted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,9 @@ class Evaluation:
     steps: tuple[int, ...]  # of the checkpoints, ascending
     metrics: dict[str, Any]
     submission: Mapping[str, Any]
-    trajectories: tuple[Trajectory, ...]  # of the newest of them
+    answers: Answers
+    trajectories: tuple[Packed, ...]  # of the newest of them: what evaluate.trajectories keeps
+    pictured: tuple[Packed, ...]  # of the newest: unaugmented, of the first test inputs
 
     @property
     def step(self) -> int:
@@ -127,13 +131,13 @@ def compile_denoise(
         on_device,
         mesh=mesh,
         in_specs=tuple(SPECS[name] for name in ("ema", "constants", "table", "batch")),
-        out_specs=Denoised(over_batch, over_batch, over_steps, over_steps),
+        out_specs=Denoised(over_batch, over_batch, *[over_steps] * 4),
         check_vma=False,
     )
     return jax.jit(
         lambda state, batch: sharded(state.ema, state.constants, state.table, batch),
         in_shardings=(shardings, placed(mesh, "batch")),
-        out_shardings=Denoised(whole, whole, split, split),
+        out_shardings=Denoised(whole, whole, *[split] * 4),
     )
 
 
@@ -153,7 +157,7 @@ def evaluate(
       progress: wraps the batches of each size of window, given how many there are from there on.
     """
     answers = _answer(experiment, denoise_batch, state, mesh, tasks, ids, progress)
-    return _judge(experiment, (int(state.step),), answers, tasks)
+    return _judge(experiment, (int(state.step),), answers, mesh, tasks, ids)
 
 
 def evaluate_together(
@@ -179,12 +183,12 @@ def evaluate_together(
     alone, accuracies = [], []
     for step in steps:
         answers = _answer(experiment, denoise_batch, restore(step), mesh, tasks, ids, progress)
-        alone.append(_judge(experiment, (step,), answers, tasks))
+        alone.append(_judge(experiment, (step,), answers, mesh, tasks, ids))
         voting.pool(pooled, answers.ballot)
         accuracies.append(answers.accuracy)
     accuracy = {key: statistics.fmean(of[key] for of in accuracies) for key in accuracies[0]}
     together = dataclasses.replace(answers, ballot=pooled, accuracy=accuracy)
-    return *alone, _judge(experiment, tuple(steps), together, tasks, alone)
+    return *alone, _judge(experiment, tuple(steps), together, mesh, tasks, ids, alone)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +199,8 @@ class _Answers:
     accuracy: Mapping[tuple[str, int], float]
     """Of a task's test input: the mean of `data.evaluation.Truths.accuracy` over candidates."""
     denoised: Mapping[int, int]  # candidates that were denoised on windows of each side
-    trajectories: tuple[Trajectory, ...]  # of the first test inputs
+    trajectories: tuple[Packed, ...]  # those that are kept; none where another process keeps them
+    pictured: tuple[Packed, ...]
 
 
 def _answer(
@@ -215,13 +220,18 @@ def _answer(
     config, sides = experiment.evaluate, experiment.data.sides
     rows = evaluation_rows(tasks, ids, config.num_augmentations)
     window_R = first_windows(tasks, rows, sides)
-    pictured = _pictured_rows(rows, ids)
+    kept = Kept(experiment, tasks, ids, rows)
     truths, accuracy_R = Truths(tasks, ids, rows, sides[-1]), np.full(len(rows), np.nan)
     ballot: voting.Ballot = {}
-    trajectories, denoised = {}, {}
+    denoised = {}
 
     def ask(batch: Mapping[str, np.ndarray]) -> Denoised:
         return denoise_batch(state, global_batch(_rows_of_process(batch), mesh))
+
+    def keep(result: Denoised, places: Sequence[int], row_N: Sequence[int]) -> None:
+        paths = _paths(result, mesh, places) if row_N else []
+        for row, *path in zip(row_N, *paths, strict=True) if paths else ():
+            kept.add(row, _trajectory(experiment, tasks, ids, rows[row].tolist(), path))
 
     for window, side in enumerate(sides):
         waiting = np.bincount(window_R, minlength=len(sides))[window:]
@@ -241,24 +251,21 @@ def _answer(
             row_N = batch["row"][answered_B]
             on_canvas_NxS = _on_canvas(predicted_BxS[answered_B], sides[-1])
             accuracy_R[row_N] = truths.accuracy(row_N, on_canvas_NxS)
-            shown = [i for i in np.flatnonzero(answered_B) if batch["row"][i] in pictured]
-            if shown:
-                paths = _whole_paths(result, mesh, shown)
-                for place, i in enumerate(shown):
-                    row = batch["row"][i]
-                    k, t, _ = rows[row].tolist()
-                    arrays = (batch["inputs"][i], *(path[:, place] for path in paths))
-                    question, begun, predicted = (_on_canvas(x, sides[-1]) for x in arrays)
-                    truth = tasks[k].tests[t].output
-                    trajectories[row] = Trajectory(
-                        tasks[k].id, t, question, truth, begun, predicted
-                    )
+            now = kept.choose(ballot, row_N)
+            keep(result, np.flatnonzero(np.isin(batch["row"], now)), now)
+    missing_N = np.array(kept.missing(ballot), int)
+    for window, side in enumerate(sides):
+        here_N = missing_N[window_R[missing_N] == window]
+        for batch in evaluation_batches(tasks, ids, rows, here_N, side, config.batch_size):
+            row_N = batch["row"][batch["row"] < len(rows)]
+            keep(ask(batch), range(len(row_N)), row_N.tolist())
     accuracy = {
         (tasks[k].id, t): float(accuracy_R[(rows[:, :2] == (k, t)).all(axis=1)].mean())
         for k, t in np.unique(rows[:, :2], axis=0).tolist()
     }
-    shown = tuple(trajectories[row] for row in sorted(trajectories))
-    return _Answers(ballot, accuracy, denoised, shown)
+    packed = kept.all(ballot)
+    pictured = tuple(packed[row] for row in kept.pictured if row in packed)
+    return _Answers(ballot, accuracy, denoised, tuple(packed.values()), pictured)
 
 
 def _one_ahead(
@@ -290,20 +297,55 @@ def _rows_of_process(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: value[first : first + share] for name, value in batch.items()}
 
 
-def _whole_paths(
-    result: Denoised, mesh: Mesh, rows: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Both trajectories (N, len(rows), S) of these rows, on whatever process they lie."""
-    taken = jax.jit(lambda paths, i: [p[:, i] for p in paths], out_shardings=placed(mesh, "step"))
-    paths = (result.trajectory_tokens, result.trajectory_predicted)
-    return tuple(jax.device_get(taken(paths, np.asarray(rows))))
+def _paths(result: Denoised, mesh: Mesh, places: Sequence[int]) -> list[np.ndarray]:
+    """What a trajectory holds of these rows of a batch: arrays (rows, N, …), on the first process.
+
+    All processes must ask.
+    """
+    paths = (result.trajectory_predicted, result.trajectory_tokens,
+             result.trajectory_confidence, result.trajectory_q_halt)  # fmt: skip
+    if processes.count() > 1:
+        paths = _whole(mesh)(paths)
+    if not processes.is_first():
+        return []
+    return [np.asarray(path)[:, places].swapaxes(0, 1) for path in paths]
+
+
+@functools.cache
+def _whole(mesh: Mesh) -> Callable[[Any], Any]:
+    """Gives every process all of arrays that lie split over the devices."""
+    return jax.jit(lambda arrays: arrays, out_shardings=placed(mesh, "step"))
+
+
+def _trajectory(
+    experiment: Experiment,
+    tasks: Sequence[Task],
+    ids: PuzzleIds,
+    row: Sequence[int],
+    path: Sequence[np.ndarray],
+) -> Trajectory:
+    """The trajectory of one candidate, from its row of `evaluation_rows` and its `_paths`."""
+    (k, t, puzzle_id), config = row, experiment.evaluate
+    predicted_NxS, tokens_NxS, confidence_NxS, q_halt_N = path
+    if experiment.objective in CARRIED:
+        levels_N = np.full(config.denoise_steps, -1)
+    else:
+        remasked = remasked_levels(config.denoise_steps, config.first_remask)
+        levels_N = np.array([NUM_LEVELS, *remasked[:-1]])
+    pair = tasks[k].tests[t]
+    return Trajectory(
+        tasks[k].id, t, pair.input, pair.output, puzzle_id, ids.augmentation(puzzle_id), levels_N,
+        q_halt_N, predicted_NxS, tokens_NxS == MASK, confidence_NxS,
+    )  # fmt: skip
 
 
 def _judge(
     experiment: Experiment,
     steps: tuple[int, ...],
     answers: _Answers,
+    mesh: Mesh,
     tasks: Sequence[Task],
+    ids: PuzzleIds,
     alone: Sequence[Evaluation] = (),
 ) -> Evaluation:
     """The scores of one checkpoint, or of an ensemble of those that were scored alone."""
@@ -322,7 +364,27 @@ def _judge(
         metrics["denoised_on_windows"] = dict(answers.denoised)
     metrics |= scores(ballot, asked)
     metrics |= _cell_accuracies(answers.accuracy, metrics)
-    return Evaluation(steps, metrics, voting.submission(ballot, asked), answers.trajectories)
+    described = describe_answers(ballot, asked, ids)
+    return Evaluation(
+        steps,
+        metrics,
+        voting.submission(ballot, asked),
+        Answers(steps, experiment.objective, made_with(experiment, mesh), described),
+        answers.trajectories,
+        answers.pictured,
+    )
+
+
+def made_with(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
+    """Versions and devices, for those who read of a run later."""
+    return {
+        "drm_jax": __version__,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
+        "processes": processes.count(),
+        "dtype": experiment.model.dtype,
+    }
 
 
 def _cell_accuracies(
@@ -340,11 +402,6 @@ def _cell_accuracies(
     }
     mean = {"cell_accuracy": statistics.fmean(known)} if known else {}
     return mean | {"per_task": per_task}
-
-
-def _pictured_rows(rows: np.ndarray, ids: PuzzleIds) -> set[int]:
-    """Candidates that are pictured: the unaugmented copies of the first test inputs."""
-    return set(np.flatnonzero(ids.is_identity[rows[:, 2]])[:PICTURED].tolist())
 
 
 def scores(ballot: voting.Ballot, tasks: Sequence[Task]) -> dict[str, Any]:
@@ -405,13 +462,21 @@ def evaluation_folder(workdir: epath.Path, steps: Sequence[int]) -> epath.Path:
 
 
 def write_evaluation(workdir: epath.Path, evaluation: Evaluation) -> list[epath.Path]:
-    """Writes metrics.json and submission.json to `evaluation_folder`; returns their paths."""
+    """Writes scores, submission, answers and trajectories to `evaluation_folder`.
+
+    Returns their paths. Without trajectories, those of an evaluation before are removed.
+    """
     folder = evaluation_folder(workdir, evaluation.steps)
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "metrics.json": json.dumps(evaluation.metrics, indent=2) + "\n",
         "submission.json": json.dumps(evaluation.submission) + "\n",
+        ANSWERS: answers_bytes(evaluation.answers),
     }
-    for name, text in contents.items():
-        write_whole(folder / name, text)
+    if evaluation.trajectories:
+        contents[TRAJECTORIES] = trajectories_bytes(evaluation.trajectories)
+    elif (folder / TRAJECTORIES).exists():
+        (folder / TRAJECTORIES).unlink()
+    for name, content in contents.items():
+        write_whole(folder / name, content)
     return [folder / name for name in contents]

@@ -35,6 +35,12 @@ class Denoised:
     q_halt: jax.Array  # (B,) float32, the halting logits of the last step
     trajectory_predicted: jax.Array  # (N, B, S) uint8, argmax of every step
     trajectory_tokens: jax.Array  # (N, B, S) uint8, what every step began from (`denoise`)
+    trajectory_q_halt: jax.Array  # (N, B) float32, the halting logits of every step
+    trajectory_confidence: jax.Array  # (N, B, S) uint8, percent: the largest softmax probability
+
+
+def _percent(confidence_BxS: jax.Array) -> jax.Array:
+    return jnp.round(100 * confidence_BxS).astype(jnp.uint8)
 
 
 def remask_uniform(predicted_BxS: jax.Array, draw_BxS: jax.Array, level: jax.Array) -> jax.Array:
@@ -85,6 +91,14 @@ def _lowest(value_BxS: jax.Array, allowed_BxS: jax.Array, count_Bx1: jax.Array) 
     return rank_BxS < count_Bx1
 
 
+def remasked_levels(steps: int, first_remask: Literal["full", "skip"]) -> np.ndarray:
+    """(N,) integers 0..1000: at which noise level each step's answer is remasked for the next."""
+    levels = denoising_levels(steps).copy()
+    if first_remask == "skip":
+        levels[0] = 0
+    return levels
+
+
 def denoise(
     network: Network,
     params: Params,
@@ -120,24 +134,23 @@ def denoise(
         draw_BxS = jax.vmap(
             lambda key: jax.random.uniform(jax.random.fold_in(key, index), inputs_BxS.shape[1:])
         )(key_B)
+        confidence_BxS = jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1)
         if remask == "uniform":
             remasked = remask_uniform(predicted_BxS, draw_BxS, level)
         else:
-            confidence_BxS = jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1)
             remasked = remask_confidence(predicted_BxS, confidence_BxS, draw_BxS, level)
-        return (remasked, z), (predicted_BxS, q_Bx2[:, 0], tokens_BxS)
+        seen = predicted_BxS, tokens_BxS, q_Bx2[:, 0], _percent(confidence_BxS)
+        return (remasked, z), seen
 
-    levels = denoising_levels(steps).copy()
-    if first_remask == "skip":
-        levels[0] = 0
+    levels = remasked_levels(steps, first_remask)
     start = (
         jnp.full(inputs_BxS.shape, MASK, jnp.uint8),
         jnp.broadcast_to(constants["z_init"].astype(x.dtype), x.shape),
     )
-    _, (predicted, q_halt, tokens) = lax.scan(
+    _, (predicted, tokens, q_halt, confidence) = lax.scan(
         step, start, (jnp.arange(steps), jnp.asarray(levels, jnp.int32))
     )
-    return Denoised(predicted[-1], q_halt[-1], predicted, tokens)
+    return Denoised(predicted[-1], q_halt[-1], predicted, tokens, q_halt, confidence)
 
 
 def refine(
@@ -159,10 +172,12 @@ def refine(
 
     def step(latents, _):
         logits_BxSxV, q_Bx2, latents = forward(network, params, x, *latents)
-        return latents, (jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8), q_Bx2[:, 0])
+        confidence_BxS = _percent(jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1))
+        predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
+        return latents, (predicted_BxS, q_Bx2[:, 0], confidence_BxS)
 
     start = tuple(
         jnp.broadcast_to(constants[name].astype(x.dtype), x.shape) for name in ("y_init", "z_init")
     )
-    _, (predicted, q_halt) = lax.scan(step, start, length=steps)
-    return Denoised(predicted[-1], q_halt[-1], predicted, predicted)
+    _, (predicted, q_halt, confidence) = lax.scan(step, start, length=steps)
+    return Denoised(predicted[-1], q_halt[-1], predicted, predicted, q_halt, confidence)

@@ -31,19 +31,21 @@ from drm_jax.data.stream import batches_from, training_stream
 from drm_jax.dist import processes
 from drm_jax.dist.mesh import global_batch
 from drm_jax.errors import InputError
-from drm_jax.evaluate.pictures import image, png
+from drm_jax.evaluate.pictures import denoising, image, png
 from drm_jax.evaluate.score import (
     Evaluation,
     compile_denoise,
     evaluate,
     evaluate_together,
     evaluation_folder,
+    made_with,
     write_evaluation,
 )
 from drm_jax.io import checkpoint, lock
+from drm_jax.io.answers import unpack
 from drm_jax.io.files import make_folder, remove_halves, write_whole
 from drm_jax.io.metrics import MetricsLog
-from drm_jax.run import maintenance
+from drm_jax.run import history, maintenance
 from drm_jax.run.interval import STEPS_IN_FLIGHT, Interval
 from drm_jax.run.profile import Profiler
 from drm_jax.run.progress import progress_bar
@@ -73,6 +75,7 @@ def train(
     strict: bool = False,
     profile_steps: int = 0,
     started: float | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> Report:
     """Trains to experiment.train.steps, going on from the newest good checkpoint if there is one.
 
@@ -81,6 +84,7 @@ def train(
       strict: refuse to go on where a checkpoint is damaged, instead of using the one before.
       profile_steps: how many steps to trace, after the first ones; 0 for none.
       started: the time.perf_counter() from which the time to the first step counts; None: now.
+      origin: where the experiment comes from, for the history: see `run.history`.
 
     Raises:
       InputError: bad tasks, a checkpoint that can't be used, a loss that is not finite, another
@@ -112,7 +116,9 @@ def train(
         resumed_at = begin.step if begin.resumed else None
         config = experiment.train
         stop.listen()  # ended by a signal before, nothing is lost
+        line = {"step": begin.step, **made_with(experiment, setup.mesh), **(origin or {})}
         with (
+            history.recorded(workdir, line) if first else contextlib.nullcontext(),
             maintenance.watch(stop.preempt),
             MetricsLog(workdir, resumed_at) as log,
             checkpoint.open_checkpoints(
@@ -136,17 +142,20 @@ def _no_lock() -> Iterator[None]:
     yield
 
 
-def read_to_evaluate(workdir: epath.Path, batch_size: int | None) -> Experiment:
-    """The experiment of a work directory, to be scored with this many candidates at a time.
+def read_to_evaluate(workdir: epath.Path, **changes: Any) -> Experiment:
+    """The experiment of a work directory, to be scored with other fields of `evaluate`.
+
+    Args:
+      changes: by the names of fields; None leaves the run's own value. No answer depends on
+        batch_size or trajectories.
 
     Raises:
       InputError: it is not a work directory.
-      UsageError: the batch size can't be.
+      UsageError: a value can't be.
     """
     experiment = read_config(workdir)
-    if batch_size is None:
-        return experiment
-    config = dataclasses.replace(experiment.evaluate, batch_size=batch_size)
+    changes = {name: value for name, value in changes.items() if value is not None}
+    config = dataclasses.replace(experiment.evaluate, **changes)
     return dataclasses.replace(experiment, evaluate=config)
 
 
@@ -156,18 +165,17 @@ def evaluate_workdir(
     console: Console,
     *,
     strict: bool = False,
-    batch_size: int | None = None,
+    **changes: Any,
 ) -> Report:
     """Scores one checkpoint of a work directory, the newest good one where `step` is None.
 
     Args:
-      batch_size: candidates at a time over all devices, where not the run's own. No answer
-        depends on it.
+      changes: of the configuration, see `read_to_evaluate`.
 
     Raises:
       InputError: there is no such work directory or checkpoint, or it is damaged.
     """
-    setup = _set_up_to_evaluate(workdir, batch_size, steps=step, strict=strict)
+    setup = _set_up_to_evaluate(workdir, changes, steps=step, strict=strict)
     checkpoint.existing_step(workdir, step)
     restored = restore_own(setup, workdir, strict, _teller(console), step)
     console.print(f"Checkpoint of step {restored.step} in {workdir}", soft_wrap=True)
@@ -176,9 +184,9 @@ def evaluate_workdir(
     return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths))
 
 
-def _set_up_to_evaluate(workdir: epath.Path, batch_size: int | None, **options: Any) -> Setup:
+def _set_up_to_evaluate(workdir: epath.Path, changes: Mapping[str, Any], **options: Any) -> Setup:
     """The setup of a work directory's run, the same in all processes."""
-    experiment = read_to_evaluate(workdir, batch_size)
+    experiment = read_to_evaluate(workdir, **changes)
     check_same_start(experiment, workdir, **options)
     setup = set_up(experiment, workdir=workdir)
     check_same_data(setup)
@@ -202,20 +210,19 @@ def evaluate_ensemble(
     workdir: epath.Path,
     steps: Sequence[int],
     console: Console,
-    *,
-    batch_size: int | None = None,
+    **changes: Any,
 ) -> Report:
     """Scores several checkpoints of a work directory, and the votes of all of them pooled.
 
     Args:
       steps: distinct, at least two.
-      batch_size: as in `evaluate_workdir`.
+      changes: as in `evaluate_workdir`.
 
     Raises:
       InputError: there is no such work directory or checkpoint, or one is damaged: none is ever
         left out, since what is scored must be what was asked for.
     """
-    setup = _set_up_to_evaluate(workdir, batch_size, steps=sorted(steps))
+    setup = _set_up_to_evaluate(workdir, changes, steps=sorted(steps))
     steps = sorted(checkpoint.existing_step(workdir, step) for step in steps)
 
     def restore(step: int) -> TrainState:
@@ -352,6 +359,9 @@ class _Training:
         self.log.scalars(step, "train", means | {"examples_per_second": rate})
         info = f"loss {means['loss']:.3f}  exact {means['exact_accuracy']:.1%}"
         info += f"  {rate:,.0f} ex/s" if rate == rate else ""
+        if self.log.scores:
+            scored = max(self.log.scores)
+            info += f"  pass@2 {self.log.scores[scored]:.1%} at step {scored:,}"
         bar = self.scorer.bar
         bar.update(task, info=info)
         if not bar.console.is_terminal:
@@ -466,15 +476,15 @@ class _Scorer:
         self.bar.remove_task(task)
 
     def _write(self, result: Evaluation, picture_name: str) -> None:
-        if processes.is_first():
-            self.paths += write_evaluation(self.workdir, result)
-        if not result.trajectories:
+        if not processes.is_first():  # the first one has the trajectories, and writes
             return
-        picture_HxWx3 = image(result.trajectories)
-        if processes.is_first():
-            path = evaluation_folder(self.workdir, result.steps) / picture_name
-            write_whole(path, png(picture_HxWx3))
-            self.paths.append(path)
+        self.paths += write_evaluation(self.workdir, result)
+        if not result.pictured:
+            return
+        picture_HxWx3 = image([denoising(unpack(packed), 10) for packed in result.pictured])
+        path = evaluation_folder(self.workdir, result.steps) / picture_name
+        write_whole(path, png(picture_HxWx3))
+        self.paths.append(path)
         if self.log:
             self.log.picture(result.step, "eval/denoising", picture_HxWx3)
 

@@ -6,8 +6,10 @@ lock             who is at work here
 checkpoints/     Orbax, one folder a step; damaged/ where one had to be set aside
 metrics.jsonl    one line a log interval and an evaluation
 tensorboard/     the same, and pictures
-eval/step_N/     metrics.json, submission.json, denoising.png
+history.jsonl    a line for each start of training, and for each end in order
+eval/step_N/     metrics.json, submission.json, denoising.png; answers.json.gz, trajectories.npz
 eval/steps_N_M/  the same of an ensemble
+report.html      of the newest evaluation
 """
 
 import dataclasses
@@ -26,7 +28,8 @@ _IDENTIFIERS = "identifiers.json"
 # for the rounding of another order of sums.
 MAY_CHANGE = ("train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_best",
               "train.accumulate", "model.remat",
-              "evaluate.every", "evaluate.untrained", "evaluate.batch_size")  # fmt: skip
+              "evaluate.every", "evaluate.untrained", "evaluate.batch_size",
+              "evaluate.trajectories")  # fmt: skip
 
 
 def read_config(workdir: epath.Path) -> Experiment:

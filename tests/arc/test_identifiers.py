@@ -12,11 +12,13 @@ from drm_jax.arc.augment import Augmentation, augment, augmented_name, puzzle_id
 from drm_jax.arc.identifiers import adopt_identifiers, parse_names, read_identifiers
 from drm_jax.arc.tasks import Pair, Task
 from drm_jax.arc.voting import cast_votes
+from drm_jax.config import Experiment
 from drm_jax.data.evaluation import evaluation_rows
 from drm_jax.data.stream import fingerprint
 from drm_jax.errors import InputError
-from drm_jax.evaluate.score import _pictured_rows
+from drm_jax.evaluate.kept import Kept
 
+EXPERIMENT = Experiment("x")
 GRID = np.array([[1, 2], [3, 4]], np.uint8)
 
 
@@ -88,7 +90,7 @@ def test_only_identities_are_pictured():
         ids = adopt_identifiers(names, TASKS, "list")
         rows = evaluation_rows(TASKS, ids, num_augmentations=1)
         assert rows[:, 2].tolist() == puzzle_ids_of_b
-        assert _pictured_rows(rows, ids) == pictured
+        assert set(Kept(EXPERIMENT, TASKS, ids, rows).pictured) == pictured
 
 
 def test_a_candidate_of_a_task_that_is_not_loaded_casts_no_vote():

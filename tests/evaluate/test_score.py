@@ -5,16 +5,16 @@ import weakref
 import jax
 import numpy as np
 import pytest
+from answering import denoised
 
 from drm_jax.arc import voting
-from drm_jax.arc.augment import augment
+from drm_jax.arc.augment import Augmentation, augment
 from drm_jax.arc.tasks import Pair, Task
-from drm_jax.arc.tokens import to_tokens
+from drm_jax.arc.tokens import MASK, to_tokens
 from drm_jax.data.evaluation import Truths, evaluation_rows
 from drm_jax.dist.mesh import make_mesh
-from drm_jax.evaluate.pictures import image, is_solved, terminal_picture, token_colours
+from drm_jax.evaluate.pictures import denoising, image, terminal_picture, token_colours
 from drm_jax.evaluate.score import (
-    Trajectory,
     compile_denoise,
     copy_baseline,
     evaluate,
@@ -23,10 +23,11 @@ from drm_jax.evaluate.score import (
     scores,
 )
 from drm_jax.evaluate.tables import score_table, task_table
-from drm_jax.model.denoise import Denoised
+from drm_jax.io.answers import Trajectory, unpack
 from drm_jax.run.setup import set_up
 from drm_jax.train.state import make_sharded
 
+IDENTITY = Augmentation()
 A, B = np.array([[1]], np.uint8), np.array([[2, 3]], np.uint8)
 
 
@@ -97,7 +98,7 @@ def test_the_average_is_scored_with_the_current_table(tiny, setup):
 
     def answers(state):
         result = evaluate(tiny, denoise, state, setup.mesh, setup.tasks, setup.ids)
-        return np.array([t.predicted_NxS for t in result.trajectories])
+        return np.array([unpack(t).predicted_NxS for t in result.pictured])
 
     other = jax.tree.map(lambda p: jax.random.normal(jax.random.key(1), p.shape), state.params)
     first = answers(state)
@@ -106,29 +107,40 @@ def test_the_average_is_scored_with_the_current_table(tiny, setup):
     assert (answers(state.replace(table=-state.table)) != first).any()
 
 
-def test_trajectories_are_those_of_the_plain_test_inputs(tiny, setup):
+def test_pictured_are_the_plain_test_inputs(tiny, setup):
     state = make_sharded(setup.make_state, setup.shardings)
     denoise = compile_denoise(tiny, setup.network, setup.mesh, setup.shardings)
     result = evaluate(tiny, denoise, state, setup.mesh, setup.tasks, setup.ids)
-    shown = [(t.task_id, t.test) for t in result.trajectories]
+    shown = [(t.task_id, t.test) for t in result.pictured]
     assert shown == [("25d8a9c8", 0), ("44f52bb0", 0), ("44f52bb0", 1)]
-    for trajectory in result.trajectories:
+    for trajectory in map(unpack, result.pictured):
         (of_task,) = (t for t in setup.tasks if t.id == trajectory.task_id)
         np.testing.assert_array_equal(trajectory.truth, of_task.tests[trajectory.test].output)
         assert trajectory.predicted_NxS.shape == (tiny.evaluate.denoise_steps, 16)
 
 
+def trajectory_of(predicted, tokens, truth, augmentation=IDENTITY, question=A) -> Trajectory:
+    """Of steps (N, S) that began from `tokens`; the first one from all masked."""
+    predicted_NxS, tokens_NxS = np.array(predicted, np.uint8), np.array(tokens, np.uint8)
+    levels = np.array([1000, *[500] * (len(predicted_NxS) - 1)])
+    sure = np.full(predicted_NxS.shape, 90, np.uint8)
+    halt = np.zeros(len(levels), np.float32)
+    return Trajectory(
+        "t", 0, question, truth, 7, augmentation, levels, halt, predicted_NxS,
+        tokens_NxS == MASK, sure,
+    )  # fmt: skip
+
+
 def test_pictures_show_the_tokens():
     tokens = np.array([[3, 1], [1, 0]], np.uint8).reshape(-1)
-    steps = np.stack([np.full(4, 12, np.uint8), tokens])
-    trajectory = Trajectory("t", 0, tokens, A, steps, np.stack([tokens, tokens]))
-    assert is_solved(trajectory)
+    trajectory = trajectory_of([tokens, tokens], [np.full(4, MASK), tokens], A)
+    assert trajectory.is_right
     wrong = dataclasses.replace(trajectory, predicted_NxS=np.stack([tokens, tokens + 1]))
-    assert not is_solved(wrong)
-    picture, cell = image([trajectory, wrong], cell=20), 20
+    assert not wrong.is_right
+    picture, cell = image([denoising(t) for t in (trajectory, wrong)], cell=20), 20
     top = 20 + 2 * 16  # the gap, a line with the task, one with the captions
-    question, masked = (picture[top : top + 40, left : left + 40] for left in (20, 80))
-    for shown, grid in ((question, tokens.reshape(2, 2)), (masked, np.full((2, 2), 12))):
+    question, masked = (picture[top : top + 40, left : left + 40] for left in (20, 84))
+    for shown, grid in ((question, tokens.reshape(2, 2)), (masked, np.full((2, 2), MASK))):
         np.testing.assert_array_equal(shown[:: cell + 5, :: cell + 5], token_colours()[grid])
     assert (picture[:20] == 255).all()
     for first in (20, 36):  # both lines are written, beside the white
@@ -136,6 +148,30 @@ def test_pictures_show_the_tokens():
     assert picture.shape[0] == 2 * (2 * 16 + 40 + 20) + 20
     assert "right" in terminal_picture(trajectory, 80).renderables[0].plain
     assert "wrong" in terminal_picture(wrong, 80).renderables[0].plain
+
+
+def test_pictures_undo_the_augmentation():
+    """A row of colours 2 3, asked as a column of 5 7: its picture is a row again."""
+    colours = IDENTITY.colours.copy()
+    colours[[2, 5, 3, 7]] = [5, 2, 7, 3]
+    augmentation = Augmentation(6, colours)
+    asked = to_tokens(np.array([[5], [7]], np.uint8), 3)
+    trajectory = trajectory_of([asked], [np.full(9, MASK)], B, augmentation, question=B)
+    assert trajectory.is_right
+    title, frames = denoising(trajectory)
+    assert "t6" in title
+    frames = dict(frames)
+    for name in ("input", "answer", "truth"):
+        np.testing.assert_array_equal(frames[name], [[4, 5, 1], [1, 1, 0]])
+    assert (frames["step 1"] == MASK).all()
+
+
+def test_a_truth_larger_than_the_window_is_pictured():
+    small = to_tokens(A, 2)
+    trajectory = trajectory_of([small], [np.full(4, MASK)], np.full((5, 4), 3, np.uint8))
+    title, frames = denoising(trajectory)
+    assert title.endswith("wrong")
+    assert {tile.shape for _, tile in frames} == {(5, 5)}
 
 
 # (answer, halting score) of the four candidates of one test input, by step: T is true.
@@ -172,7 +208,7 @@ def test_an_ensemble_by_hand(tiny, setup):
             [to_tokens(augment(grids[c], way), 4) for (c, _), way in zip(cast, ways, strict=True)]
         )
         q_halt_B = np.array([np.log(q / (1 - q)) for _, q in cast])
-        return Denoised(predicted_BxS, q_halt_B, inputs_BxS[None], predicted_BxS[None])
+        return denoised(predicted_BxS, q_halt_B, inputs_BxS)
 
     held = []
 
@@ -204,7 +240,7 @@ def test_an_ensemble_by_hand(tiny, setup):
     assert together.submission["44f52bb0"] == [tied, tied]  # as first seen, by ascending step
     assert [t.task_id for t in together.trajectories] == [t.task_id for t in alone[-1].trajectories]
     for shown, newest in zip(together.trajectories, alone[-1].trajectories, strict=True):
-        np.testing.assert_array_equal(shown.predicted_NxS, newest.predicted_NxS)
+        assert shown.cells == newest.cells
     assert together.steps == (1, 2, 5)
     assert (together.metrics["ensemble"], together.metrics["candidates"]) == (True, 36)
     assert together.metrics["checkpoint_steps"] == [1, 2, 5]
@@ -262,8 +298,8 @@ def test_folders_of_evaluations(tmp_path):
 def test_terminal_pictures_keep_to_the_width(columns):
     from rich.console import Console
 
-    tokens = np.full((2, 400), 5, np.uint8)
-    trajectory = Trajectory("t", 0, tokens[0], np.zeros((20, 20), np.uint8), tokens, tokens)
+    grid = np.full((20, 20), 3, np.uint8)
+    trajectory = trajectory_of([[5] * 400] * 2, [[5] * 400] * 2, grid, question=grid)
     console = Console(width=columns, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(terminal_picture(trajectory, columns))
     lines = console.export_text().splitlines()

@@ -147,7 +147,8 @@ def test_an_ensemble_pools_the_votes_of_its_checkpoints(tiny, tmp_path, monkeypa
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {str(path) for path in report.paths}
     assert {path.name for path in report.paths} == {
-        "metrics.json", "submission.json", "denoising_step_3.png",
+        "metrics.json", "submission.json", "denoising_step_3.png", "answers.json.gz",
+        "trajectories.npz",
     }  # fmt: skip
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(
         json.dumps(together.metrics)

@@ -9,6 +9,7 @@ import pytest
 from workdirs import log_lines, quiet, saved
 
 from drm_jax.config import Halting
+from drm_jax.io.answers import unpack
 from drm_jax.io.files import work_path
 from drm_jax.run.loop import evaluate_workdir, train
 
@@ -46,7 +47,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny, tmp_path, name):
         assert 0 < state.carry.steps.min() <= min(5, experiment.halting.max_steps)
     again = evaluate_workdir(straight, None, quiet())
     assert again.evaluations[-1].metrics == report.evaluations[-1].metrics
-    trajectory = again.evaluations[-1].trajectories[0]
+    trajectory = unpack(again.evaluations[-1].trajectories[0])
     assert trajectory.predicted_NxS.shape == (3, 16)
     assert trajectory.predicted_NxS.max() < experiment.model.vocab
     assert all(np.isfinite(line["loss"]) for line in log_lines(straight) if line["kind"] == "train")

@@ -1,0 +1,88 @@
+"""Which candidates' denoising is kept for those who look.
+
+What a batch gives would fill the memory if all of it were kept, and which answers win is known only
+at the end. So the first voters of the best answers so far are kept, and at the end those that have
+fallen behind are dropped; of an answer whose first voter wasn't among the best in time, that
+candidate is denoised again, to the same end.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from drm_jax.arc import voting
+from drm_jax.arc.augment import PuzzleIds
+from drm_jax.arc.tasks import Task
+from drm_jax.config import Experiment
+from drm_jax.io.answers import Packed, Trajectory, pack
+
+PICTURED = 8
+"""Test inputs whose denoising is pictured."""
+_SO_FAR, _AT_LAST = 8, 2  # of how many best answers
+
+
+class Kept:
+    """The trajectories of one evaluation, chosen as `config.Evaluate.trajectories` says."""
+
+    def __init__(
+        self, experiment: Experiment, tasks: Sequence[Task], ids: PuzzleIds, rows: np.ndarray
+    ):
+        """Args: rows: all candidates, from `data.evaluation.evaluation_rows`."""
+        self._mode, self._tasks, self._rows = experiment.evaluate.trajectories, tasks, rows
+        plain = np.flatnonzero(ids.is_identity[rows[:, 2]]).tolist()
+        self._plain, self.pictured = set(plain), plain[:PICTURED]
+        starts = np.flatnonzero(np.diff(rows[:, :2], axis=0, prepend=-1).any(axis=1)).tolist()
+        self._of_test = {
+            tuple(rows[a, :2].tolist()): (a, b) for a, b in itertools.pairwise([*starts, len(rows)])
+        }
+        self._taken: set[int] = set()
+        self._packed: dict[int, Packed] = {}
+
+    def choose(self, ballot: voting.Ballot, row_N: np.ndarray) -> list[int]:
+        """Which of these candidates, whose votes have just been cast, to keep for now."""
+        here = set(row_N.tolist())
+        if self._mode == "all":
+            wanted = here
+        elif self._mode == "off":
+            wanted = here.intersection(self.pictured)
+        else:
+            tests = {(k, t) for k, t, _ in self._rows[row_N].tolist()}
+            wanted = here & self._wanted(ballot, tests, here, _SO_FAR)
+        wanted -= self._taken
+        self._taken |= wanted
+        return sorted(wanted)
+
+    def add(self, row: int, trajectory: Trajectory) -> None:
+        """Keeps the trajectory of a candidate."""
+        self._packed[row] = pack(trajectory)
+
+    def missing(self, ballot: voting.Ballot) -> list[int]:
+        """Candidates to denoise again: the last votes have shown that they are wanted."""
+        return sorted(self._at_last(ballot) - self._taken)
+
+    def all(self, ballot: voting.Ballot) -> dict[int, Packed]:
+        """What is kept in the end, by the number of its candidate."""
+        return {row: self._packed[row] for row in sorted(self._at_last(ballot) & {*self._packed})}
+
+    def _at_last(self, ballot: voting.Ballot) -> set[int]:
+        if self._mode in ("all", "off"):
+            return self._taken
+        every = set(range(len(self._rows)))
+        return self._wanted(ballot, set(self._of_test), every, _AT_LAST)
+
+    def _wanted(
+        self, ballot: voting.Ballot, tests: set[tuple[int, int]], among: set[int], best: int
+    ) -> set[int]:
+        """Of `selected` or `failures`, as far as the votes tell."""
+        wanted = among & self._plain
+        right = set()
+        for k, t in tests:
+            pair, (first, end) = self._tasks[k].tests[t], self._of_test[k, t]
+            ranked = voting.ranked(ballot, self._tasks[k].id, pair.input)
+            rank = None if pair.output is None else voting.rank_of_truth(ranked, pair.output)
+            row_of = dict(zip(self._rows[first:end, 2].tolist(), range(first, end), strict=True))
+            leading = ranked[:best] + ([] if rank is None else [ranked[rank]])
+            wanted |= {row_of[answer.voters[0]] for answer in leading}
+            right |= {row_of[i] for i in ranked[rank].voters} if rank is not None else set()
+        return wanted | (among - right) if self._mode == "failures" else wanted

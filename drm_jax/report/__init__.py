@@ -1,0 +1,1 @@
+"""What people look at: an HTML report, tasks and denoising in the terminal. Reads files alone."""

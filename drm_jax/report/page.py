@@ -1,0 +1,144 @@
+"""The report: one HTML file that needs nothing else. Its bytes follow from files of runs alone."""
+
+import base64
+import hashlib
+import importlib.resources
+import itertools
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+
+from drm_jax.arc.voting import PASS_KS
+from drm_jax.evaluate.pictures import ARC_COLOURS
+from drm_jax.io.answers import unpack
+from drm_jax.report.collect import Run, curves, described_tasks, overview, path_cells
+from drm_jax.report.curves import curve
+
+BUDGET = 9_000_000
+"""Bytes of a page beyond which fewer trajectories are put into it."""
+SAFE_COLOURS = (
+    "#000000", "#0B3962", "#8F2500", "#7CDB8B", "#FFCC00",
+    "#E8E8E8", "#9F8DA6", "#C67C0A", "#5A7CC9", "#714041",
+)  # fmt: skip
+"""Near to ARC's ten, but any two differ by 30 in CIELAB at least (ARC's: by 8) for eyes of full
+colour vision, protanopia, deuteranopia and tritanopia; found by search."""
+
+
+def single_page(run: Run) -> str:
+    """The report of one run: overview, tasks, denoising."""
+    tasks = described_tasks(run)
+    chunks = _chunks(run, tasks)
+    return _render("run", [run], {"tasks": tasks}, chunks)
+
+
+def comparison_page(runs: Sequence[Run]) -> str:
+    """Several runs side by side: scores, curves over each other, which tasks each one solves."""
+    names = _names(runs)
+    tasks: dict[str, dict[str, Any]] = {}
+    for name, run in zip(names, runs, strict=True):
+        for task in described_tasks(run):
+            shown = {key: task[key] for key in ("id", "source", "demos", "side")}
+            shown["tests"] = [{k: t[k] for k in ("input", "output")} for t in task["tests"]]
+            here = tasks.setdefault(task["id"], shown | {"runs": {}})
+            best = [[_two(test) for test in task["tests"]], task["outcome"]]
+            here["runs"][name] = dict(zip(("tests", "outcome"), best, strict=True))
+    listed = [tasks[key] for key in sorted(tasks)]
+    return _render("compare", runs, {"tasks": listed, "runs": names}, [])
+
+
+def _two(test: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = ("rank", "grid", "votes", "right")
+    answers = [{k: a[k] for k in wanted} for a in test["answers"][:2]]
+    return {"answers": answers, "rank": test["rank"], "candidates": test["candidates"]}
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """A distinct name for each run: that of its folder, numbered where two are alike."""
+    names: list[str] = []
+    for run in runs:
+        tries = itertools.chain([run.name], (f"{run.name} ({i})" for i in itertools.count(2)))
+        names.append(next(name for name in tries if name not in names))
+    return names
+
+
+def _chunks(run: Run, tasks: Sequence[dict[str, Any]]) -> list[str]:
+    """The cells of each task's trajectories, deflated, as base64; "" where it has none.
+
+    Where all of them are too much for a page, those that come last of each test input are left
+    out, of the task as well.
+    """
+    of_task: dict[str, list[bytes]] = {}
+    for packed in run.trajectories:
+        of_task.setdefault(packed.task_id, []).append(path_cells(unpack(packed)))
+    for most in (1000, 16, 8, 4, 3, 2, 1):
+        for task in tasks:
+            kept = _first_of_each_test(task["paths"], most)
+            task["paths"] = [task["paths"][i] for i in kept]
+            of_task[task["id"]] = [of_task.get(task["id"], [])[i] for i in kept]
+        packed = [zlib.compress(b"".join(of_task[task["id"]]), 9) for task in tasks]
+        chunks = [
+            base64.b64encode(x).decode() if of_task[task["id"]] else ""
+            for task, x in zip(tasks, packed, strict=True)
+        ]
+        if sum(map(len, chunks)) <= BUDGET:
+            break
+    return chunks
+
+
+def _first_of_each_test(paths: Sequence[Mapping[str, Any]], most: int) -> list[int]:
+    counts: dict[int, int] = {}
+    kept = []
+    for i, path in enumerate(paths):
+        counts[path["test"]] = counts.get(path["test"], 0) + 1
+        if counts[path["test"]] <= most:
+            kept.append(i)
+    return kept
+
+
+def _render(mode: str, runs: Sequence[Run], data: Mapping[str, Any], chunks: Sequence[str]) -> str:
+    names = _names(runs)
+    charts = {}
+    lines = [curves(run) for run in runs]
+    for title in lines[0]:
+        chart = curve({name: of[title] for name, of in zip(names, lines, strict=True)})
+        if chart:
+            charts[title] = chart
+    data = {"mode": mode, "palettes": {"arc": ARC_COLOURS, "safe": SAFE_COLOURS}, **data}
+    files = importlib.resources.files("drm_jax.report") / "page"
+    style, script = ((files / name).read_text() for name in ("report.css", "report.js"))
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (files / name).read_text()),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.jinja").render(
+        mode=mode,
+        runs=[overview(run) | {"name_here": name} for name, run in zip(names, runs, strict=True)],
+        pass_ks=PASS_KS,
+        charts=charts,
+        tasks=data["tasks"],
+        style=jinja2.utils.markupsafe.Markup(style),
+        script=jinja2.utils.markupsafe.Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        data=_json_for_html(data),
+        chunks=chunks,
+    )
+
+
+def _hash(text: str) -> str:
+    """As a Content-Security-Policy names it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _json_for_html(data: Any) -> jinja2.utils.markupsafe.Markup:
+    """JSON that can stand in a script element, whatever strings it holds."""
+    text = json.dumps(data, separators=(",", ":"), sort_keys=True)
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return jinja2.utils.markupsafe.Markup(text)

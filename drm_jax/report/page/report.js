@@ -1,0 +1,556 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const compares = data.mode === "compare";
+  const INVERSE = [0, 3, 2, 1, 4, 5, 6, 7]; // of the eight dihedral transforms
+  const TURNS = ["as it is", "turned 90°", "turned 180°", "turned 270°", "mirrored left-right",
+    "mirrored up-down", "transposed", "transposed over the other diagonal"];
+  const NAMES = ["black", "blue", "red", "green", "yellow", "grey", "magenta", "orange", "sky blue", "maroon"];
+  const EOS = 1, FIRST = 2, MASK = 12;
+  const byId = (id) => document.getElementById(id);
+
+  function make(tag, settings = {}, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(settings)) {
+      if (name === "class") element.className = value;
+      else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+      else if (name in element && typeof value !== "string") element[name] = value;
+      else element.setAttribute(name, value);
+    }
+    element.append(...children.filter((child) => child !== null));
+    return element;
+  }
+
+  // --- settings, kept while the page is open ---------------------------------------------------
+  const view = { safe: false, digits: false, undone: false };
+  const palette = () => (view.safe ? data.palettes.safe : data.palettes.arc);
+  function repaint() {
+    for (const canvas of document.querySelectorAll("canvas")) canvas.paint();
+  }
+  byId("safe").addEventListener("change", (event) => { view.safe = event.target.checked; repaint(); });
+  byId("digits").addEventListener("change", (event) => { view.digits = event.target.checked; repaint(); });
+  byId("theme").addEventListener("click", () => {
+    const root = document.documentElement, set = root.dataset.theme;
+    const dark = set === "auto" ? matchMedia("(prefers-color-scheme: dark)").matches : set === "dark";
+    root.dataset.theme = dark ? "light" : "dark";
+  });
+  byId("help").addEventListener("click", () => byId("keys").showModal());
+
+  // --- grids -----------------------------------------------------------------------------------
+  const isDark = (colour) => {
+    const [r, g, b] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+    return 0.3 * r + 0.59 * g + 0.11 * b < 110;
+  };
+
+  function inWords(rows) {
+    const size = `${rows.length} rows of ${rows.length ? rows[0].length : 0} cells`;
+    if (!rows.length || rows.length * rows[0].length > 100) {
+      const used = [...new Set(rows.join(""))].sort().map((c) => NAMES[c]);
+      return used.length ? `${size}, colours ${used.join(", ")}` : "no cells";
+    }
+    return `${size}: ${rows.map((row) => [...row].join(" ")).join("; ")}`;
+  }
+
+  // A canvas of h x w cells; paintCell(pen, row, column, x, y, cell) paints one.
+  function board(height, width, cell, words, paintCell) {
+    const canvas = make("canvas", { role: "img", "aria-label": words });
+    canvas.width = width * cell;
+    canvas.height = height * cell;
+    canvas.dataset.cell = cell;
+    canvas.paint = () => {
+      const pen = canvas.getContext("2d");
+      pen.clearRect(0, 0, canvas.width, canvas.height);
+      for (let r = 0; r < height; r++) {
+        for (let c = 0; c < width; c++) paintCell(pen, r, c, c * cell, r * cell, cell);
+      }
+    };
+    canvas.paint();
+    return canvas;
+  }
+
+  function paintColour(pen, colour, x, y, cell, digit) {
+    const gap = cell >= 5 ? 1 : 0;
+    pen.fillStyle = colour;
+    pen.fillRect(x, y, cell - gap, cell - gap);
+    if (view.digits && digit !== null && cell >= 10) {
+      pen.fillStyle = isDark(colour) ? "#ffffff" : "#000000";
+      pen.font = `${Math.floor(cell * 0.6)}px system-ui, sans-serif`;
+      pen.textAlign = "center";
+      pen.textBaseline = "middle";
+      pen.fillText(digit, x + cell / 2, y + cell / 2 + 0.5);
+    }
+  }
+
+  function grid(rows, most, words) {
+    if (rows === null) return make("span", { class: "empty" }, "hidden");
+    if (!rows.length) return make("span", { class: "empty" }, "no cells");
+    const height = rows.length, width = rows[0].length;
+    const cell = Math.max(2, Math.min(24, Math.floor(most / Math.max(height, width))));
+    const label = `${words}: ${inWords(rows)}`;
+    return board(height, width, cell, label, (pen, r, c, x, y) => {
+      const digit = Number(rows[r][c]);
+      paintColour(pen, palette()[digit], x, y, cell, digit);
+    });
+  }
+
+  function shown(caption, picture, tone = "") {
+    return make("figure", { class: `shown ${tone}`, "data-what": caption }, picture, make("figcaption", {}, caption));
+  }
+
+  // np.rot90, mirrors and transposes of a list of lists.
+  function turn(cells, transform) {
+    const rows = cells.length, columns = rows ? cells[0].length : 0;
+    const at = [
+      [rows, columns, (r, c) => [r, c]],
+      [columns, rows, (r, c) => [c, columns - 1 - r]],
+      [rows, columns, (r, c) => [rows - 1 - r, columns - 1 - c]],
+      [columns, rows, (r, c) => [rows - 1 - c, r]],
+      [rows, columns, (r, c) => [r, columns - 1 - c]],
+      [rows, columns, (r, c) => [rows - 1 - r, c]],
+      [columns, rows, (r, c) => [c, r]],
+      [columns, rows, (r, c) => [rows - 1 - c, columns - 1 - r]],
+    ][transform];
+    return Array.from({ length: at[0] }, (_, r) => Array.from({ length: at[1] }, (_, c) => {
+      const [y, x] = at[2](r, c);
+      return cells[y][x];
+    }));
+  }
+
+  // --- outcomes, filters, order ------------------------------------------------------------------
+  const OUTCOMES = { solved: "solved", solved2: "solved at 2", unsolved: "not solved", lost: "right, then lost", shape: "wrong shape", cells: "wrong cells", unknown: "truth unknown" };
+  const solves = (task, name) => name in task.runs && task.runs[name].outcome.includes("solved2");
+  const filters = compares
+    ? [
+      ["every run", (task) => data.runs.every((name) => solves(task, name))],
+      ["some, not all", (task) => new Set(data.runs.map((name) => solves(task, name))).size === 2],
+      ...data.runs.map((name) => [`only ${name}`, (task) => data.runs.every((other) => solves(task, other) === (other === name))]),
+      ["none", (task) => !data.runs.some((name) => solves(task, name))],
+    ]
+    : Object.entries(OUTCOMES).map(([key, name]) => [name, (task) => task.outcome.includes(key)]);
+  const SIDES = [[0, 99, "any"], [0, 5, "to 5"], [6, 10, "6 to 10"], [11, 15, "11 to 15"], [16, 20, "16 to 20"], [21, 30, "21 to 30"]];
+  const mean = (values) => {
+    const known = values.filter((value) => value !== null && value !== undefined);
+    return known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
+  };
+  const first = (test) => test.answers[0];
+  const FIGURES = {
+    "id": null,
+    "largest side": (task) => task.side,
+    "demonstrations": (task) => task.demos.length,
+    "test inputs": (task) => task.tests.length,
+    ...(compares
+      ? { "runs that solve it": (task) => data.runs.filter((name) => solves(task, name)).length }
+      : {
+        "share of votes of the first answer": (task) => mean(task.tests.map((t) => (first(t) ? first(t).votes / t.candidates : null))),
+        "score of the first answer": (task) => mean(task.tests.map((t) => (first(t) ? first(t).score : null))),
+        "cells right": (task) => mean(task.tests.map((t) => t.accuracy)),
+        "rank of the truth": (task) => mean(task.tests.map((t) => t.rank)),
+        "distinct answers": (task) => mean(task.tests.map((t) => t.distinct)),
+        "step from which it is right": (task) => mean(task.paths.map((p) => p.right_from)),
+      }),
+  };
+  const state = { outcome: -1, find: "", side: 0, source: "", sort: "id", reverse: false, marked: null, order: [] };
+
+  function passes(task) {
+    const [low, high] = SIDES[state.side];
+    return (state.outcome < 0 || filters[state.outcome][1](task))
+      && task.side >= low && task.side <= high
+      && (!state.source || task.source === state.source)
+      && task.id.toLowerCase().includes(state.find);
+  }
+
+  function sorted(tasks) {
+    const figure = FIGURES[state.sort];
+    const byName = (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+    const list = [...tasks].sort((a, b) => {
+      if (!figure) return byName(a, b);
+      const [x, y] = [figure(a), figure(b)];
+      if (x === null || y === null) return (x === null) - (y === null) || byName(a, b);
+      return (state.reverse ? y - x : x - y) || byName(a, b);
+    });
+    return !figure && state.reverse ? list.reverse() : list;
+  }
+
+  const cards = new Map();
+  let placed = "";
+  function refresh() {
+    const order = sorted(data.tasks);
+    const key = `${state.sort} ${state.reverse}`;
+    if (key !== placed) {
+      byId("cards").append(...order.map((task) => cards.get(task.id)));
+      placed = key;
+    }
+    state.order = order.filter(passes);
+    const wanted = new Set(state.order.map((task) => task.id));
+    for (const [id, card] of cards) card.hidden = !wanted.has(id);
+    byId("count").textContent = `${state.order.length} of ${data.tasks.length} tasks`;
+    for (const [i, button] of [...byId("outcomes").children].entries()) {
+      button.setAttribute("aria-pressed", String(i - 1 === state.outcome));
+    }
+    if (!wanted.has(state.marked)) mark(state.order.length ? state.order[0].id : null, false);
+  }
+
+  function mark(id, scroll = true) {
+    if (cards.has(state.marked)) cards.get(state.marked).classList.remove("marked");
+    state.marked = id;
+    if (id === null) return;
+    cards.get(id).classList.add("marked");
+    if (scroll) cards.get(id).scrollIntoView({ block: "nearest" });
+  }
+
+  // --- cards -------------------------------------------------------------------------------------
+  function outcomeTag(outcome) {
+    if (outcome.includes("unknown")) return make("span", { class: "tag dim" }, "truth unknown");
+    if (outcome.includes("solved")) return make("span", { class: "tag good" }, "✓ solved");
+    if (outcome.includes("solved2")) return make("span", { class: "tag good" }, "✓ solved at 2");
+    const said = ["lost", "shape", "cells"].filter((name) => outcome.includes(name)).map((name) => OUTCOMES[name]);
+    return make("span", { class: "tag bad" }, `✗ ${said.join(", ")}`);
+  }
+
+  const ORDINAL = (rank) => `${rank}${["th", "st", "nd", "rd"][rank % 100 > 10 && rank % 100 < 14 ? 0 : rank % 10] || "th"}`;
+  function answerFigure(answer, test, most) {
+    const tone = test.output === null ? "" : answer.right ? "good" : "bad";
+    const sign = { good: "✓ ", bad: "✗ " }[tone] || "";
+    const caption = `${sign}${ORDINAL(answer.rank)}, ${answer.votes} of ${test.candidates} votes`;
+    const words = `${ORDINAL(answer.rank)} answer${tone ? (tone === "good" ? ", right" : ", wrong") : ""}`;
+    return shown(caption, grid(answer.grid, most, words), tone);
+  }
+
+  function demonstrations(task, most, limit) {
+    const pairs = task.demos.slice(0, limit).map((pair) => make("div", { class: "pair" },
+      grid(pair.input, most, "demonstration input"), make("span", { class: "arrow" }, "→"),
+      grid(pair.output, most, "demonstration output")));
+    const more = task.demos.length - pairs.length;
+    return make("div", { class: "row" }, ...pairs, more > 0 ? make("span", { class: "dim" }, `and ${more} more`) : null);
+  }
+
+  function fill(card, task) {
+    const link = make("a", { class: "id", href: `#task=${encodeURIComponent(task.id)}` }, make("bdi", {}, task.id));
+    const parts = [make("div", { class: "head" }, link, compares ? null : outcomeTag(task.outcome)), demonstrations(task, 44, 3)];
+    for (const [t, test] of task.tests.slice(0, 2).entries()) {
+      const figures = [shown(task.tests.length > 1 ? `test input ${t + 1}` : "test input", grid(test.input, 60, "test input"))];
+      if (compares) {
+        for (const name of data.runs) {
+          const of = task.runs[name] && task.runs[name].tests[t];
+          if (of && of.answers.length) figures.push(shown(`${of.answers[0].right ? "✓" : solves(task, name) ? "✓ at 2" : "✗"} ${name}`, grid(of.answers[0].grid, 60, `first answer of ${name}`), of.rank !== null && of.rank <= 2 ? "good" : "bad"));
+          else figures.push(shown(name, make("span", { class: "empty" }, of ? "no answer" : "not asked")));
+        }
+      } else figures.push(...test.answers.slice(0, 2).map((answer) => answerFigure(answer, test, 60)));
+      figures.push(shown("truth", grid(test.output, 60, "truth")));
+      parts.push(make("div", { class: "row" }, ...figures));
+    }
+    if (task.tests.length > 2) parts.push(make("p", { class: "dim" }, `and ${task.tests.length - 2} more test inputs`));
+    if (!compares) {
+      const score = mean(task.tests.map((t) => (first(t) ? first(t).score : null)));
+      const right = mean(task.tests.map((t) => t.accuracy));
+      const said = [score === null ? null : `score ${score.toFixed(2)}`, right === null ? null : `cells right ${(100 * right).toFixed(0)}%`, `${task.tests.map((t) => t.distinct).join(", ")} distinct`];
+      parts.push(make("div", { class: "row dim tag" }, said.filter(Boolean).join(" · ")));
+    }
+    card.replaceChildren(...parts);
+  }
+
+  const seen = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      seen.unobserve(target);
+      fill(target, target.task);
+    }
+  }, { rootMargin: "600px" });
+
+  // --- a task's page -----------------------------------------------------------------------------
+  const decoded = new Map();
+  function cellsOf(index) {
+    if (!decoded.has(index)) {
+      decoded.set(index, (async () => {
+        const packed = Uint8Array.from(atob(byId(`cells${index}`).textContent), (c) => c.charCodeAt(0));
+        const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+        return new Uint8Array(await new Response(stream).arrayBuffer());
+      })());
+    }
+    return decoded.get(index);
+  }
+
+  let players = [], active = 0;
+
+  function openTask(task) {
+    const place = byId("task");
+    players = [];
+    active = 0;
+    const at = state.order.findIndex((other) => other.id === task.id);
+    const step = (by, text) => make("button", { type: "button", disabled: !state.order[at + by] || at < 0, onclick: () => go(by) }, text);
+    const parts = [
+      make("div", { class: "bar" },
+        make("button", { type: "button", onclick: close }, "← all tasks"), step(-1, "‹ before"), step(1, "next ›"),
+        make("span", { class: "dim" }, at < 0 ? "" : `${at + 1} of ${state.order.length}`)),
+      make("h2", {}, make("bdi", {}, task.id), " ", compares ? null : outcomeTag(task.outcome)),
+      make("p", { class: "dim" }, make("bdi", {}, task.source), ` · largest side ${task.side}`),
+      make("h3", {}, "Demonstrations"), demonstrations(task, 130, 99),
+    ];
+    for (const [t, test] of task.tests.entries()) parts.push(compares ? comparedTest(task, test, t) : testSection(task, test, t));
+    place.replaceChildren(...parts);
+    byId("overview").hidden = true;
+    place.hidden = false;
+    place.focus({ preventScroll: true });
+    window.scrollTo(0, 0);
+  }
+
+  function comparedTest(task, test, t) {
+    const figures = [shown("test input", grid(test.input, 170, "test input")), shown("truth", grid(test.output, 170, "truth"))];
+    const rows = data.runs.map((name) => {
+      const of = task.runs[name] && task.runs[name].tests[t];
+      const answers = of ? of.answers.map((answer) => answerFigure(answer, { ...test, candidates: of.candidates }, 170)) : [];
+      return make("div", {}, make("h3", {}, make("bdi", {}, name), of ? "" : " was not asked"), make("div", { class: "panels" }, ...answers));
+    });
+    return make("section", { class: "test" }, make("h3", {}, `Test input ${t + 1}`), make("div", { class: "panels" }, ...figures), ...rows);
+  }
+
+  function testSection(task, test, t) {
+    const answers = test.answers.map((answer) => {
+      const turns = answer.turns.map((count, i) => [count, TURNS[i]]).filter(([count]) => count)
+        .map(([count, name]) => `${count} ${name}`).join(", ");
+      const voters = answer.voters.map(([id, transform, colours]) => make("div", {}, `id ${id}: ${TURNS[transform]}, colours ${colours}`));
+      const more = answer.votes - voters.length;
+      return make("div", { class: "answer" }, answerFigure(answer, test, 150),
+        make("p", {}, `score ${answer.score.toFixed(3)}`),
+        make("details", {}, make("summary", {}, "who voted for it"), make("p", {}, turns), ...voters, more > 0 ? make("div", {}, `and ${more} more`) : null));
+    });
+    const parts = [
+      make("h3", {}, task.tests.length > 1 ? `Test input ${t + 1}` : "Test input"),
+      make("div", { class: "panels" }, shown("test input", grid(test.input, 150, "test input")), shown("truth", grid(test.output, 150, "truth"))),
+      make("p", { class: "dim" }, `${test.candidates} candidates, ${test.distinct} distinct answers; the truth ${test.output === null ? "is unknown" : test.rank === null ? "was not proposed" : `stands at rank ${test.rank}`}`),
+      make("div", { class: "answers" }, ...answers),
+    ];
+    const paths = task.paths.map((path, i) => [path, i]).filter(([path]) => path.test === t);
+    if (paths.length) parts.push(player(task, test, paths));
+    else parts.push(make("p", { class: "dim" }, "The denoising of no candidate was kept."));
+    return make("section", { class: "test" }, ...parts);
+  }
+
+  // The denoising of one test input's candidates.
+  function player(task, test, paths) {
+    const number = players.length;
+    const index = data.tasks.indexOf(task);
+    let chosen = 0, step = 0, timer = null, cells = null;
+    const name = ([path]) => `${path.rank === null ? "an answer beyond the best" : `${ORDINAL(path.rank)} answer`}${path.right ? " (right)" : path.was_right ? " (right, then lost)" : ""}, ${TURNS[path.transform]}${path.colours === "0123456789" ? "" : `, colours ${path.colours}`}`;
+    const select = make("select", { "aria-label": "candidate", onchange: () => choose(select.selectedIndex) }, ...paths.map((entry) => make("option", {}, name(entry))));
+    const slider = make("input", { type: "range", min: "1", "aria-label": "step", oninput: () => { pause(); show(Number(slider.value) - 1); } });
+    const play = make("button", { type: "button", onclick: () => toggle() }, "▶ play");
+    const undone = make("input", { type: "checkbox", checked: view.undone, onchange: () => { view.undone = undone.checked; for (const p of players) p.redraw(); } });
+    const facts = make("p", { class: "facts", "aria-live": "polite" });
+    const panels = make("div", { class: "panels" });
+    const count = () => paths[chosen][0].levels.length;
+
+    function choose(which) {
+      chosen = which;
+      select.selectedIndex = which;
+      slider.max = String(count());
+      show(count() - 1);
+    }
+    function pause() {
+      clearInterval(timer);
+      timer = null;
+      play.textContent = "▶ play";
+    }
+    function toggle() {
+      active = number;
+      if (timer !== null) return pause();
+      if (step === count() - 1) show(0);
+      play.textContent = "❚❚ pause";
+      timer = setInterval(() => {
+        if (!play.isConnected || step >= count() - 1) return pause();
+        show(step + 1);
+        if (step >= count() - 1) pause();
+      }, 450);
+    }
+    function show(which) {
+      active = number;
+      step = Math.max(0, Math.min(count() - 1, which));
+      slider.value = String(step + 1);
+      slider.setAttribute("aria-valuetext", `step ${step + 1} of ${count()}`);
+      if (cells) draw();
+    }
+
+    function draw() {
+      const [path, place] = paths[chosen], [height, width] = path.box, area = height * width;
+      const start = task.paths.slice(0, place).reduce((sum, p) => sum + sizeOf(p), 0);
+      const total = area * count(), bits = start + total, sure = bits + Math.ceil(total / 8);
+      const token = (i, r, c) => cells[start + i * area + r * width + c];
+      const masked = (i, r, c) => { const k = i * area + r * width + c; return (cells[bits + (k >> 3)] >> (7 - (k & 7))) & 1; };
+      const inside = (size, r, c) => r < size[0] && c < size[1];
+      const truth = test.output === null ? null : turn(test.output.map((row) => [...row].map((d) => Number(path.colours[d]))), path.transform);
+      const size = path.sizes[step], before = path.sizes[Math.max(0, step - 1)];
+      const from = path.levels[0] >= 0;
+      const counts = { masked: 0, changed: 0, wrong: 0 };
+      let sum = 0, seenCells = 0;
+      const square = Array.from({ length: height }, (_, r) => Array.from({ length: width }, (_, c) => {
+        const here = token(step, r, c);
+        const cell = { token: here, on: inside(size, r, c), was: inside(before, r, c), masked: Boolean(masked(step, r, c)), began: MASK };
+        if (step > 0 && !cell.masked) cell.began = token(step - 1, r, c);
+        cell.changed = step > 0 && cell.on && (!cell.was || token(step - 1, r, c) !== here);
+        cell.wrong = truth !== null && cell.on && !(truth[r] && truth[r][c] === here - FIRST);
+        cell.sure = cells[sure + step * area + r * width + c];
+        if (cell.was && cell.masked) counts.masked++;
+        if (cell.changed) counts.changed++;
+        if (cell.wrong) counts.wrong++;
+        if (cell.on) { sum += cell.sure; seenCells++; }
+        return cell;
+      }));
+      const missing = truth === null ? 0 : truth.reduce((n, row, r) => n + row.filter((_, c) => !inside(size, r, c)).length, 0);
+      const cellsShown = view.undone ? turn(square, INVERSE[path.transform]) : square;
+      const truthShown = truth === null ? null : view.undone ? test.output : truth.map((row) => row.join(""));
+      const askedShown = view.undone ? test.input : turn(test.input.map((row) => [...row].map((d) => path.colours[d])), path.transform).map((row) => row.join(""));
+      const plain = (colour) => (view.undone ? path.colours.indexOf(String(colour)) : colour);
+      const rows = cellsShown.length, columns = cellsShown[0].length;
+      const edge = Math.max(rows, columns), px = Math.max(6, Math.min(36, Math.floor(Math.min(300, window.innerWidth - 60) / edge)));
+      const colourOf = (value) => palette()[plain(value - FIRST)];
+      const isColour = (value) => value >= FIRST && value < MASK;
+      const words = (what) => `${what}, step ${step + 1}`;
+
+      const pictures = [];
+      const asked = Math.max(askedShown.length, askedShown[0].length);
+      pictures.push(shown("asked", grid(askedShown, Math.min(asked * px, 200), "the test input as it was asked")));
+      if (from) {
+        pictures.push(shown("began from", board(rows, columns, px, words("what the step began from"), (pen, r, c, x, y) => {
+          const cell = cellsShown[r][c];
+          if (!cell.was) return;
+          if (cell.began === MASK) hatch(pen, x, y, px);
+          else if (isColour(cell.began)) paintColour(pen, colourOf(cell.began), x, y, px, plain(cell.began - FIRST));
+        })));
+      }
+      const final = cellsShown.map((row) => row.filter((cell) => cell.on).map((cell) => (isColour(cell.token) ? plain(cell.token - FIRST) : "")).join("")).filter(Boolean);
+      pictures.push(shown("predicted", board(rows, columns, px, `${words("predicted")}: ${inWords(final)}`, (pen, r, c, x, y) => {
+        const cell = cellsShown[r][c];
+        if (!cell.on || !isColour(cell.token)) return;
+        const colour = colourOf(cell.token);
+        paintColour(pen, colour, x, y, px, plain(cell.token - FIRST));
+        const ink = isDark(colour) ? "#ffffff" : "#000000";
+        if (cell.changed) {
+          pen.strokeStyle = ink;
+          pen.lineWidth = Math.max(1, px / 12);
+          pen.strokeRect(x + 1.5, y + 1.5, px - 4, px - 4);
+        }
+        if (cell.wrong) {
+          const arm = Math.max(3, Math.floor(px * 0.36));
+          pen.fillStyle = ink;
+          pen.beginPath();
+          pen.moveTo(x + px - 1, y);
+          pen.lineTo(x + px - 1, y + arm);
+          pen.lineTo(x + px - 1 - arm, y);
+          pen.fill();
+        }
+      })));
+      pictures.push(shown("confidence", board(rows, columns, px, `${words("confidence")}: mean ${seenCells ? Math.round(sum / seenCells) : 0}%`, (pen, r, c, x, y) => {
+        const cell = cellsShown[r][c];
+        if (!cell.on) return;
+        const light = Math.round(25 + 2.2 * cell.sure);
+        paintColour(pen, `#${light.toString(16).padStart(2, "0").repeat(3)}`, x, y, px, cell.sure > 99 ? null : cell.sure);
+      })));
+      if (truthShown !== null) pictures.push(shown("truth", grid(truthShown, Math.min(edge * px, 300), "truth")));
+      panels.replaceChildren(...pictures);
+      const said = [`step ${step + 1} of ${count()}`];
+      if (from) said.push(`noise level ${path.levels[step]}`, `${counts.masked} cells masked`);
+      if (step > 0) said.push(`${counts.changed} changed`);
+      if (truth !== null) said.push(`${counts.wrong + missing} wrong${missing ? ` (${missing} missing)` : ""}`);
+      said.push(`halting ${path.halt[step].toFixed(3)}`, seenCells ? `mean confidence ${Math.round(sum / seenCells)}%` : "no cells");
+      facts.textContent = said.join(" · ");
+    }
+
+    players.push({ toggle, by: (n) => { pause(); show(step + n); }, next: () => choose((chosen + 1) % paths.length), redraw: () => { undone.checked = view.undone; if (cells) draw(); } });
+    cellsOf(index).then((found) => { cells = found; choose(0); }, () => { facts.textContent = "The cells of this denoising can't be unpacked by this browser."; });
+    return make("div", { class: "player" },
+      make("h3", {}, "Denoising"),
+      make("div", { class: "bar" }, make("label", {}, "candidate ", select), make("label", {}, undone, " augmentation undone")),
+      make("div", { class: "bar" }, play, slider), facts, panels,
+      make("p", { class: "legend" }, "Hatched: masked. Ring: changed since the step before. Corner: wrong. Confidence: from black, 0%, to white, 100%."));
+  }
+
+  const sizeOf = (path) => {
+    const total = path.box[0] * path.box[1] * path.levels.length;
+    return 2 * total + Math.ceil(total / 8);
+  };
+
+  function hatch(pen, x, y, cell) {
+    pen.fillStyle = "#f4ebd9";
+    pen.fillRect(x, y, cell - 1, cell - 1);
+    pen.strokeStyle = "#8a7f6a";
+    pen.lineWidth = 1;
+    pen.beginPath();
+    pen.moveTo(x + 1, y + cell - 2);
+    pen.lineTo(x + cell - 2, y + 1);
+    pen.stroke();
+  }
+
+  // --- moving about ------------------------------------------------------------------------------
+  let scrolled = 0;
+  function route() {
+    const match = /^#task=(.*)$/.exec(location.hash);
+    let id = null;
+    try { id = match && decodeURIComponent(match[1]); } catch { /* a mistyped address */ }
+    const task = match && data.tasks.find((other) => other.id === id);
+    if (task) {
+      if (byId("task").hidden) scrolled = window.scrollY;
+      mark(cards.get(task.id).hidden ? state.marked : task.id, false);
+      openTask(task);
+      return;
+    }
+    players = [];
+    byId("task").hidden = true;
+    byId("task").replaceChildren();
+    byId("overview").hidden = false;
+    window.scrollTo(0, scrolled);
+  }
+  const close = () => { location.hash = ""; };
+  function go(by) {
+    const list = state.order, at = list.findIndex((task) => task.id === state.marked);
+    const next = list[Math.max(0, Math.min(list.length - 1, at + by))];
+    if (!next) return;
+    if (byId("task").hidden) mark(next.id);
+    else location.hash = `#task=${encodeURIComponent(next.id)}`;
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || byId("keys").open) return;
+    const inTask = !byId("task").hidden, on = event.target;
+    if (event.key === "Escape") {
+      if (on === byId("search")) on.blur();
+      else if (inTask) close();
+      return;
+    }
+    if (on.matches("input[type=search], select")) return;
+    const slides = on.matches("input[type=range]");
+    const pressed = { ArrowLeft: () => go(-1), ArrowRight: () => go(1), k: () => go(-1), j: () => go(1), "/": () => { if (inTask) close(); requestAnimationFrame(() => byId("search").focus()); }, "?": () => byId("keys").showModal() }[event.key];
+    const playing = players[active] && { " ": () => players[active].toggle(), ",": () => players[active].by(-1), ".": () => players[active].by(1), n: () => players[active].next(), u: () => { view.undone = !view.undone; for (const p of players) p.redraw(); } }[event.key];
+    const action = (slides && event.key.startsWith("Arrow")) || (event.key === " " && on.matches("button, summary, input[type=checkbox]")) ? null : pressed || (inTask ? playing : event.key === "Enter" && on === document.body && state.marked !== null ? () => { location.hash = `#task=${encodeURIComponent(state.marked)}`; } : null);
+    if (!action) return;
+    event.preventDefault();
+    action();
+  });
+  window.addEventListener("hashchange", route);
+
+  // --- beginning -----------------------------------------------------------------------------------
+  const option = (select, value, text) => select.append(make("option", { value: String(value) }, text));
+  const every = [[-1, "all", data.tasks.length], ...filters.map(([name, test], i) => [i, name, data.tasks.filter(test).length])];
+  for (const [i, name, count] of every) {
+    byId("outcomes").append(make("button", { type: "button", hidden: count === 0 && i >= 0 && !compares, onclick: () => { state.outcome = i; refresh(); } }, `${name} ${count}`));
+  }
+  SIDES.forEach(([low, high, text], i) => option(byId("size"), i, text));
+  option(byId("source"), "", "any");
+  for (const source of [...new Set(data.tasks.map((task) => task.source))].sort()) option(byId("source"), source, source);
+  for (const name of Object.keys(FIGURES)) option(byId("sort"), name, name);
+  const listen = (id, kind, change) => byId(id).addEventListener(kind, (event) => { change(event.target); refresh(); });
+  listen("search", "input", (element) => { state.find = element.value.trim().toLowerCase(); });
+  listen("size", "change", (element) => { state.side = Number(element.value); });
+  listen("source", "change", (element) => { state.source = element.value; });
+  listen("sort", "change", (element) => { state.sort = element.value; });
+  listen("reverse", "change", (element) => { state.reverse = element.checked; });
+  for (const task of data.tasks) {
+    const card = make("article", { class: "card", "aria-label": `task ${task.id}` });
+    card.task = task;
+    card.addEventListener("click", (event) => { if (!event.target.closest("a")) location.hash = `#task=${encodeURIComponent(task.id)}`; });
+    cards.set(task.id, card);
+    seen.observe(card);
+  }
+  byId("controls").hidden = false;
+  refresh();
+  route();
+})();

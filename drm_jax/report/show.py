@@ -1,0 +1,74 @@
+"""`drm show`: a task, or how a run answered it, in the terminal and as a picture."""
+
+from collections.abc import Sequence
+
+from etils import epath
+from rich.console import Console
+
+from drm_jax.arc.tasks import load_source
+from drm_jax.errors import InputError
+from drm_jax.evaluate.pictures import Row, denoising, image, png, task_rows, terminal_row
+from drm_jax.io.answers import ANSWERS, read_answers, read_trajectories, unpack
+from drm_jax.io.files import write_whole
+from drm_jax.report.collect import evaluation_of_step
+
+
+def show_task(
+    task_id: str, sources: Sequence[str], console: Console, png_path: epath.Path | None = None
+) -> None:
+    """Prints a task: its demonstrations, its test inputs, and their outputs where they are known.
+
+    Raises:
+      InputError: no source holds it.
+    """
+    for source in sources:
+        for task in load_source(source):
+            if task.id == task_id:
+                console.print(f"Task {task.id} of {task.source}")
+                _put(task_rows(task), console, png_path)
+                return
+    raise InputError(f"{task_id}: no such task in {', '.join(sources)} (drm data looks at sources)")
+
+
+def show_denoising(
+    workdir: epath.Path,
+    task_id: str,
+    console: Console,
+    *,
+    step: int | None = None,
+    png_path: epath.Path | None = None,
+) -> None:
+    """Prints how the candidates of a task that an evaluation has kept were denoised.
+
+    Args:
+      step: of the evaluation; the newest one where None.
+
+    Raises:
+      InputError: nothing was evaluated, or not this task; or no denoising of it was kept.
+    """
+    folder = evaluation_of_step(workdir, step)
+    answers = read_answers(folder)
+    if answers.task(task_id) is None:
+        raise InputError(
+            f"{task_id}: not among the {len(answers.tasks)} tasks of {folder / ANSWERS}"
+        )
+    found = [unpack(p) for p in read_trajectories(folder, answers) if p.task_id == task_id]
+    if not found:
+        raise InputError(
+            f"{folder}: no denoising of {task_id} was kept: drm eval {workdir} --step "
+            f"{answers.steps[-1]} --trajectories selected"
+        )
+    steps = "what each step began from (░ masked)"
+    if found[0].levels_N[0] < 0:  # they begin from latents, not a grid
+        steps = "the answer after each step"
+    console.print(f"Task {task_id} at step {answers.steps[-1]}: {steps}; │ ends a grid")
+    _put([denoising(trajectory) for trajectory in found], console, png_path)
+
+
+def _put(rows: Sequence[Row], console: Console, png_path: epath.Path | None) -> None:
+    for row in rows:
+        console.print()
+        console.print(terminal_row(row, console.width))
+    if png_path is not None:
+        write_whole(png_path, png(image(rows)))
+        console.print(f"\nWritten: {png_path}", soft_wrap=True)

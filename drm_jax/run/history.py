@@ -1,0 +1,67 @@
+"""WORKDIR/history.jsonl: a line when training starts, and one when it ends in order.
+
+A start that was killed leaves no end. Nothing is decided by these lines: `drm runs` and `drm
+report` tell people what they say.
+"""
+
+import contextlib
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from drm_jax.errors import PreemptedError, StoppedError, one_line
+from drm_jax.io.files import is_remote, write_whole
+
+FILE = "history.jsonl"
+
+
+@contextlib.contextmanager
+def recorded(workdir: epath.Path, start: Mapping[str, Any]) -> Iterator[None]:
+    """Writes a line now, with `start`, and one at the end that says how it came.
+
+    A full disk may swallow a line: that ends no training.
+    """
+    with contextlib.suppress(OSError):
+        _append(workdir, {"event": "start", **start})
+    how, why = "finished", None
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, (StoppedError, KeyboardInterrupt))
+        how = "stopped" if stopped else "failed"
+        how = "preempted" if isinstance(error, PreemptedError) else how
+        why = one_line(error)[:500]
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            _append(workdir, {"event": "end", "how": how, "why": why})
+
+
+def read_history(workdir: epath.Path) -> list[dict[str, Any]]:
+    """The lines, oldest first; what a kill has torn or is no line is left out."""
+    path = workdir / FILE
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_bytes().decode(errors="replace").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            line = json.loads(text)
+            if isinstance(line, dict) and line.get("event") in ("start", "end"):
+                lines.append(line)
+    return lines
+
+
+def _append(workdir: epath.Path, line: Mapping[str, Any]) -> None:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    text = json.dumps({"time": now, **line}) + "\n"
+    path = workdir / FILE
+    if is_remote(path):
+        before = path.read_bytes() if path.exists() else b""
+        write_whole(path, before + text.encode())
+        return
+    torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    with open(path, "a") as file:
+        file.write("\n" * torn + text)

@@ -1,0 +1,115 @@
+"""`drm runs`: the work directories below a folder, what became of them, and their scores."""
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from drm_jax.errors import InputError
+from drm_jax.io import lock
+from drm_jax.io.files import reaching
+from drm_jax.io.metrics import read_metrics
+from drm_jax.run.history import read_history
+from drm_jax.run.workdir import read_config
+
+_DEPTH = 3
+_COLOURS = {"running": "green", "finished": "", "failed": "red", "damaged": "red"}
+
+
+def list_runs(folder: epath.Path, console: Console) -> None:
+    """Prints a line for each work directory in a folder and those up to three levels below it.
+
+    Raises:
+      InputError: there is no such folder, or no work directory in it.
+    """
+    with reaching(folder):
+        found = sorted(_work_directories(folder, _DEPTH)) if folder.is_dir() else []
+    if not found:
+        raise InputError(
+            f"{folder}: holds no work directory; name the folder that --workdir was in"
+        )
+    table = Table(title=f"Runs in {folder}")
+    table.add_column("run", overflow="fold")
+    for name in ("status", "step", "of", "loss", "pass@2", "best", "last line"):
+        left = name == "status"
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+    reasons = []
+    for workdir in found:
+        name = workdir.name if workdir == folder else str(workdir.relative_to(folder))
+        status, why, *cells = _row(workdir)
+        table.add_row(Text(name), Text(status, style=_COLOURS.get(status, "")), *cells)
+        reasons += [f"{name}: {status}: {why}"] if why else []
+    console.print(table)
+    for reason in reasons:
+        console.print(reason, soft_wrap=True)
+
+
+def _work_directories(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
+    if (folder / "config.json").exists():
+        yield folder
+    elif depth:
+        for path in folder.iterdir():
+            if path.is_dir():
+                yield from _work_directories(path, depth - 1)
+
+
+def _row(workdir: epath.Path) -> list[str]:
+    """Status, why, step, steps asked for, loss, last and best pass@2, when it last wrote."""
+    try:
+        experiment = read_config(workdir)
+    except InputError as error:
+        return ["damaged", str(error), *[""] * 6]
+    lines, history = read_metrics(workdir), read_history(workdir)
+    steps = experiment.train.steps
+    step = max((line["step"] for line in lines), default=0)
+    losses = [line["loss"] for line in lines if line.get("loss") is not None]
+    scores = [line["pass@2"] for line in lines if line.get("pass@2") is not None]
+    running = lock.held_elsewhere(workdir) is not None
+    return [
+        *status(running, lines, history, steps),
+        f"{step:,}",
+        f"{steps:,}",
+        f"{losses[-1]:.3f}" if losses else "",
+        f"{scores[-1]:.1%}" if scores else "",
+        f"{max(scores):.1%}" if scores else "",
+        _when(workdir),
+    ]
+
+
+def status(
+    running: bool,
+    lines: Sequence[Mapping[str, Any]],
+    history: Sequence[Mapping[str, Any]],
+    steps: int,
+) -> tuple[str, str]:
+    """What became of a run, in a word, and why, where it failed.
+
+    Args:
+      running: whether somebody holds its lock.
+      lines: of metrics.jsonl.
+      history: of history.jsonl.
+      steps: that it is to train.
+    """
+    if running:
+        return "running", ""
+    last = history[-1] if history else {}
+    if last.get("event") == "end" and last.get("how") in ("failed", "stopped", "preempted"):
+        return last["how"], str(last.get("why")) if last["how"] == "failed" else ""
+    if any(line["kind"] == "eval" and line["step"] >= steps for line in lines):
+        return "finished", ""
+    if last.get("event") == "start":
+        return "killed", ""
+    return ("stopped" if lines else "not begun"), ""
+
+
+def _when(workdir: epath.Path) -> str:
+    times = [(workdir / name).stat().mtime for name in ("metrics.jsonl", "config.json")
+             if (workdir / name).exists()]  # fmt: skip
+    found = [t for t in times if t]
+    if not found:
+        return ""
+    return datetime.datetime.fromtimestamp(max(found)).strftime("%m-%d %H:%M")

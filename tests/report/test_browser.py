@@ -1,0 +1,360 @@
+"""The report in a real browser, opened from disk: what people click does what it says.
+
+Skipped where there is no Chromium: `make browser` installs one on Debian and Ubuntu.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_run import made_run
+
+from drm_jax.arc.augment import undo_tokens
+from drm_jax.arc.tasks import load_source, smallest_tasks
+from drm_jax.arc.tokens import FIRST_COLOUR, grid_sizes
+from drm_jax.evaluate.pictures import ARC_COLOURS
+from drm_jax.io.answers import read_answers, read_trajectories, unpack
+from drm_jax.io.files import work_path
+from drm_jax.report.page import SAFE_COLOURS
+from drm_jax.report.write import write_report
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'"
+)
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium here (make browser installs one)"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+TITLE_IS = "id => document.querySelector('#task h2 bdi').textContent === id"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a file; at the end nothing may have been said on the console, or asked of a network."""
+    opened, wrong = [], []
+
+    def open_it(path: Path, width: int = 1280, height: int = 900):
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.on(
+            "console",
+            lambda message: (
+                wrong.append(message.text) if "willReadFrequently" not in message.text else None
+            ),
+        )  # it is the tests that read
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: wrong.append(request.url)
+                if not request.url.startswith(("file:", "blob:", "data:")) else None)  # fmt: skip
+        page.goto(Path(path).as_uri())
+        opened.append(page)
+        return page
+
+    yield open_it
+    for page in opened:
+        page.close()
+    assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny):
+    ids = [task.id for task in smallest_tasks(load_source("arc1/training"), 6, 1, 10)]
+    data = dataclasses.replace(tiny.data, only=tuple(ids), canvas=6, num_augmentations=5)
+    evaluation = dataclasses.replace(tiny.evaluate, batch_size=32)
+    return dataclasses.replace(tiny, data=data, evaluate=evaluation)
+
+
+@pytest.fixture(scope="module")
+def workdir(experiment, tmp_path_factory):
+    workdir = work_path(tmp_path_factory.mktemp("browser") / "made")
+    made_run(workdir, experiment)
+    write_report([workdir])
+    return workdir
+
+
+def shown_ids(page) -> list[str]:
+    return page.eval_on_selector_all(
+        ".card:not([hidden])", "cards => cards.map(card => card.task.id)"
+    )
+
+
+def data_of(page) -> dict:
+    return json.loads(page.inner_text("#data") or page.text_content("#data"))
+
+
+def colours(page, selector: str) -> list[list[str]]:
+    """The colour in the middle of each cell of a picture; transparent cells are ""."""
+    return page.eval_on_selector(
+        f"{selector} >> canvas",
+        """canvas => {
+          const cell = Number(canvas.dataset.cell), pen = canvas.getContext("2d");
+          const middle = (n) => n * cell + Math.floor((cell - 1) / 2);
+          return Array.from({ length: canvas.height / cell }, (_, r) =>
+            Array.from({ length: canvas.width / cell }, (_, c) => {
+              const [red, green, blue, alpha] = pen.getImageData(middle(c), middle(r), 1, 1).data;
+              const hex = [red, green, blue].map((x) => x.toString(16).padStart(2, "0")).join("");
+              return alpha ? "#" + hex.toUpperCase() : "";
+            }));
+        }""",
+    )
+
+
+def open_task(page, task_id: str) -> None:
+    page.evaluate("id => { location.hash = '#task=' + encodeURIComponent(id); }", task_id)
+    page.wait_for_selector("#task:not([hidden]) .facts:not(:empty)")
+
+
+def test_filters_search_and_order(open_page, workdir):
+    page = open_page(workdir / "report.html")
+    tasks = data_of(page)["tasks"]
+    every = sorted(task["id"] for task in tasks)
+    assert shown_ids(page) == every
+    wanted = {
+        "solved": "solved", "solved at 2": "solved2", "not solved": "unsolved",
+        "right, then lost": "lost", "wrong shape": "shape", "wrong cells": "cells",
+    }  # fmt: skip
+    for name, key in wanted.items():
+        found = sorted(task["id"] for task in tasks if key in task["outcome"])
+        assert found
+        page.click(f"#outcomes >> text=/^{name} {len(found)}$/")
+        assert shown_ids(page) == found, name
+        assert page.inner_text("#count") == f"{len(found)} of {len(tasks)} tasks"
+    page.click("#outcomes >> text=/^all/")
+    page.fill("#search", every[3][2:].upper())
+    assert shown_ids(page) == [every[3]]
+    page.fill("#search", "")
+    page.select_option("#size", label="6 to 10")
+    assert shown_ids(page) == sorted(task["id"] for task in tasks if 6 <= task["side"] <= 10)
+    page.select_option("#size", label="any")
+    page.select_option("#source", label="arc1/training")
+    assert shown_ids(page) == every
+    figures = {
+        "largest side": lambda task: task["side"],
+        "demonstrations": lambda task: len(task["demos"]),
+        "test inputs": lambda task: len(task["tests"]),
+        "cells right": lambda task: np.mean([test["accuracy"] for test in task["tests"]]),
+        "distinct answers": lambda task: np.mean([test["distinct"] for test in task["tests"]]),
+    }
+    for name, figure in figures.items():
+        page.select_option("#sort", label=name)
+        values = [figure(next(t for t in tasks if t["id"] == i)) for i in shown_ids(page)]
+        assert values == sorted(values), name
+        page.check("#reverse")
+        values = [figure(next(t for t in tasks if t["id"] == i)) for i in shown_ids(page)]
+        assert values == sorted(values, reverse=True), name
+        page.uncheck("#reverse")
+
+
+def test_keys(open_page, workdir):
+    page = open_page(workdir / "report.html")
+    every = shown_ids(page)
+    marked = lambda: page.eval_on_selector(".card.marked", "card => card.task.id")  # noqa: E731
+    assert marked() == every[0]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("j")
+    assert marked() == every[2]
+    page.keyboard.press("ArrowLeft")
+    assert marked() == every[1]
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#task:not([hidden])")
+    assert page.inner_text("#task h2").startswith(every[1])
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(TITLE_IS, arg=every[2])
+    page.keyboard.press("k")
+    page.wait_for_function(TITLE_IS, arg=every[1])
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#overview:not([hidden])")
+    page.keyboard.press("/")
+    page.wait_for_function("() => document.activeElement.id === 'search'")
+    page.keyboard.type("zzz")
+    assert shown_ids(page) == []
+    page.fill("#search", "")
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert page.is_visible("#keys")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#keys")
+
+
+def test_the_slider_and_play(open_page, workdir):
+    page = open_page(workdir / "report.html")
+    task = next(task for task in data_of(page)["tasks"] if "lost" in task["outcome"])
+    open_task(page, task["id"])
+    facts = lambda: page.inner_text(".facts >> nth=0")  # noqa: E731
+    slider = page.locator("input[type=range] >> nth=0")
+    assert facts().startswith("step 4 of 4")
+    slider.fill("2")
+    assert facts().startswith("step 2 of 4")
+    assert "0 wrong" in facts()  # right, then lost
+    page.keyboard.press(".")
+    assert facts().startswith("step 3 of 4")
+    assert "1 wrong" in facts()
+    assert "1 changed" in facts()
+    page.keyboard.press(",")
+    page.keyboard.press(",")
+    assert facts().startswith("step 1 of 4")
+    page.click(".player button >> nth=0")
+    page.wait_for_function(
+        "() => document.querySelector('.facts').textContent.startsWith('step 3')"
+    )
+    page.keyboard.press(" ")  # on the button that has the focus: pauses
+    before = facts()
+    page.wait_for_timeout(700)
+    assert facts() == before
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#overview:not([hidden])")
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_cells_have_the_colours_of_the_stored_tokens(open_page, workdir, safe):
+    """Every step of every candidate that was kept, as asked and undone."""
+    page = open_page(workdir / "report.html")
+    if safe:
+        page.check("#safe")
+    palette = [name.upper() for name in (SAFE_COLOURS if safe else ARC_COLOURS)]
+    folder = workdir / "eval" / "step_4"
+    stored = list(map(unpack, read_trajectories(folder, read_answers(folder))))
+    turned = 0
+    for task in data_of(page)["tasks"][:: 3 if safe else 2]:
+        open_task(page, task["id"])
+        of_task = {(t.test, t.puzzle_id): t for t in stored if t.task_id == task["id"]}
+        seen = {}
+        for path in task["paths"]:
+            place = seen[path["test"]] = seen.get(path["test"], -1) + 1
+            trajectory = of_task[path["test"], path["puzzle"]]
+            turned += trajectory.augmentation.transform != 0
+            part = f".player >> nth={path['test']} >> "
+            page.locator(f"{part}select").select_option(index=place)
+            sizes = grid_sizes(trajectory.predicted_NxS)
+            for undone in (False, True):
+                page.locator(f"{part}input[type=checkbox]").set_checked(undone)
+                for step in (0, 1, 3):
+                    page.locator(f"{part}input[type=range]").fill(str(step + 1))
+                    side, (height, width) = trajectory.side, sizes.max(axis=0)
+                    tokens = trajectory.predicted_NxS[step].reshape(side, side)[:height, :width]
+                    tokens = tokens.copy()
+                    tokens[sizes[step][0] :], tokens[:, sizes[step][1] :] = 0, 0
+                    if undone:
+                        tokens = undo_tokens(tokens, trajectory.augmentation)
+                    expected = [["" if t < FIRST_COLOUR else palette[t - FIRST_COLOUR] for t in row]
+                                for row in tokens.tolist()]  # fmt: skip
+                    picture = f'{part}[data-what="predicted"]'
+                    assert colours(page, picture) == expected, (task["id"], path, step, undone)
+    assert turned
+
+
+def test_thumbnails_have_the_colours_of_the_grids(open_page, workdir):
+    page = open_page(workdir / "report.html")
+    task = data_of(page)["tasks"][0]
+    page.wait_for_selector(".card canvas")
+    card = ".card >> nth=0 >> "
+    expected = [[ARC_COLOURS[int(c)].upper() for c in row] for row in task["tests"][0]["output"]]
+    assert colours(page, f'{card}[data-what="truth"] >> nth=0') == expected
+    label = page.get_attribute(f'{card}[data-what="truth"] >> nth=0 >> canvas', "aria-label")
+    rows = "; ".join(" ".join(row) for row in task["tests"][0]["output"])
+    assert rows in label
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\"'><img src=x onerror=alert(2)>",
+    "</script><script>alert(3)</script>",
+    "{{ 7 * 7 }}${alert(4)}`",
+    "\u05d0\u05d1\u05d2 \u0645\u0631\u062d\u0628\u0627",
+    "x" * 300,
+    "a&amp;b <!-- -->\\u003c",
+]
+
+
+def test_hostile_names_are_inert(open_page, tiny, tmp_path):
+    tasks = {
+        name: {"train": [{"input": [[1, i]], "output": [[2], [i]]}],
+               "test": [{"input": [[3, i]], "output": [[4, i]]}]}
+        for i, name in enumerate(HOSTILE)
+    }  # fmt: skip
+    source = tmp_path / "<b onmouseover=alert(5)>.json"
+    source.write_text(json.dumps(tasks))
+    data = dataclasses.replace(tiny.data, evaluate=(str(source),), only=())
+    name = "<svg onload=alert(6)> & \"'" + "y" * 60
+    workdir = work_path(tmp_path / "run '\"<i>")
+    made_run(workdir, dataclasses.replace(tiny, name=name, data=data))
+    history = workdir / "history.jsonl"
+    history.write_text(history.read_text().replace("made.py", "<script>alert(7)<\\/script>"))
+    for page in (open_page(write_report([workdir])), open_page(write_report([workdir, workdir]))):
+        assert set(shown_ids(page)) == set(HOSTILE)
+        for task_id in HOSTILE:
+            page.evaluate("id => { location.hash = '#task=' + encodeURIComponent(id); }", task_id)
+            page.wait_for_function(TITLE_IS, arg=task_id)
+        for strange in ("img", "b", "i", "svg svg", "main script", "script[src]", "[onload]"):
+            assert page.locator(strange).count() == 0, strange
+        page.evaluate("location.hash = '#task=%E0%A4%A'")  # what can't be decoded
+        page.wait_for_selector("#overview:not([hidden])")
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 800})
+            overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert overflow <= 0, width
+
+
+def test_a_comparison(open_page, experiment, workdir, tmp_path):
+    other = work_path(tmp_path / "other")
+    made_run(other, dataclasses.replace(experiment, evaluate=dataclasses.replace(
+        experiment.evaluate, num_augmentations=0)))  # fmt: skip
+    path = write_report([workdir, other], output=work_path(tmp_path / "both.html"))
+    page = open_page(path)
+    tasks = data_of(page)["tasks"]
+    solved = {name: {t["id"] for t in tasks if "solved2" in t["runs"][name]["outcome"]}
+              for name in ("made", "other")}  # fmt: skip
+    both = sorted(solved["made"] & solved["other"])
+    page.click(f"#outcomes >> text=/^every run {len(both)}$/")
+    assert shown_ids(page) == both
+    only = sorted(solved["made"] - solved["other"])
+    page.click(f"#outcomes >> text=/^only made {len(only)}$/")
+    assert shown_ids(page) == only
+    page.click("#outcomes >> text=/^all/")
+    page.evaluate("id => { location.hash = '#task=' + id; }", tasks[0]["id"])
+    page.wait_for_selector("#task:not([hidden]) h3 >> text=other")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_fits_the_screen(open_page, workdir, width):
+    page = open_page(workdir / "report.html", width=width)
+    page.locator(".card").first.scroll_into_view_if_needed()
+    page.wait_for_selector(".card canvas")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    open_task(page, data_of(page)["tasks"][1]["id"])
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_dark_light_and_digits(open_page, workdir):
+    page = open_page(workdir / "report.html")
+    page.wait_for_selector(".card canvas")
+    paper = lambda: page.evaluate("getComputedStyle(document.body).backgroundColor")  # noqa: E731
+    light = paper()
+    page.click("#theme")
+    dark = paper()
+    page.click("#theme")
+    assert paper() == light != dark
+    task = data_of(page)["tasks"][0]
+    open_task(page, task["id"])
+    pixels = """c => new Set(Array.from(new Uint32Array(c.getContext("2d")
+        .getImageData(0, 0, c.width, c.height).data.buffer))).size"""
+    picture = '.player >> nth=0 >> [data-what="truth"] >> canvas'
+    plain = page.eval_on_selector(picture, pixels)
+    page.check("#digits")
+    assert page.eval_on_selector(picture, pixels) > plain
+    assert re.search("[0-9]", page.inner_text(".facts >> nth=0"))

@@ -1,0 +1,224 @@
+"""The page's contents, without a browser; see test_browser.py for what it does."""
+
+import dataclasses
+import itertools
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from made_run import KINDS, kind_of, made_run
+
+from drm_jax.arc.augment import augment
+from drm_jax.arc.roles import load_tasks
+from drm_jax.arc.tasks import load_source, smallest_tasks
+from drm_jax.arc.tokens import crop
+from drm_jax.cli import main
+from drm_jax.evaluate.pictures import ARC_COLOURS
+from drm_jax.io.answers import grid_of, read_answers, read_trajectories, unpack
+from drm_jax.io.files import work_path
+from drm_jax.report.collect import described_tasks, read_run
+from drm_jax.report.curves import curve
+from drm_jax.report.page import SAFE_COLOURS
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny):
+    ids = [task.id for task in smallest_tasks(load_source("arc1/training"), 6, 1, 10)]
+    data = dataclasses.replace(tiny.data, only=tuple(ids), canvas=6, num_augmentations=5)
+    evaluation = dataclasses.replace(tiny.evaluate, batch_size=32)
+    return dataclasses.replace(tiny, data=data, evaluate=evaluation)
+
+
+@pytest.fixture(scope="module")
+def workdir(experiment, tmp_path_factory):
+    workdir = work_path(tmp_path_factory.mktemp("report") / "made")
+    made_run(workdir, experiment)
+    return workdir
+
+
+def embedded(html: str) -> dict:
+    """The data that the page's script reads."""
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*)</script>', html)[1]
+    )
+
+
+def test_every_outcome_is_told(experiment, workdir):
+    order = [task.id for task in load_tasks((), experiment.data.evaluate, experiment.data.only)]
+    outcome = {task["id"]: set(task["outcome"]) for task in described_tasks(read_run(workdir))}
+    expected = {
+        "solved": {"solved", "solved2"},
+        "second": {"solved2"},
+        "lost": {"unsolved", "lost", "cells"},
+        "shape": {"unsolved", "shape"},
+        "cells": {"unsolved", "cells"},
+    }
+    assert {name: outcome[name] for name in order} == {
+        name: expected[kind_of(k)] for k, name in enumerate(order)
+    }
+    assert len(order) >= len(KINDS)
+
+
+def test_paths_are_those_of_the_answers(workdir):
+    run = read_run(workdir)
+    for task in described_tasks(run):
+        for t, test in enumerate(task["tests"]):
+            paths = [path for path in task["paths"] if path["test"] == t]
+            by_rank = {path["rank"] for path in paths}
+            assert {a["rank"] for a in test["answers"] if a["rank"] <= 2 or a["right"]} <= by_rank
+            assert any(path["transform"] == 0 for path in paths)
+            for path in paths:
+                (answer,) = (a for a in test["answers"] if a["rank"] == path["rank"])
+                assert path["right"] == answer["right"]
+                assert path["right_from"] == (None if not path["right"] else 2)
+                assert path["levels"][:2] == [1000, 1000]  # all masked, and once more
+                assert path["levels"] == sorted(path["levels"], reverse=True)
+
+
+def test_a_report_follows_from_the_files_alone(workdir, tmp_path, capsys):
+    """Copied elsewhere, without checkpoints, TensorBoard or what it was before: the same bytes."""
+    assert main(["report", str(workdir)]) == 0
+    assert str(workdir / "report.html") in capsys.readouterr().out
+    first = (workdir / "report.html").read_bytes()
+    for name in ("config.json", "metrics.jsonl", "history.jsonl", "eval"):
+        copy = shutil.copytree if (workdir / name).is_dir() else shutil.copy
+        (tmp_path / "made").mkdir(exist_ok=True)
+        copy(workdir / name, tmp_path / "made" / name)
+    assert main(["report", str(tmp_path / "made")]) == 0
+    assert (tmp_path / "made" / "report.html").read_bytes() == first
+    for text in (b"http://", b"https://", str(workdir.parent).encode()):
+        assert text not in first
+
+
+def test_the_page_says_what_the_run_was(workdir):
+    main(["report", str(workdir)])
+    html = (workdir / "report.html").read_text()
+    metrics = json.loads((workdir / "eval" / "step_4" / "metrics.json").read_text())
+    text = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", html.split('<script type="app')[0]))
+    for part in ("made.py", "seed 0 → 1", "jax 0.10.2", "step 4 of 4", "arc1/training",
+                 f"{metrics['solved@2']} of {metrics['test_inputs']}",
+                 f"{100 * metrics['pass@2']:.1f}%"):  # fmt: skip
+        assert part in text, part
+    assert html.count("<svg") == 4
+
+
+def test_answers_and_trajectories_can_be_read_back(experiment, workdir):
+    folder = workdir / "eval" / "step_4"
+    answers = read_answers(folder)
+    tasks = {t.id: t for t in load_tasks((), experiment.data.evaluate, experiment.data.only)}
+    assert [task["id"] for task in answers.tasks] == list(tasks)
+    for task in answers.tasks:
+        for pair, test in zip(tasks[task["id"]].tests, task["tests"], strict=True):
+            np.testing.assert_array_equal(grid_of(test["input"]), pair.input)
+            np.testing.assert_array_equal(grid_of(test["output"]), pair.output)
+            assert sum(answer["votes"] for answer in test["answers"]) == test["candidates"]
+            for answer in test["answers"]:
+                assert sum(answer["votes_by_transform"]) == answer["votes"]
+                assert len(answer["voters"]) == min(answer["votes"], 8)
+    for trajectory in map(unpack, read_trajectories(folder, answers)):
+        predicted = crop(trajectory.predicted_NxS[-1])
+        np.testing.assert_array_equal(
+            predicted, augment(trajectory.answer, trajectory.augmentation)
+        )
+        assert trajectory.masked_NxS[0].all()
+        assert (trajectory.tokens_NxS[0] == 12).all()
+
+
+@pytest.mark.parametrize("damage", ["torn", "other", "empty"])
+@pytest.mark.parametrize("name", ["answers.json.gz", "trajectories.npz", "metrics.json"])
+def test_a_damaged_file_is_named(workdir, tmp_path, capsys, name, damage):
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    path = copy / "eval" / "step_4" / name
+    data = path.read_bytes()
+    path.write_bytes({"torn": data[: len(data) // 2], "other": b"[1, 2]", "empty": b""}[damage])
+    assert main(["report", str(copy)]) == 1
+    said = capsys.readouterr().err
+    assert str(path) in said
+    assert "drm eval" in said
+    assert said.count("\n") == 1
+
+
+def test_wrong_use_of_report(workdir, tmp_path, capsys):
+    def said(*argv):
+        code = main(["report", *map(str, argv)])
+        return code, capsys.readouterr().err
+
+    assert said(tmp_path) == (
+        1,
+        f"drm: {tmp_path}: not a work directory, there is no config.json in it\n",
+    )
+    code, text = said(workdir, "--step", 3)
+    assert (code, "step 3 was not evaluated; evaluated: 4" in text) == (1, True)
+    code, text = said(workdir, workdir, "--step", 4)
+    assert (code, "--step" in text) == (2, True)
+    assert said(workdir, "--output", tmp_path / "no" / "such.html")[0] == 1
+    assert said()[0] == 2
+
+
+def test_runs_are_compared(experiment, workdir, tmp_path):
+    other = work_path(tmp_path / "other")
+    made_run(other, dataclasses.replace(experiment, data=dataclasses.replace(
+        experiment.data, only=experiment.data.only[:-1])))  # fmt: skip
+    assert main(["report", str(workdir), str(other), str(workdir)]) == 0
+    html = (workdir / "comparison.html").read_text()
+    data = embedded(html)
+    assert data["runs"] == ["made", "other", "made (2)"]
+    assert len(data["tasks"]) == len(experiment.data.only)
+    missing = [task["id"] for task in data["tasks"] if "other" not in task["runs"]]
+    assert len(missing) == 1
+    assert html.count("<polyline") == 4 * 3
+
+
+def test_curves():
+    assert curve({"a": []}) is None
+    chart = curve({"a": [(0, 0.0), (50, 0.5), (100, 1.0)], "b": [(100, 0.25)]})
+    assert [text for _, text in chart["y_ticks"]] == ["0%", "20%", "40%", "60%", "80%", "100%"]
+    a, b = chart["lines"]
+    assert a["last"] == "100.0%"
+    assert b["end"][0] == a["end"][0] > b["end"][0] - 1
+    xs = [float(p.split(",")[0]) for p in a["points"].split()]
+    ys = [float(p.split(",")[1]) for p in a["points"].split()]
+    assert xs == sorted(xs)
+    assert ys == sorted(ys, reverse=True)
+    long = curve({"a": [(i, float(i % 7)) for i in range(10_000)]})
+    assert len(long["lines"][0]["points"].split()) == 400
+    assert curve({"a": [(5, 3.0)]})["lines"][0]["last"] == "3"
+    assert curve({"a": [(1, -2.0), (2, -1.0)]})["y_ticks"][0][1] == "-2"
+
+
+# What is left of linear RGB, by Machado, Oliveira and Fernandes 2009, at full severity.
+SEEN = {
+    "all": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                     [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                   [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+def cielab(colour: str, seen: np.ndarray) -> np.ndarray:
+    c = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.clip(seen @ np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4), 0, 1)
+    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+              [0.0193339, 0.1191920, 0.9503041]]  # fmt: skip
+    x = to_xyz @ linear / [0.95047, 1, 1.08883]
+    f = np.where(x > 0.008856, np.cbrt(x), 7.787 * x + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def smallest_difference(colours) -> float:
+    return min(
+        np.linalg.norm(cielab(a, np.array(seen)) - cielab(b, np.array(seen)))
+        for seen in SEEN.values()
+        for a, b in itertools.combinations(colours, 2)
+    )
+
+
+def test_the_safe_colours_can_be_told_apart():
+    assert smallest_difference(SAFE_COLOURS) > 30
+    assert smallest_difference(ARC_COLOURS) < 10

@@ -1,0 +1,165 @@
+"""`drm runs`, `drm show` and the history of a work directory."""
+
+import contextlib
+import json
+
+import pytest
+from made_run import made_run
+from workdirs import quiet
+
+from drm_jax.cli import main
+from drm_jax.config import Experiment
+from drm_jax.errors import InputError, PreemptedError, StoppedError
+from drm_jax.io import lock
+from drm_jax.io.files import work_path
+from drm_jax.run.history import read_history, recorded
+from drm_jax.run.runs import list_runs
+from drm_jax.run.workdir import claim
+
+
+@pytest.fixture(scope="module")
+def runs(tiny, tmp_path_factory):
+    """A folder with a made-up run, deep in it, and one of which there is only a configuration."""
+    folder = work_path(tmp_path_factory.mktemp("runs"))
+    made_run(folder / "sweep" / "a", tiny)
+    (folder / "new").mkdir()
+    claim(folder / "new", Experiment("new"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("error", "how"),
+    [
+        (None, "finished"),
+        (StoppedError("stopped after step 3"), "stopped"),
+        (KeyboardInterrupt(), "stopped"),
+        (PreemptedError("stopped after step 3"), "preempted"),
+        (InputError("the disk\nis full"), "failed"),
+        (ZeroDivisionError("a fault"), "failed"),
+    ],
+)
+def test_history_says_how_a_start_ended(tmp_path, error, how):
+    workdir = work_path(tmp_path)
+    (tmp_path / "history.jsonl").write_text('{"event": "start", "step')  # torn by a kill
+    expected = pytest.raises(type(error)) if error else contextlib.nullcontext()
+    with expected, recorded(workdir, {"step": 2, "from": "x.py"}):
+        if error:
+            raise error
+    start, end = read_history(workdir)
+    assert (start["event"], start["step"], start["from"]) == ("start", 2, "x.py")
+    assert (end["event"], end["how"]) == ("end", how)
+    assert end["why"] == (None if error is None else "the disk\\nis full" if "disk" in str(error)
+                          else str(error))  # fmt: skip
+
+
+def test_history_in_a_bucket(gcs_folder):
+    for step in (0, 3):
+        with recorded(gcs_folder, {"step": step}):
+            pass
+    assert [x["event"] for x in read_history(gcs_folder)] == ["start", "end"] * 2
+
+
+def test_history_that_cannot_be_written_ends_nothing(tmp_path):
+    with recorded(work_path(tmp_path / "no" / "such"), {}):
+        pass
+
+
+def said(folder) -> str:
+    console = quiet()
+    list_runs(folder, console)
+    return console.file.getvalue()
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    lines = [line.strip("│").split("│") for line in text.splitlines() if line.startswith("│")]
+    return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
+
+
+def test_runs_are_listed_with_status_and_scores(runs):
+    found = rows(said(runs))
+    assert set(found) == {"sweep/a", "new"}
+    score = json.loads((runs / "sweep" / "a" / "eval" / "step_4" / "metrics.json").read_text())
+    passed = f"{score['pass@2']:.1%}"
+    assert found["sweep/a"][:6] == ["finished", "4", "4", "0.750", passed, passed]
+    assert found["new"][0] == "not begun"
+    assert set(rows(said(runs / "sweep" / "a"))) == {"a"}  # a work directory itself
+
+
+def test_every_status(runs, capsys):
+    workdir = runs / "sweep" / "a"
+    path, before = workdir / "history.jsonl", (workdir / "history.jsonl").read_text()
+    start = json.dumps({"event": "start", "step": 4}) + "\n"
+    try:
+        for how in ("stopped", "preempted", "failed"):
+            end = json.dumps({"event": "end", "how": how, "why": "disk full"})
+            path.write_text(before + start + end)
+            status = rows(said(runs))["sweep/a"][0]
+            assert status == how
+            assert ("sweep/a: failed: disk full" in said(runs)) == (how == "failed")
+        (workdir / "metrics.jsonl").rename(workdir / "kept")
+        path.write_text(before + start)
+        assert rows(said(runs))["sweep/a"][0] == "killed"
+        path.unlink()  # of an earlier version
+        assert rows(said(runs))["sweep/a"][0] == "not begun"
+        (workdir / "kept").rename(workdir / "metrics.jsonl")
+        assert rows(said(runs))["sweep/a"][0] == "finished"
+        (workdir / "config.json").rename(workdir / "kept")
+        (workdir / "config.json").write_text("{")
+        assert rows(said(runs))["sweep/a"][0] == "damaged"
+        assert "sweep/a: damaged: " in said(runs)
+        (workdir / "kept").replace(workdir / "config.json")
+    finally:
+        path.write_text(before)
+    assert main(["runs", str(runs)]) == 0
+    assert "sweep/a" in capsys.readouterr().out
+
+
+def test_a_run_at_work_is_running(runs, monkeypatch):
+    with lock.hold(runs / "new", print):
+        monkeypatch.setattr(lock, "_OURS", set())  # as another process sees it
+        assert rows(said(runs))["new"][0] == "running"
+
+
+def test_no_runs(tmp_path, capsys):
+    for name in (tmp_path, tmp_path / "no"):
+        assert main(["runs", str(name)]) == 1
+        assert f"{name}: holds no work directory" in capsys.readouterr().err
+
+
+def test_show_a_task(capsys, tmp_path):
+    assert main(["show", "25d8a9c8", "--png", str(tmp_path / "x.png")]) == 0
+    out = capsys.readouterr().out
+    for part in ("Task 25d8a9c8 of arc1/training", "demonstration 4", "test 1", "4 4 4"):
+        assert part in out
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_show_denoising(runs, capsys, tmp_path):
+    workdir = runs / "sweep" / "a"
+    png = tmp_path / "x.png"
+    assert main(["show", str(workdir), "44f52bb0", "--png", str(png)]) == 0
+    out = capsys.readouterr().out
+    for part in ("at step 4", "test input 2", "step 4", "░░", "right", "asked under t"):
+        assert part in out, part
+    assert png.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "text"),
+    [
+        (["nothing"], 1, "nothing: no such task in arc1/training, "),
+        (["RUN", "nothing"], 1, "nothing: not among the 2 tasks of"),
+        (["RUN", "44f52bb0", "--step", "3"], 1, "step 3 was not evaluated; evaluated: 4"),
+        (["NEW", "44f52bb0"], 1, "nothing was evaluated there yet"),
+        (["44f52bb0", "--step", "3"], 2, "--step"),
+        (["a", "b", "c"], 2, "name a task"),
+        ([], 2, "required"),
+        (["44f52bb0", "--png", "/dev/null/x.png"], 1, "/dev/null"),
+    ],
+)
+def test_what_show_refuses(runs, capsys, argv, code, text):
+    places = {"RUN": str(runs / "sweep" / "a"), "NEW": str(runs / "new")}
+    assert main(["show", *(places.get(word, word) for word in argv)]) == code
+    err = capsys.readouterr().err
+    assert text in err
+    assert err.count("\n") == 1
