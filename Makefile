@@ -1,6 +1,7 @@
 # make demo   train on 8 real ARC tasks and show the answers
 # make test   all tests but those that need torch; make test-torch   those too
 # make bench  speed and memory against this machine's own limit: about 23 minutes
+# make browser  Chromium, for the tests of the report; without it they are skipped
 # make chaos  runs of several processes, preempted and killed 40 times: about 11 minutes
 # Each sets up what it needs in .venv; PYTHON=... picks the interpreter, VENV=... the folder.
 VENV ?= .venv
@@ -10,7 +11,7 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_TORCH := $(VENV)/.ready-torch
 
-.PHONY: demo test test-torch bench chaos lint clean
+.PHONY: demo test test-torch browser bench chaos lint clean
 
 demo: $(READY)
 	$(VENV)/bin/drm train experiments/demo.py
@@ -20,6 +21,11 @@ test: $(READY_DEV)
 
 test-torch: $(READY_TORCH)
 	$(VENV)/bin/python -m pytest -n 2
+
+browser: $(READY_DEV)
+	if command -v apt-get >/dev/null && test "$$(id -u)" = 0; \
+	then apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; \
+	else $(VENV)/bin/playwright install chromium; fi
 
 bench: $(READY)
 	$(VENV)/bin/python -m benchmarks

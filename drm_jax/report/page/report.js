@@ -81,11 +81,11 @@
     }
   }
 
-  function grid(rows, most, words) {
+  function grid(rows, most, words, largest = 24) {
     if (rows === null) return make("span", { class: "empty" }, "hidden");
     if (!rows.length) return make("span", { class: "empty" }, "no cells");
     const height = rows.length, width = rows[0].length;
-    const cell = Math.max(2, Math.min(24, Math.floor(most / Math.max(height, width))));
+    const cell = Math.max(2, Math.min(largest, Math.floor(most / Math.max(height, width))));
     const label = `${words}: ${inWords(rows)}`;
     return board(height, width, cell, label, (pen, r, c, x, y) => {
       const digit = Number(rows[r][c]);
@@ -401,14 +401,14 @@
       const askedShown = view.undone ? test.input : turn(test.input.map((row) => [...row].map((d) => path.colours[d])), path.transform).map((row) => row.join(""));
       const plain = (colour) => (view.undone ? path.colours.indexOf(String(colour)) : colour);
       const rows = cellsShown.length, columns = cellsShown[0].length;
-      const edge = Math.max(rows, columns), px = Math.max(6, Math.min(36, Math.floor(Math.min(300, window.innerWidth - 60) / edge)));
+      const edge = Math.max(rows, columns), px = Math.max(6, Math.min(36, Math.floor(Math.min(230, window.innerWidth - 60) / edge)));
       const colourOf = (value) => palette()[plain(value - FIRST)];
       const isColour = (value) => value >= FIRST && value < MASK;
       const words = (what) => `${what}, step ${step + 1}`;
 
       const pictures = [];
       const asked = Math.max(askedShown.length, askedShown[0].length);
-      pictures.push(shown("asked", grid(askedShown, Math.min(asked * px, 200), "the test input as it was asked")));
+      pictures.push(shown("asked", grid(askedShown, Math.min(asked * px, 160), "the test input as it was asked", px)));
       if (from) {
         pictures.push(shown("began from", board(rows, columns, px, words("what the step began from"), (pen, r, c, x, y) => {
           const cell = cellsShown[r][c];
@@ -445,7 +445,7 @@
         const light = Math.round(25 + 2.2 * cell.sure);
         paintColour(pen, `#${light.toString(16).padStart(2, "0").repeat(3)}`, x, y, px, cell.sure > 99 ? null : cell.sure);
       })));
-      if (truthShown !== null) pictures.push(shown("truth", grid(truthShown, Math.min(edge * px, 300), "truth")));
+      if (truthShown !== null) pictures.push(shown("truth", grid(truthShown, Math.max(truthShown.length, truthShown[0].length) * px, "truth", px)));
       panels.replaceChildren(...pictures);
       const said = [`step ${step + 1} of ${count()}`];
       if (from) said.push(`noise level ${path.levels[step]}`, `${counts.masked} cells masked`);
@@ -531,7 +531,7 @@
   const option = (select, value, text) => select.append(make("option", { value: String(value) }, text));
   const every = [[-1, "all", data.tasks.length], ...filters.map(([name, test], i) => [i, name, data.tasks.filter(test).length])];
   for (const [i, name, count] of every) {
-    byId("outcomes").append(make("button", { type: "button", hidden: count === 0 && i >= 0 && !compares, onclick: () => { state.outcome = i; refresh(); } }, `${name} ${count}`));
+    byId("outcomes").append(make("button", { type: "button", hidden: count === 0 && i >= 0 && !compares, onclick: () => { state.outcome = i; refresh(); } }, `${name} (${count})`));
   }
   SIDES.forEach(([low, high, text], i) => option(byId("size"), i, text));
   option(byId("source"), "", "any");
