@@ -36,13 +36,11 @@ def first_windows(tasks: Sequence[Task], rows: np.ndarray, sides: Sequence[int])
 
     It holds the test's input and an output of the `expected_shape`, with the EOS that closes them.
     """
-    largest = {
-        (k, t): max(*test.input.shape, *expected_shape(task, test))
-        for k, task in enumerate(tasks)
-        for t, test in enumerate(task.tests)
-    }
-    largest_R = np.array([largest[k, t] for k, t, _ in rows.tolist()], np.int64)
-    return window_sides(largest_R, sides)
+    largest = [
+        max(*test.input.shape, *expected_shape(task, test)) for task in tasks for test in task.tests
+    ]
+    first_K = np.cumsum([0] + [len(task.tests) for task in tasks])
+    return window_sides(np.array(largest, np.int64), sides)[first_K[rows[:, 0]] + rows[:, 1]]
 
 
 def expected_shape(task: Task, test: Pair) -> tuple[int, int]:

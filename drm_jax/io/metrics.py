@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -13,14 +14,23 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from drm_jax.dist import processes
 from drm_jax.io import lock
 from drm_jax.io.files import is_remote, write_whole
+
+# tensorboardX imports torch where it is installed, for a second or two: nothing here needs it.
+_hidden = "torch" not in sys.modules
+if _hidden:
+    sys.modules["torch"] = None
+try:
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+finally:
+    if _hidden:
+        del sys.modules["torch"]
 
 FILE = "metrics.jsonl"
 

@@ -28,11 +28,6 @@ def test_chaos_with_carried_latents_and_what_comes_of_it(tmp_path):
     preempted_while_scored(run)
 
 
-def test_chaos_without(tmp_path):
-    run = chaos(tmp_path, "drm", seed=9, rounds=1)
-    assert run.happened[0].startswith("(2, 4): SIGKILL to process 1")
-
-
 def answer_as_one(run: Chaos) -> None:
     folder = run.folder / "disturbed" / "eval" / f"step_{run.steps}"
     names = ("metrics.json", "submission.json", "denoising.png")
