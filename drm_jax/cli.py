@@ -12,7 +12,7 @@
     drm import CHECKPOINT --config … --workdir  a published PyTorch checkpoint as a work directory
     drm plan experiments/NAME.py --topology …   memory, time and traffic on devices not yet rented
 
-jax is imported only inside the commands that compute.
+jax is imported only inside the commands that need it.
 """
 
 import argparse
@@ -38,6 +38,8 @@ from drm_jax.options import GROUP_HELP, Group, Parser, distinct_steps, parse_fie
 from drm_jax.supervise import supervise
 
 if TYPE_CHECKING:
+    from etils import epath
+
     from drm_jax.config import Experiment
     from drm_jax.run.loop import Report
 
@@ -523,7 +525,9 @@ def _report(argv: list[str]) -> int:
     )
     parser.add_argument("workdir", nargs="+", help="what drm train wrote, such as runs/demo")
     parser.add_argument(
-        "--step", type=int, help="of the evaluation to show; the newest one by default"
+        "--step",
+        type=int,
+        help="of the evaluation to show; that of the newest checkpoint by default",
     )
     parser.add_argument(
         "--output", metavar="FILE", help="report.html in the work directory by default; of several "
@@ -538,7 +542,7 @@ def _report(argv: list[str]) -> int:
     from drm_jax.run.console import open_console
 
     workdirs = list(map(work_path, args.workdir))
-    output = work_path(args.output, "--output") if args.output is not None else None
+    output = _file_to_write(args.output, "--output")
     path = write_report(workdirs, step=args.step, output=output)
     size = len(path.read_bytes()) / 1e6
     open_console().print(f"Written: {path} ({size:.1f} MB)", soft_wrap=True)
@@ -557,8 +561,7 @@ def _show(argv: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument(
         "--source", nargs="+", help="where a task without a work directory is looked for, see drm "
-        "data --help; arc1 and arc2 by default",
-        default=["arc1/training", "arc1/evaluation", "arc2/training", "arc2/evaluation"],
+        "data --help; arc1 and arc2 by default"
     )  # fmt: skip
     parser.add_argument("--step", type=int, help="of the evaluation; the newest one by default")
     parser.add_argument("--png", metavar="FILE", help="write it as a picture too")
@@ -571,14 +574,20 @@ def _show(argv: list[str]) -> int:
     from drm_jax.run.console import open_console
 
     console = open_console()
-    png_path = work_path(args.png, "--png") if args.png is not None else None
+    png_path = _file_to_write(args.png, "--png")
     *workdir, task_id = args.name
+    if workdir and args.source:
+        raise UsageError("--source: is for a task alone: a work directory has its own tasks")
     if workdir:
         show_denoising(work_path(workdir[0]), task_id, console, step=args.step, png_path=png_path)
     elif args.step is not None:
         raise UsageError("--step: is of a work directory's evaluation: name it before the task")
+    elif Path(task_id, "config.json").exists():
+        raise UsageError(f"{task_id}: is a work directory: name a task of it too (drm report shows "
+                         "all of them)")  # fmt: skip
     else:
-        show_task(task_id, args.source, console, png_path)
+        halves = ["arc1/training", "arc1/evaluation", "arc2/training", "arc2/evaluation"]
+        show_task(task_id, args.source or halves, console, png_path)
     return 0
 
 
@@ -597,6 +606,20 @@ def _runs(argv: list[str]) -> int:
 
     list_runs(work_path(args.folder, "folder"), open_console())
     return 0
+
+
+def _file_to_write(name: str | None, option: str) -> "epath.Path | None":
+    """Raises UsageError where it can't be a file, before anything is made for it."""
+    if name is None:
+        return None
+    from drm_jax.io.files import is_remote, work_path
+
+    path = work_path(name, option)
+    if path.is_dir():
+        raise UsageError(f"{option}: {name} is a folder: name a file")
+    if not is_remote(path) and not path.parent.is_dir():
+        raise UsageError(f"{option}: {name}: there is no folder {path.parent}")
+    return path
 
 
 def _on_the_cpu() -> None:

@@ -64,7 +64,8 @@ def made_up(setup: Setup, step: int = 4) -> Evaluation:
             task, way = setup.tasks[ids.task[puzzle_id]], ids.augmentation(puzzle_id)
             asked = [to_tokens(augment(pair.input, way), side) for pair in task.tests]
             same = [np.array_equal(x, tokens_S) for x in asked]
-            truth = task.tests[same.index(True) if True in same else 0].output
+            pair = task.tests[same.index(True) if True in same else 0]
+            truth = pair.input if pair.output is None else pair.output
             grids = grids_of(kind_of(ids.task[puzzle_id]), truth, row)
             paths.append([to_tokens(augment(grid, way), side) for grid in grids])
         predicted = np.array(paths, np.uint8).swapaxes(0, 1)
@@ -94,7 +95,7 @@ def made_run(workdir: epath.Path, experiment: Experiment, step: int = 4) -> Eval
     scores = {k: v for k, v in evaluation.metrics.items() if k.startswith("pass@")}
     lines.append({"step": step, "kind": "eval", **scores})
     write_whole(workdir / "metrics.jsonl", "".join(json.dumps(x) + "\n" for x in lines))
-    start = {"event": "start", "step": 0, "from": "made.py", "changed": {"seed": [0, 1]},
+    start = {"event": "start", "step": 0, "from": "made.py", "changed": {"seed": [1, 0]},
              "jax": "0.10.2", "devices": "1 x cpu"}  # fmt: skip
     ends = {"event": "end", "how": "finished", "why": None}
     write_whole(workdir / "history.jsonl", f"{json.dumps(start)}\n{json.dumps(ends)}\n")

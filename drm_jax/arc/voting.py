@@ -23,7 +23,7 @@ class Answer:
 
     grid: np.ndarray
     voters: list[int] = dataclasses.field(default_factory=list)
-    """Puzzle ids of the candidates that proposed it, in the order in which they did."""
+    """Numbers of the candidates that proposed it, in the order in which they did."""
     score_sum: float = 0.0
 
     @property
@@ -50,6 +50,7 @@ def cast_votes(
     inputs_BxS: np.ndarray,
     predictions_BxS: np.ndarray,
     q_halt_B: np.ndarray,
+    number_B: np.ndarray | None = None,
 ) -> None:
     """Adds a batch of candidates to the ballot, in order. Rows of no loaded task are dropped.
 
@@ -59,6 +60,7 @@ def cast_votes(
       puzzle_id_B: integers.
       inputs_BxS, predictions_BxS: tokens.
       q_halt_B: halting logits.
+      number_B: of each candidate, for `Answer.voters`; its row of the batch where None.
     """
     canvas = int(inputs_BxS.shape[1] ** 0.5)
     input_size_Bx2, size_Bx2 = grid_sizes(inputs_BxS), grid_sizes(predictions_BxS)
@@ -68,12 +70,13 @@ def cast_votes(
         grid = tokens_S.reshape(canvas, canvas)[: size[0], : size[1]]
         return undo((grid - FIRST_COLOUR).astype(np.uint8), ids.augmentation(puzzle_id))
 
-    for row, puzzle_id in enumerate(np.asarray(puzzle_id_B).tolist()):
+    numbers = range(len(score_B)) if number_B is None else np.asarray(number_B).tolist()
+    for row, (puzzle_id, number) in enumerate(zip(np.asarray(puzzle_id_B).tolist(), numbers)):
         if ids.task[puzzle_id] < 0:  # the blank id, or of a task that is not loaded
             continue
         question = plain(inputs_BxS[row], input_size_Bx2[row], puzzle_id)
         grid = plain(predictions_BxS[row], size_Bx2[row], puzzle_id)
-        cast_vote(ballot, ids.task_id(puzzle_id), question, grid, float(score_B[row]), puzzle_id)
+        cast_vote(ballot, ids.task_id(puzzle_id), question, grid, float(score_B[row]), number)
 
 
 def cast_vote(
@@ -82,12 +85,12 @@ def cast_vote(
     question: np.ndarray,
     grid: np.ndarray,
     score: float,
-    puzzle_id: int = 0,
+    voter: int = 0,
 ) -> None:
     """Adds one vote for answering the test input `question` with `grid`; score is in [0, 1]."""
     answers = ballot.setdefault((task_id, _key(question)), {})
     answer = answers.setdefault(_key(grid), Answer(grid))
-    answer.voters.append(puzzle_id)
+    answer.voters.append(voter)
     answer.score_sum += score
 
 

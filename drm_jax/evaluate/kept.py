@@ -6,7 +6,6 @@ fallen behind are dropped; of an answer whose first voter wasn't among the best 
 candidate is denoised again, to the same end.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,10 +31,7 @@ class Kept:
         self._mode, self._tasks, self._rows = experiment.evaluate.trajectories, tasks, rows
         plain = np.flatnonzero(ids.is_identity[rows[:, 2]]).tolist()
         self._plain, self.pictured = set(plain), plain[:PICTURED]
-        starts = np.flatnonzero(np.diff(rows[:, :2], axis=0, prepend=-1).any(axis=1)).tolist()
-        self._of_test = {
-            tuple(rows[a, :2].tolist()): (a, b) for a, b in itertools.pairwise([*starts, len(rows)])
-        }
+        self._tests = {(k, t) for k, t in np.unique(rows[:, :2], axis=0).tolist()}
         self._taken: set[int] = set()
         self._packed: dict[int, Packed] = {}
 
@@ -69,7 +65,7 @@ class Kept:
         if self._mode in ("all", "off"):
             return self._taken
         every = set(range(len(self._rows)))
-        return self._wanted(ballot, set(self._of_test), every, _AT_LAST)
+        return self._wanted(ballot, self._tests, every, _AT_LAST)
 
     def _wanted(
         self, ballot: voting.Ballot, tests: set[tuple[int, int]], among: set[int], best: int
@@ -78,11 +74,10 @@ class Kept:
         wanted = among & self._plain
         right = set()
         for k, t in tests:
-            pair, (first, end) = self._tasks[k].tests[t], self._of_test[k, t]
-            ranked = voting.ranked(ballot, self._tasks[k].id, pair.input)
+            task, pair = self._tasks[k], self._tasks[k].tests[t]
+            ranked = voting.ranked(ballot, task.id, pair.input)
             rank = None if pair.output is None else voting.rank_of_truth(ranked, pair.output)
-            row_of = dict(zip(self._rows[first:end, 2].tolist(), range(first, end), strict=True))
             leading = ranked[:best] + ([] if rank is None else [ranked[rank]])
-            wanted |= {row_of[answer.voters[0]] for answer in leading}
-            right |= {row_of[i] for i in ranked[rank].voters} if rank is not None else set()
+            wanted |= {answer.voters[0] for answer in leading}
+            right |= set(ranked[rank].voters) if rank is not None else set()
         return wanted | (among - right) if self._mode == "failures" else wanted

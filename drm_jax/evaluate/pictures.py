@@ -136,13 +136,9 @@ def _title(trajectory: Trajectory) -> str:
 def image(rows: Sequence[Row], cell: int = 12) -> np.ndarray:
     """(H, W, 3) uint8: a title and its frames from left to right for each row."""
     gap, line, font = cell, 16, ImageFont.load_default(11)
-    rows = [
-        (title, [(name, np.kron(tile, np.ones((cell, cell), int))) for name, tile in frames])
-        for title, frames in rows
-    ]
-    widths = [sum(max(tile.shape[1], 44) + gap for _, tile in tiles) for _, tiles in rows]
+    widths = [sum(max(cell * t.shape[1], 44) + gap for _, t in tiles) for _, tiles in rows]
     widths += [math.ceil(font.getlength(title)) + gap for title, _ in rows]
-    heights = [2 * line + max(tile.shape[0] for _, tile in tiles) + gap for _, tiles in rows]
+    heights = [2 * line + cell * max(len(tile) for _, tile in tiles) + gap for _, tiles in rows]
     canvas = Image.new("RGB", (max(widths) + gap, sum(heights) + gap), "white")
     draw, top = ImageDraw.Draw(canvas), gap
     for (title, tiles), height in zip(rows, heights, strict=True):
@@ -150,8 +146,11 @@ def image(rows: Sequence[Row], cell: int = 12) -> np.ndarray:
         left = gap
         for name, tile in tiles:
             draw.text((left, top + line), name, "#666666", font)
-            canvas.paste(Image.fromarray(token_colours()[tile]), (left, top + 2 * line))
-            left += max(tile.shape[1], 44) + gap
+            height_of, width_of = (cell * n for n in tile.shape)
+            picture = Image.fromarray(token_colours()[tile])
+            picture = picture.resize((width_of, height_of), Image.Resampling.NEAREST)
+            canvas.paste(picture, (left, top + 2 * line))
+            left += max(width_of, 44) + gap
         top += height
     return np.asarray(canvas)
 

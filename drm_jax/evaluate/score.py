@@ -34,7 +34,7 @@ from drm_jax.data.evaluation import (
     touches_border,
 )
 from drm_jax.dist import processes, puzzle_table
-from drm_jax.dist.mesh import AXIS, SPECS, global_batch, placed
+from drm_jax.dist.mesh import AXIS, SPECS, global_batch, placed, platform_of
 from drm_jax.evaluate.kept import Kept
 from drm_jax.io.answers import (
     ANSWERS,
@@ -48,7 +48,7 @@ from drm_jax.io.answers import (
 )
 from drm_jax.io.files import write_whole
 from drm_jax.model.denoise import Denoised, denoise, refine, remasked_levels
-from drm_jax.model.network import Network, at_windows, exact_products
+from drm_jax.model.network import Network, at_windows, compute_dtype, exact_products
 from drm_jax.model.recursion import forward, one_pass
 from drm_jax.noise.schedules import NUM_LEVELS
 from drm_jax.train.state import TrainState
@@ -75,6 +75,11 @@ class Evaluation:
     @property
     def is_ensemble(self) -> bool:
         return len(self.steps) > 1
+
+    def without_details(self) -> "Evaluation":
+        """Its scores alone: what is written and shown needs no room any more."""
+        answers = dataclasses.replace(self.answers, tasks=())
+        return dataclasses.replace(self, answers=answers, trajectories=(), pictured=())
 
 
 def abstract_candidates(
@@ -183,6 +188,7 @@ def evaluate_together(
     alone, accuracies = [], []
     for step in steps:
         answers = _answer(experiment, denoise_batch, restore(step), mesh, tasks, ids, progress)
+        alone = [evaluation.without_details() for evaluation in alone]
         alone.append(_judge(experiment, (step,), answers, mesh, tasks, ids))
         voting.pool(pooled, answers.ballot)
         accuracies.append(answers.accuracy)
@@ -247,8 +253,8 @@ def _answer(
                 window_R[batch["row"][again_B]] += 1
                 answered_B &= ~again_B
             votes = (batch["puzzle_id"], batch["inputs"], predicted_BxS, q_halt_B)
-            voting.cast_votes(ballot, ids, *(x[answered_B] for x in votes))
             row_N = batch["row"][answered_B]
+            voting.cast_votes(ballot, ids, *(x[answered_B] for x in votes), row_N)
             on_canvas_NxS = _on_canvas(predicted_BxS[answered_B], sides[-1])
             accuracy_R[row_N] = truths.accuracy(row_N, on_canvas_NxS)
             now = kept.choose(ballot, row_N)
@@ -364,7 +370,8 @@ def _judge(
         metrics["denoised_on_windows"] = dict(answers.denoised)
     metrics |= scores(ballot, asked)
     metrics |= _cell_accuracies(answers.accuracy, metrics)
-    described = describe_answers(ballot, asked, ids)
+    rows = evaluation_rows(tasks, ids, experiment.evaluate.num_augmentations)
+    described = describe_answers(ballot, asked, ids, rows)
     return Evaluation(
         steps,
         metrics,
@@ -383,7 +390,7 @@ def made_with(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
         "python": platform.python_version(),
         "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
         "processes": processes.count(),
-        "dtype": experiment.model.dtype,
+        "dtype": compute_dtype(experiment, platform_of(mesh)).name,
     }
 
 

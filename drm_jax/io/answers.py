@@ -3,7 +3,7 @@
 eval/step_N/answers.json.gz    the evaluation tasks, and the best answers to each test input
 eval/step_N/trajectories.npz   denoising, step by step, of the candidates that were kept
 
-Both can be read without the tasks, the network and jax: `drm report` and `drm show` need no more.
+Both can be read without the tasks, the network and jax.
 """
 
 import dataclasses
@@ -106,18 +106,21 @@ def grid_of(rows: Sequence[str] | None) -> np.ndarray | None:
 
 
 def describe_answers(
-    ballot: voting.Ballot, tasks: Sequence[Task], ids: PuzzleIds
+    ballot: voting.Ballot, tasks: Sequence[Task], ids: PuzzleIds, rows: np.ndarray
 ) -> list[dict[str, Any]]:
     """The evaluation tasks with what was answered, for `Answers.tasks`.
 
     Of each test input the ten best answers are kept, and the right one if it was proposed at all.
+
+    Args:
+      rows: the candidates that `Answer.voters` numbers, from `data.evaluation.evaluation_rows`.
     """
     return [
         {
             "id": task.id,
             "source": task.source,
             "demonstrations": [_pair(pair) for pair in task.demonstrations],
-            "tests": [_test(ballot, task, pair, ids) for pair in task.tests],
+            "tests": [_test(ballot, task, pair, ids, rows[:, 2]) for pair in task.tests],
         }
         for task in tasks
         if task.role == "evaluate"
@@ -128,7 +131,9 @@ def _pair(pair: Pair) -> dict[str, Any]:
     return {"input": grid_rows(pair.input), "output": grid_rows(pair.output)}
 
 
-def _test(ballot: voting.Ballot, task: Task, pair: Pair, ids: PuzzleIds) -> dict[str, Any]:
+def _test(
+    ballot: voting.Ballot, task: Task, pair: Pair, ids: PuzzleIds, id_R: np.ndarray
+) -> dict[str, Any]:
     ranked = voting.ranked(ballot, task.id, pair.input)
     right = None if pair.output is None else voting.rank_of_truth(ranked, pair.output)
     kept = [rank for rank in range(len(ranked)) if rank < _BEST or rank == right]
@@ -136,12 +141,13 @@ def _test(ballot: voting.Ballot, task: Task, pair: Pair, ids: PuzzleIds) -> dict
         "candidates": sum(answer.votes for answer in ranked),
         "distinct": len(ranked),
         "rank_of_truth": None if right is None else right + 1,
-        "answers": [{"rank": rank + 1, **_answer(ranked[rank], ids)} for rank in kept],
+        "answers": [{"rank": rank + 1, **_answer(ranked[rank], ids, id_R)} for rank in kept],
     }
 
 
-def _answer(answer: voting.Answer, ids: PuzzleIds) -> dict[str, Any]:
-    transforms = np.bincount(ids.transform[answer.voters], minlength=NUM_TRANSFORMS)
+def _answer(answer: voting.Answer, ids: PuzzleIds, id_R: np.ndarray) -> dict[str, Any]:
+    voters = id_R[answer.voters]
+    transforms = np.bincount(ids.transform[voters], minlength=NUM_TRANSFORMS)
     return {
         "grid": grid_rows(answer.grid),
         "votes": answer.votes,
@@ -149,7 +155,7 @@ def _answer(answer: voting.Answer, ids: PuzzleIds) -> dict[str, Any]:
         "votes_by_transform": transforms.tolist(),
         "voters": [
             [i, int(ids.transform[i]), "".join(map(str, ids.colours[i].tolist()))]
-            for i in answer.voters[:_VOTERS]
+            for i in voters[:_VOTERS].tolist()
         ],
     }
 
@@ -186,7 +192,18 @@ def read_answers(folder: epath.Path) -> Answers:
 def _check_answers(content: Any) -> None:
     if content["format"] != _FORMAT:
         raise ValueError(f"of format {content['format']!r}, not {_FORMAT}")
+    content["made_with"].items()
+    if not all(type(step) is int for step in content["steps"]) or not content["steps"]:
+        raise ValueError("steps must be numbers")
     for task in content["tasks"]:
+        for test in task["tests"]:
+            counts = [test["candidates"], test["distinct"], test["rank_of_truth"] or 0]
+            for answer in test["answers"]:
+                counts += [answer["rank"], answer["votes"], *answer["votes_by_transform"]]
+                counts += [voter for voter, _, _ in answer["voters"]]
+                float(answer["score"])
+            if not all(type(count) is int for count in counts):
+                raise ValueError(f"task {task['id']}: counts must be whole numbers")
         pairs = [*task["demonstrations"], *task["tests"]]
         rows = [rows for pair in pairs for rows in (pair["input"], pair["output"])]
         rows += [answer["grid"] for test in task["tests"] for answer in test["answers"]]

@@ -124,7 +124,9 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         half.replace(target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             half.unlink()
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(target), None  # what people have named
         raise

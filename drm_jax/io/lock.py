@@ -115,6 +115,17 @@ def held_elsewhere(workdir: epath.Path) -> str | None:
         return None if free else _name(holder)
 
 
+def is_alive(workdir: epath.Path) -> bool:
+    """Whether another process holds the lock and is at work, as far as can be told without waiting.
+
+    In a bucket that is told by when the lock was last rewritten.
+    """
+    if held_elsewhere(workdir) is None:
+        return False
+    written = (workdir / "lock").stat().mtime if is_remote(workdir) else None
+    return written is None or time.time() - written < STALE_SECONDS
+
+
 def holder_id(workdir: epath.Path) -> str:
     """The id that whoever holds the lock has written; empty where nobody does."""
     path = workdir / "lock"

@@ -150,5 +150,5 @@ def _is_line(line: Any) -> bool:
         return False
     numbers = [value for name, value in line.items() if name != "kind"]
     return isinstance(line.get("kind"), str) and all(
-        value is None or type(value) in (int, float) for value in numbers
+        value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in numbers
     )

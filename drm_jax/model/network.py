@@ -127,7 +127,9 @@ def make_network(experiment: Experiment, platform: str) -> Network:
       UsageError: a form of attention that can't work there.
     """
     attend = find_attention(*_for_attention(experiment, platform))
-    return Network(experiment.model, experiment.data.side, _dtype(experiment, platform), attend)
+    return Network(
+        experiment.model, experiment.data.side, compute_dtype(experiment, platform), attend
+    )
 
 
 def attention_form(experiment: Experiment, platform: str) -> str:
@@ -138,10 +140,10 @@ def attention_form(experiment: Experiment, platform: str) -> str:
 def _for_attention(experiment: Experiment, platform: str) -> tuple[str, str, jnp.dtype, int]:
     model = experiment.model
     head_size = model.hidden // model.heads
-    return model.attention, platform, _dtype(experiment, platform), head_size
+    return model.attention, platform, compute_dtype(experiment, platform), head_size
 
 
-def _dtype(experiment: Experiment, platform: str) -> jnp.dtype:
+def compute_dtype(experiment: Experiment, platform: str) -> jnp.dtype:
     dtype = experiment.model.dtype
     if dtype == "auto":
         dtype = "float32" if platform == "cpu" else "bfloat16"

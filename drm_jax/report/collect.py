@@ -7,6 +7,7 @@ eval/step_N/                 scores, answers, trajectories
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -99,7 +100,7 @@ def evaluations(workdir: epath.Path) -> dict[int, epath.Path]:
 
 
 def evaluation_of_step(workdir: epath.Path, step: int | None) -> epath.Path:
-    """The folder of the evaluation of a step, the newest one where None.
+    """The folder of the evaluation of a step; where None, that of the newest checkpoint.
 
     Raises:
       InputError: it is not a work directory, or there is no such evaluation in it.
@@ -108,8 +109,7 @@ def evaluation_of_step(workdir: epath.Path, step: int | None) -> epath.Path:
     found = evaluations(workdir)
     if not found:
         raise InputError(
-            f"{workdir}: nothing was evaluated there yet: drm eval {workdir} scores its newest "
-            "checkpoint"
+            f"{workdir}: no checkpoint was scored there yet: drm eval {workdir} scores the newest"
         )
     if step is None:
         return found[max(found)]
@@ -122,11 +122,14 @@ def evaluation_of_step(workdir: epath.Path, step: int | None) -> epath.Path:
 def _read_scores(path: epath.Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-        if isinstance(found["per_task"], dict):
+        shares = [value for name, value in found.items() if "@" in name or name == "cell_accuracy"]
+        if all(isinstance(of, dict) for of in found["per_task"].values()) and all(
+            isinstance(share, int | float) and math.isfinite(share) for share in shares
+        ):
             return found
     except FileNotFoundError as error:
         raise InputError(f"{path}: is not there; score the checkpoint with drm eval") from error
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     raise InputError(f"{path}: can't be read; score the checkpoint again with drm eval")
 
@@ -135,10 +138,12 @@ def overview(run: Run) -> dict[str, Any]:
     """The run in words and numbers."""
     experiment, metrics, data = run.experiment, run.metrics, run.experiment.data
     starts = [line for line in run.history if line["event"] == "start"]
-    changed: dict[str, list[Any]] = {}
+    before: dict[str, Any] = {}
     for line in starts:
-        for name, (was, now) in _changes(line).items():
-            changed[name] = [changed.get(name, [was])[0], now]
+        for name, (was, _) in _changes(line).items():
+            before.setdefault(name, was)
+    now = {name: _value(experiment, name) for name in before}
+    changed = {name: (was, now[name]) for name, was in before.items() if was != now[name]}
     of_file = next((str(line["from"]) for line in starts if "from" in line), None)
     scores = {name: value for name, value in metrics.items() if "@" in name}
     return {
@@ -150,7 +155,8 @@ def overview(run: Run) -> dict[str, Any]:
         "ensemble": len(run.answers.steps) > 1,
         "train_steps": experiment.train.steps,
         "scores": scores,
-        "test_inputs": metrics.get("test_inputs", 0),
+        "test_inputs": sum(len(task["tests"]) for task in run.answers.tasks),
+        "scored": metrics.get("test_inputs", 0),
         "tasks": len(run.answers.tasks),
         "candidates": metrics.get("candidates", 0),
         "cell_accuracy": metrics.get("cell_accuracy"),
@@ -162,7 +168,9 @@ def overview(run: Run) -> dict[str, Any]:
             "evaluated on": ", ".join(data.evaluate) or "nothing",
             "tasks picked by id": str(len(data.only)) if data.only else "all",
             "canvas": " ".join(map(str, data.sides)) + (" (fit)" if data.canvas == "fit" else ""),
-            "augmentations": f"{data.num_augmentations:,} of each task beside the identity",
+            "augmentations": f"up to {data.num_augmentations:,} of each task beside the identity"
+            if data.identifiers is None
+            else "those of a published list",
         },
         "trained_with": _made_with(starts[-1]) if starts else None,
         "evaluated_with": _made_with(run.answers.made_with),
@@ -177,6 +185,14 @@ def _changes(line: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {name: pair for name, pair in pairs if isinstance(pair, list) and len(pair) == 2}
 
 
+def _value(experiment: Experiment, name: str) -> Any:
+    """A field by its dotted name, as JSON has it; None where this version has no such field."""
+    value: Any = experiment
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -186,6 +202,10 @@ def _made_with(line: Mapping[str, Any]) -> str:
     words = [f"{before}{line[name]}" for name, before in names.items() if name in line]
     several = f"{line['processes']} processes" if line.get("processes", 1) != 1 else ""
     return ", ".join([*words, several] if several else words)
+
+
+PERCENT = ("exact accuracy", "pass@2")
+"""The curves that are shares."""
 
 
 def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
@@ -254,6 +274,18 @@ def _task(
         "outcome": _outcomes(tests, paths),
         "side": max((len(x) for rows in grids if rows for x in (rows, rows[0])), default=0),
     }
+
+
+OUTCOMES = {
+    "solved": "solved",
+    "solved2": "solved at 2",
+    "unsolved": "not solved",
+    "lost": "right, then lost",
+    "shape": "wrong shape",
+    "cells": "wrong cells",
+    "unknown": "truth unknown",
+}
+"""What may become of a task, in words."""
 
 
 def _outcomes(tests: Sequence[Mapping[str, Any]], paths: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,11 +12,12 @@ _MOST_POINTS = 400
 Series = Mapping[str, Sequence[tuple[int, float]]]
 
 
-def curve(series: Series) -> dict[str, object] | None:
+def curve(series: Series, percent: bool = False) -> dict[str, object] | None:
     """Where the lines of a chart go, for the template; None where there is no point.
 
     Args:
       series: points (step, value) by the name of the run; one of a single point becomes a dot.
+      percent: whether values are shares.
     """
     points = [point for line in series.values() for point in line]
     if not points:
@@ -31,7 +32,6 @@ def curve(series: Series) -> dict[str, object] | None:
         y = HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (value - y_first) / (y_end - y_first)
         return round(x, 1), round(y, 1)
 
-    percent = min(values) >= 0 and max(values) <= 1
     return {
         "width": WIDTH,
         "height": HEIGHT,

@@ -14,7 +14,15 @@ import jinja2
 from drm_jax.arc.voting import PASS_KS
 from drm_jax.evaluate.pictures import ARC_COLOURS
 from drm_jax.io.answers import unpack
-from drm_jax.report.collect import Run, curves, described_tasks, overview, path_cells
+from drm_jax.report.collect import (
+    OUTCOMES,
+    PERCENT,
+    Run,
+    curves,
+    described_tasks,
+    overview,
+    path_cells,
+)
 from drm_jax.report.curves import curve
 
 BUDGET = 9_000_000
@@ -31,7 +39,9 @@ def single_page(run: Run) -> str:
     """The report of one run: overview, tasks, denoising."""
     tasks = described_tasks(run)
     chunks = _chunks(run, tasks)
-    return _render("run", [run], {"tasks": tasks}, chunks)
+    steps = run.answers.steps
+    ensemble_of = steps[-1] if len(steps) > 1 else None  # whose denoising was kept
+    return _render("run", [run], {"tasks": tasks, "ensemble_of": ensemble_of}, chunks)
 
 
 def comparison_page(runs: Sequence[Run]) -> str:
@@ -40,12 +50,19 @@ def comparison_page(runs: Sequence[Run]) -> str:
     tasks: dict[str, dict[str, Any]] = {}
     for name, run in zip(names, runs, strict=True):
         for task in described_tasks(run):
-            shown = {key: task[key] for key in ("id", "source", "demos", "side")}
-            shown["tests"] = [{k: t[k] for k in ("input", "output")} for t in task["tests"]]
-            here = tasks.setdefault(task["id"], shown | {"runs": {}})
-            best = [[_two(test) for test in task["tests"]], task["outcome"]]
-            here["runs"][name] = dict(zip(("tests", "outcome"), best, strict=True))
+            asked = [{k: test[k] for k in ("input", "output")} for test in task["tests"]]
+            # Tasks of the same id with other tests are other tasks: ARC-AGI-1 and 2 share some.
+            key = f"{task['id']} {json.dumps(asked)}"
+            shown = {k: task[k] for k in ("id", "source", "demos", "side")} | {"tests": asked}
+            here = tasks.setdefault(key, shown | {"runs": {}})
+            tests = [_two(test) for test in task["tests"]]
+            here["runs"][name] = {"tests": tests, "outcome": task["outcome"]}
     listed = [tasks[key] for key in sorted(tasks)]
+    seen: dict[str, int] = {}
+    for task in listed:
+        count = seen[task["id"]] = seen.get(task["id"], 0) + 1
+        if count > 1:
+            task["id"] += f" ({count})"
     return _render("compare", runs, {"tasks": listed, "runs": names}, [])
 
 
@@ -103,10 +120,16 @@ def _render(mode: str, runs: Sequence[Run], data: Mapping[str, Any], chunks: Seq
     charts = {}
     lines = [curves(run) for run in runs]
     for title in lines[0]:
-        chart = curve({name: of[title] for name, of in zip(names, lines, strict=True)})
+        series = {name: of[title] for name, of in zip(names, lines, strict=True)}
+        chart = curve(series, percent=title in PERCENT)
         if chart:
             charts[title] = chart
-    data = {"mode": mode, "palettes": {"arc": ARC_COLOURS, "safe": SAFE_COLOURS}, **data}
+    data = {
+        "mode": mode,
+        "outcomes": OUTCOMES,
+        "palettes": {"arc": ARC_COLOURS, "safe": SAFE_COLOURS},
+        **data,
+    }
     files = importlib.resources.files("drm_jax.report") / "page"
     style, script = ((files / name).read_text() for name in ("report.css", "report.js"))
     environment = jinja2.Environment(
@@ -116,6 +139,7 @@ def _render(mode: str, runs: Sequence[Run], data: Mapping[str, Any], chunks: Seq
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["in_words"] = OUTCOMES.__getitem__
     return environment.get_template("report.html.jinja").render(
         mode=mode,
         runs=[overview(run) | {"name_here": name} for name, run in zip(names, runs, strict=True)],

@@ -10,7 +10,7 @@ from drm_jax.errors import InputError
 from drm_jax.evaluate.pictures import Row, denoising, image, png, task_rows, terminal_row
 from drm_jax.io.answers import ANSWERS, read_answers, read_trajectories, unpack
 from drm_jax.io.files import write_whole
-from drm_jax.report.collect import evaluation_of_step
+from drm_jax.report.collect import SHOWN_PATHS, evaluation_of_step
 
 
 def show_task(
@@ -52,7 +52,7 @@ def show_denoising(
         raise InputError(
             f"{task_id}: not among the {len(answers.tasks)} tasks of {folder / ANSWERS}"
         )
-    found = [unpack(p) for p in read_trajectories(folder, answers) if p.task_id == task_id]
+    found = [p for p in read_trajectories(folder, answers) if p.task_id == task_id]
     if not found:
         raise InputError(
             f"{folder}: no denoising of {task_id} was kept: drm eval {workdir} --step "
@@ -62,7 +62,9 @@ def show_denoising(
     if found[0].levels_N[0] < 0:  # they begin from latents, not a grid
         steps = "the answer after each step"
     console.print(f"Task {task_id} at step {answers.steps[-1]}: {steps}; │ ends a grid")
-    _put([denoising(trajectory) for trajectory in found], console, png_path)
+    _put([denoising(unpack(packed)) for packed in found[:SHOWN_PATHS]], console, png_path)
+    if len(found) > SHOWN_PATHS:
+        console.print(f"\nand {len(found) - SHOWN_PATHS} more candidates, which were kept too")
 
 
 def _put(rows: Sequence[Row], console: Console, png_path: epath.Path | None) -> None:

@@ -22,9 +22,10 @@ FILE = "history.jsonl"
 def recorded(workdir: epath.Path, start: Mapping[str, Any]) -> Iterator[None]:
     """Writes a line now, with `start`, and one at the end that says how it came.
 
-    A full disk may swallow a line: that ends no training.
+    A full disk, or a bucket that can't be reached, may swallow a line: that ends no training, and
+    hides no other error.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(Exception):  # a bucket's clients have errors of their own
         _append(workdir, {"event": "start", **start})
     how, why = "finished", None
     try:
@@ -36,7 +37,7 @@ def recorded(workdir: epath.Path, start: Mapping[str, Any]) -> Iterator[None]:
         why = one_line(error)[:500]
         raise
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             _append(workdir, {"event": "end", "how": how, "why": why})
 
 

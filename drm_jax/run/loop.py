@@ -433,7 +433,7 @@ class _Scorer:
             result = evaluate(
                 setup.experiment, self._denoise, state, setup.mesh, setup.tasks, setup.ids, wrap
             )
-        self.evaluations.append(result)
+        self.evaluations = [*(of.without_details() for of in self.evaluations), result]
         self._write(result, "denoising.png")
         shown = ("pass@", "solved@", "candidates", "cell_accuracy")
         numbers = {k: v for k, v in result.metrics.items() if k.startswith(shown)}

@@ -1,6 +1,8 @@
 """`drm runs`: the work directories below a folder, what became of them, and their scores."""
 
+import contextlib
 import datetime
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from drm_jax.errors import InputError
-from drm_jax.io import lock
+from drm_jax.errors import InputError, one_line
+from drm_jax.io import checkpoint, lock
 from drm_jax.io.files import reaching
 from drm_jax.io.metrics import read_metrics
 from drm_jax.run.history import read_history
@@ -40,9 +42,10 @@ def list_runs(folder: epath.Path, console: Console) -> None:
     reasons = []
     for workdir in found:
         name = workdir.name if workdir == folder else str(workdir.relative_to(folder))
+        name = one_line(name)
         status, why, *cells = _row(workdir)
         table.add_row(Text(name), Text(status, style=_COLOURS.get(status, "")), *cells)
-        reasons += [f"{name}: {status}: {why}"] if why else []
+        reasons += [f"{name}: {status}: {one_line(why)}"] if why else []
     console.print(table)
     for reason in reasons:
         console.print(reason, soft_wrap=True)
@@ -65,19 +68,32 @@ def _row(workdir: epath.Path) -> list[str]:
         return ["damaged", str(error), *[""] * 6]
     lines, history = read_metrics(workdir), read_history(workdir)
     steps = experiment.train.steps
-    step = max((line["step"] for line in lines), default=0)
     losses = [line["loss"] for line in lines if line.get("loss") is not None]
-    scores = [line["pass@2"] for line in lines if line.get("pass@2") is not None]
-    running = lock.held_elsewhere(workdir) is not None
+    scores = {line["step"]: line.get("pass@2") for line in lines if line["kind"] == "eval"}
+    scores |= _scored_later(workdir)
+    passed = [score for _, score in sorted(scores.items()) if score is not None]
+    saved = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
+    step = max([*saved, *scores, *(line["step"] for line in lines)], default=0)
     return [
-        *status(running, lines, history, steps),
+        *status(lock.is_alive(workdir), lines, history, steps, bool(saved)),
         f"{step:,}",
         f"{steps:,}",
         f"{losses[-1]:.3f}" if losses else "",
-        f"{scores[-1]:.1%}" if scores else "",
-        f"{max(scores):.1%}" if scores else "",
+        f"{passed[-1]:.1%}" if passed else "",
+        f"{max(passed):.1%}" if passed else "",
         _when(workdir),
     ]
+
+
+def _scored_later(workdir: epath.Path) -> dict[int, float | None]:
+    """pass@2 of the steps that `drm eval` or training has scored, from what they wrote."""
+    found = {}
+    for path in (workdir / "eval").glob("step_*/metrics.json"):
+        with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError, OSError):
+            metrics = json.loads(path.read_bytes())
+            score = metrics.get("pass@2")
+            found[int(metrics["checkpoint_step"])] = None if score is None else float(score)
+    return found
 
 
 def status(
@@ -85,6 +101,7 @@ def status(
     lines: Sequence[Mapping[str, Any]],
     history: Sequence[Mapping[str, Any]],
     steps: int,
+    saved: bool,
 ) -> tuple[str, str]:
     """What became of a run, in a word, and why, where it failed.
 
@@ -93,6 +110,7 @@ def status(
       lines: of metrics.jsonl.
       history: of history.jsonl.
       steps: that it is to train.
+      saved: whether there is a checkpoint.
     """
     if running:
         return "running", ""
@@ -103,7 +121,9 @@ def status(
         return "finished", ""
     if last.get("event") == "start":
         return "killed", ""
-    return ("stopped" if lines else "not begun"), ""
+    if not lines:
+        return ("imported" if saved else "not begun"), ""
+    return "stopped", ""
 
 
 def _when(workdir: epath.Path) -> str:

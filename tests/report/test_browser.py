@@ -189,6 +189,56 @@ def test_keys(open_page, workdir):
     assert not page.is_visible("#keys")
 
 
+def test_keys_follow_what_is_used(open_page, workdir):
+    """After a filter was clicked Enter opens what is marked; keys move the player in use."""
+    page = open_page(workdir / "report.html")
+    every = shown_ids(page)
+    page.click("#outcomes >> text=/^all/")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_function(TITLE_IS, arg=every[1])
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(TITLE_IS, arg=every[2])
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#overview:not([hidden])")
+    focused = "() => document.activeElement.closest('.card').task.id"
+    assert page.evaluate(focused) == every[2]
+    several = next(task for task in data_of(page)["tasks"] if len(task["tests"]) > 1)
+    open_task(page, several["id"])
+    page.wait_for_function("() => document.querySelectorAll('.facts:not(:empty)').length > 1")
+    facts = lambda i: page.inner_text(f".facts >> nth={i}")[:6]  # noqa: E731
+    page.keyboard.press(",")
+    assert (facts(0), facts(1)) == ("step 3", "step 4")
+    page.locator(".player >> nth=1 >> input[type=range]").fill("4")
+    page.keyboard.press(",")
+    assert (facts(0), facts(1)) == ("step 3", "step 3")
+
+
+def test_runs_and_outputs_with_awkward_names(open_page, tiny, tmp_path):
+    """A run called constructor; a hidden output is no failure; seven runs have seven lines."""
+    dirs = []
+    for i, name in enumerate(["constructor", "toString", *"abcde"]):
+        task = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}]}
+        source = tmp_path / f"{i}.json"
+        source.write_text(json.dumps({f"t{i % 3}": task}))
+        data = dataclasses.replace(tiny.data, evaluate=(str(source),), only=())
+        dirs.append(work_path(tmp_path / name))
+        made_run(dirs[-1], dataclasses.replace(tiny, data=data))
+    page = open_page(write_report(dirs))
+    assert shown_ids(page) == ["t0", "t1", "t2"]
+    page.wait_for_selector(".card canvas")
+    assert page.locator(".shown.bad").count() == 0
+    page.click("#outcomes >> text=/^none \\(0\\)$/")
+    assert shown_ids(page) == []
+    page.click("#outcomes >> text=/^truth unknown \\(3\\)$/")
+    assert len(shown_ids(page)) == 3
+    styles = page.eval_on_selector_all(
+        "figure:first-child polyline",
+        "lines => lines.map(x => getComputedStyle(x).stroke + getComputedStyle(x).strokeDasharray)",
+    )
+    assert len(set(styles)) == 7
+
+
 def test_the_slider_and_play(open_page, workdir):
     page = open_page(workdir / "report.html")
     task = next(task for task in data_of(page)["tasks"] if "lost" in task["outcome"])

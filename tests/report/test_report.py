@@ -1,6 +1,7 @@
 """The page's contents, without a browser; see test_browser.py for what it does."""
 
 import dataclasses
+import gzip
 import itertools
 import json
 import re
@@ -18,9 +19,9 @@ from drm_jax.cli import main
 from drm_jax.evaluate.pictures import ARC_COLOURS
 from drm_jax.io.answers import grid_of, read_answers, read_trajectories, unpack
 from drm_jax.io.files import work_path
-from drm_jax.report.collect import described_tasks, read_run
+from drm_jax.report.collect import described_tasks, overview, read_run
 from drm_jax.report.curves import curve
-from drm_jax.report.page import SAFE_COLOURS
+from drm_jax.report.page import SAFE_COLOURS, comparison_page, single_page
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_the_page_says_what_the_run_was(workdir):
     html = (workdir / "report.html").read_text()
     metrics = json.loads((workdir / "eval" / "step_4" / "metrics.json").read_text())
     text = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", html.split('<script type="app')[0]))
-    for part in ("made.py", "seed 0 → 1", "jax 0.10.2", "step 4 of 4", "arc1/training",
+    for part in ("made.py", "seed 1 → 0", "jax 0.10.2", "step 4 of 4", "arc1/training",
                  f"{metrics['solved@2']} of {metrics['test_inputs']}",
                  f"{100 * metrics['pass@2']:.1f}%"):  # fmt: skip
         assert part in text, part
@@ -124,6 +125,37 @@ def test_answers_and_trajectories_can_be_read_back(experiment, workdir):
         )
         assert trajectory.masked_NxS[0].all()
         assert (trajectory.tokens_NxS[0] == 12).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("answers.json.gz", lambda x: x["tasks"][0]["tests"][0].pop("distinct")),
+        ("answers.json.gz", lambda x: x["tasks"][0]["tests"][0]["answers"][0].pop("votes")),
+        ("answers.json.gz", lambda x: x.update(steps=[])),
+        ("answers.json.gz", lambda x: x.update(made_with=[])),
+        ("metrics.json", lambda x: x.update(per_task={"x": 5})),
+        ("metrics.json", lambda x: x.update({"pass@1": "x"})),
+    ],
+)
+def test_contents_that_cannot_be_are_told_by_their_file(workdir, tmp_path, capsys, name, change):
+    shutil.copytree(workdir, tmp_path / "copy")
+    path = tmp_path / "copy" / "eval" / "step_4" / name
+    packed = name.endswith("gz")
+    content = json.loads(gzip.decompress(path.read_bytes()) if packed else path.read_bytes())
+    change(content)
+    data = json.dumps(content).encode()
+    path.write_bytes(gzip.compress(data) if packed else data)
+    assert main(["report", str(tmp_path / "copy")]) == 1
+    assert str(path) in capsys.readouterr().err
+
+
+def test_numbers_that_cannot_be_drawn_are_left_out(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "copy")
+    with (tmp_path / "copy" / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 3, "kind": "train", "loss": Infinity}\n')
+        log.write('{"step": %s, "kind": "train", "loss": 1}\n' % ("9" * 400))
+    assert main(["report", str(tmp_path / "copy")]) == 0
 
 
 @pytest.mark.parametrize("damage", ["torn", "other", "empty"])
@@ -154,7 +186,10 @@ def test_wrong_use_of_report(workdir, tmp_path, capsys):
     assert (code, "step 3 was not evaluated; evaluated: 4" in text) == (1, True)
     code, text = said(workdir, workdir, "--step", 4)
     assert (code, "--step" in text) == (2, True)
-    assert said(workdir, "--output", tmp_path / "no" / "such.html")[0] == 1
+    code, text = said(workdir, "--output", tmp_path / "no" / "such.html")
+    assert (code, "--output: " in text, "there is no folder" in text) == (2, True, True)
+    code, text = said(workdir, "--output", tmp_path)
+    assert (code, "is a folder: name a file" in text) == (2, True)
     assert said()[0] == 2
 
 
@@ -172,9 +207,64 @@ def test_runs_are_compared(experiment, workdir, tmp_path):
     assert html.count("<polyline") == 4 * 3
 
 
+def test_what_was_changed_is_what_holds_now(workdir):
+    history = workdir / "history.jsonl"
+    before = history.read_text()
+    start = {"event": "start", "changed": {"train.steps": [9, 4], "data.canvas": [30, 6],
+             "evaluate.batch_size": [32, 64], "gone": [1, 2]}}  # fmt: skip
+    try:
+        history.write_text(json.dumps(start) + "\n" + json.dumps({"event": "start"}) + "\n")
+        changed = {name: (was, now) for name, was, now in overview(read_run(workdir))["changed"]}
+    finally:
+        history.write_text(before)
+    assert changed == {"train.steps": ("9", "4"), "data.canvas": ("30", "6"), "gone": ("1", "null")}
+
+
+def test_tasks_of_one_id_that_ask_for_other_things_are_told_apart(tiny, tmp_path):
+    """As some of ARC-AGI-1 and 2 are; and an output may be hidden."""
+    dirs = []
+    for name, outputs in (("a", [[[4]], [[5]]]), ("b", [[[4]], None]), ("c", [[[4]], [[5]]])):
+        tests = [{"input": [[3, i]]} | ({"output": x} if x else {}) for i, x in enumerate(outputs)]
+        task = {"train": [{"input": [[1]], "output": [[2]]}], "test": tests}
+        source = tmp_path / f"{name}.json"
+        source.write_text(json.dumps({"x": task}))
+        data = dataclasses.replace(tiny.data, evaluate=(str(source),), only=())
+        dirs.append(work_path(tmp_path / name))
+        made_run(dirs[-1], dataclasses.replace(tiny, data=data))
+    data = embedded(comparison_page(list(map(read_run, dirs))))
+    assert [(t["id"], sorted(t["runs"])) for t in data["tasks"]] == [
+        ("x", ["a", "c"]), ("x (2)", ["b"])
+    ]  # fmt: skip
+    found = overview(read_run(dirs[1]))
+    assert (found["test_inputs"], found["scored"]) == (2, 1)
+
+
+def test_two_tests_with_the_same_input_share_their_votes(tiny, tmp_path):
+    pair = {"input": [[3, 1]], "output": [[4]]}
+    task = {"train": [{"input": [[1]], "output": [[2]]}], "test": [pair, pair]}
+    source = tmp_path / "x.json"
+    source.write_text(json.dumps({"x": task}))
+    data = dataclasses.replace(tiny.data, evaluate=(str(source),), only=())
+    made_run(work_path(tmp_path / "run"), dataclasses.replace(tiny, data=data))
+    run = read_run(work_path(tmp_path / "run"))
+    (task,) = described_tasks(run)
+    assert task["tests"][0]["answers"] == task["tests"][1]["answers"]
+    assert {path["test"] for path in task["paths"]} == {0, 1}
+
+
+def test_a_page_that_would_grow_too_large_shows_fewer(workdir, monkeypatch):
+    whole = embedded(single_page(read_run(workdir)))
+    monkeypatch.setattr("drm_jax.report.page.BUDGET", 10)
+    html = single_page(read_run(workdir))
+    fewer = embedded(html)
+    counts = [sum(len(t["paths"]) for t in x["tasks"]) for x in (whole, fewer)]
+    assert counts[1] < counts[0]
+    assert all(t["paths"] for t in fewer["tasks"])
+
+
 def test_curves():
     assert curve({"a": []}) is None
-    chart = curve({"a": [(0, 0.0), (50, 0.5), (100, 1.0)], "b": [(100, 0.25)]})
+    chart = curve({"a": [(0, 0.0), (50, 0.5), (100, 1.0)], "b": [(100, 0.25)]}, percent=True)
     assert [text for _, text in chart["y_ticks"]] == ["0%", "20%", "40%", "60%", "80%", "100%"]
     a, b = chart["lines"]
     assert a["last"] == "100.0%"
@@ -186,6 +276,7 @@ def test_curves():
     long = curve({"a": [(i, float(i % 7)) for i in range(10_000)]})
     assert len(long["lines"][0]["points"].split()) == 400
     assert curve({"a": [(5, 3.0)]})["lines"][0]["last"] == "3"
+    assert curve({"a": [(5, 0.3)]})["lines"][0]["last"] == "0.3"  # a loss is no share
     assert curve({"a": [(1, -2.0), (2, -1.0)]})["y_ticks"][0][1] == "-2"
 
 

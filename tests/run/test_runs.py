@@ -12,6 +12,7 @@ from drm_jax.config import Experiment
 from drm_jax.errors import InputError, PreemptedError, StoppedError
 from drm_jax.io import lock
 from drm_jax.io.files import work_path
+from drm_jax.run import history
 from drm_jax.run.history import read_history, recorded
 from drm_jax.run.runs import list_runs
 from drm_jax.run.workdir import claim
@@ -37,6 +38,7 @@ def runs(tiny, tmp_path_factory):
         (InputError("the disk\nis full"), "failed"),
         (ZeroDivisionError("a fault"), "failed"),
     ],
+    ids=lambda x: x if isinstance(x, str) else type(x).__name__,
 )
 def test_history_says_how_a_start_ended(tmp_path, error, how):
     workdir = work_path(tmp_path)
@@ -59,9 +61,16 @@ def test_history_in_a_bucket(gcs_folder):
     assert [x["event"] for x in read_history(gcs_folder)] == ["start", "end"] * 2
 
 
-def test_history_that_cannot_be_written_ends_nothing(tmp_path):
-    with recorded(work_path(tmp_path / "no" / "such"), {}):
+@pytest.mark.parametrize("error", [OSError("full"), RuntimeError("a bucket's own")])
+def test_history_that_cannot_be_written_ends_and_hides_nothing(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(history, "_append", fail)
+    with recorded(work_path(tmp_path), {}):
         pass
+    with pytest.raises(PreemptedError), recorded(work_path(tmp_path), {}):
+        raise PreemptedError("stopped")
 
 
 def said(folder) -> str:
@@ -120,6 +129,31 @@ def test_a_run_at_work_is_running(runs, monkeypatch):
         assert rows(said(runs))["new"][0] == "running"
 
 
+def test_a_score_of_drm_eval_counts(runs):
+    workdir = runs / "sweep" / "a"
+    (workdir / "metrics.jsonl").rename(workdir / "kept")
+    try:
+        _, step, _, loss, last, best, _ = rows(said(runs))["sweep/a"]
+        assert (step, loss) == ("4", "")
+        assert last == best != ""
+    finally:
+        (workdir / "kept").rename(workdir / "metrics.jsonl")
+
+
+def test_names_and_reasons_cannot_speak_to_the_terminal(runs):
+    made = runs / "sweep" / "b\x1b[31m"
+    made.mkdir()
+    claim(made, Experiment("b"))
+    (made / "history.jsonl").write_text(
+        json.dumps({"event": "end", "how": "failed", "why": "\x1b]0;title\x07"}) + "\n"
+    )
+    assert "\x1b" not in said(runs)
+    assert "\x07" not in said(runs)
+    for name in ("history.jsonl", "config.json"):
+        (made / name).unlink()
+    made.rmdir()
+
+
 def test_no_runs(tmp_path, capsys):
     for name in (tmp_path, tmp_path / "no"):
         assert main(["runs", str(name)]) == 1
@@ -150,11 +184,14 @@ def test_show_denoising(runs, capsys, tmp_path):
         (["nothing"], 1, "nothing: no such task in arc1/training, "),
         (["RUN", "nothing"], 1, "nothing: not among the 2 tasks of"),
         (["RUN", "44f52bb0", "--step", "3"], 1, "step 3 was not evaluated; evaluated: 4"),
-        (["NEW", "44f52bb0"], 1, "nothing was evaluated there yet"),
+        (["NEW", "44f52bb0"], 1, "no checkpoint was scored there yet"),
         (["44f52bb0", "--step", "3"], 2, "--step"),
         (["a", "b", "c"], 2, "name a task"),
         ([], 2, "required"),
-        (["44f52bb0", "--png", "/dev/null/x.png"], 1, "/dev/null"),
+        (["44f52bb0", "--png", "/dev/null/x.png"], 2, "--png: /dev/null/x.png: there is no folder"),
+        (["44f52bb0", "--png", "/"], 2, "--png: / is a folder"),
+        (["RUN"], 2, "is a work directory: name a task of it too"),
+        (["RUN", "44f52bb0", "--source", "arc1"], 2, "--source"),
     ],
 )
 def test_what_show_refuses(runs, capsys, argv, code, text):

@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const compares = data.mode === "compare";
   const INVERSE = [0, 3, 2, 1, 4, 5, 6, 7]; // of the eight dihedral transforms
-  const TURNS = ["as it is", "turned 90°", "turned 180°", "turned 270°", "mirrored left-right",
+  const TURNS = ["as it is", "turned left", "turned 180°", "turned right", "mirrored left-right",
     "mirrored up-down", "transposed", "transposed over the other diagonal"];
   const NAMES = ["black", "blue", "red", "green", "yellow", "grey", "magenta", "orange", "sky blue", "maroon"];
   const EOS = 1, FIRST = 2, MASK = 12;
@@ -117,16 +117,19 @@
   }
 
   // --- outcomes, filters, order ------------------------------------------------------------------
-  const OUTCOMES = { solved: "solved", solved2: "solved at 2", unsolved: "not solved", lost: "right, then lost", shape: "wrong shape", cells: "wrong cells", unknown: "truth unknown" };
-  const solves = (task, name) => name in task.runs && task.runs[name].outcome.includes("solved2");
+  const OUTCOMES = data.outcomes;
+  const ofRun = (task, name) => (Object.hasOwn(task.runs, name) ? task.runs[name] : null);
+  const solves = (task, name) => ofRun(task, name) !== null && task.runs[name].outcome.includes("solved2");
+  const isKnown = (task) => task.tests.some((test) => test.output !== null);
   const filters = compares
     ? [
       ["every run", (task) => data.runs.every((name) => solves(task, name))],
       ["some, not all", (task) => new Set(data.runs.map((name) => solves(task, name))).size === 2],
       ...data.runs.map((name) => [`only ${name}`, (task) => data.runs.every((other) => solves(task, other) === (other === name))]),
-      ["none", (task) => !data.runs.some((name) => solves(task, name))],
+      ["none", (task) => isKnown(task) && !data.runs.some((name) => solves(task, name))],
+      ["truth unknown", (task) => !isKnown(task)],
     ]
-    : Object.entries(OUTCOMES).map(([key, name]) => [name, (task) => task.outcome.includes(key)]);
+    : ["solved", "solved2", "unsolved", "lost", "shape", "cells", "unknown"].map((key) => [key, OUTCOMES[key]]).map(([key, name]) => [name, (task) => task.outcome.includes(key)]);
   const SIDES = [[0, 99, "any"], [0, 5, "to 5"], [6, 10, "6 to 10"], [11, 15, "11 to 15"], [16, 20, "16 to 20"], [21, 30, "21 to 30"]];
   const mean = (values) => {
     const known = values.filter((value) => value !== null && value !== undefined);
@@ -144,7 +147,7 @@
         "share of votes of the first answer": (task) => mean(task.tests.map((t) => (first(t) ? first(t).votes / t.candidates : null))),
         "score of the first answer": (task) => mean(task.tests.map((t) => (first(t) ? first(t).score : null))),
         "cells right": (task) => mean(task.tests.map((t) => t.accuracy)),
-        "rank of the truth": (task) => mean(task.tests.map((t) => t.rank)),
+        "rank of the truth": (task) => mean(task.tests.map((t) => (t.output === null ? null : t.rank === null ? Infinity : t.rank))),
         "distinct answers": (task) => mean(task.tests.map((t) => t.distinct)),
         "step from which it is right": (task) => mean(task.paths.map((p) => p.right_from)),
       }),
@@ -166,7 +169,7 @@
       if (!figure) return byName(a, b);
       const [x, y] = [figure(a), figure(b)];
       if (x === null || y === null) return (x === null) - (y === null) || byName(a, b);
-      return (state.reverse ? y - x : x - y) || byName(a, b);
+      return (x === y ? 0 : state.reverse ? y - x : x - y) || byName(a, b);
     });
     return !figure && state.reverse ? list.reverse() : list;
   }
@@ -190,12 +193,16 @@
     if (!wanted.has(state.marked)) mark(state.order.length ? state.order[0].id : null, false);
   }
 
-  function mark(id, scroll = true) {
+  function mark(id, focus = true) {
     if (cards.has(state.marked)) cards.get(state.marked).classList.remove("marked");
     state.marked = id;
     if (id === null) return;
-    cards.get(id).classList.add("marked");
-    if (scroll) cards.get(id).scrollIntoView({ block: "nearest" });
+    const card = cards.get(id);
+    card.classList.add("marked");
+    if (!focus) return;
+    if (!card.firstChild) fill(card, card.task);
+    card.scrollIntoView({ block: "nearest" });
+    card.querySelector("a").focus({ preventScroll: true });
   }
 
   // --- cards -------------------------------------------------------------------------------------
@@ -231,8 +238,10 @@
       const figures = [shown(task.tests.length > 1 ? `test input ${t + 1}` : "test input", grid(test.input, 60, "test input"))];
       if (compares) {
         for (const name of data.runs) {
-          const of = task.runs[name] && task.runs[name].tests[t];
-          if (of && of.answers.length) figures.push(shown(`${of.answers[0].right ? "✓" : solves(task, name) ? "✓ at 2" : "✗"} ${name}`, grid(of.answers[0].grid, 60, `first answer of ${name}`), of.rank !== null && of.rank <= 2 ? "good" : "bad"));
+          const of = ofRun(task, name) && task.runs[name].tests[t];
+          const good = of && of.rank !== null && of.rank <= 2;
+          const sign = test.output === null ? "" : !good ? "✗ " : of.rank === 1 ? "✓ " : "✓ at 2 ";
+          if (of && of.answers.length) figures.push(shown(`${sign}${name}`, grid(of.answers[0].grid, 60, `first answer of ${name}`), test.output === null ? "" : good ? "good" : "bad"));
           else figures.push(shown(name, make("span", { class: "empty" }, of ? "no answer" : "not asked")));
         }
       } else figures.push(...test.answers.slice(0, 2).map((answer) => answerFigure(answer, test, 60)));
@@ -297,7 +306,7 @@
   function comparedTest(task, test, t) {
     const figures = [shown("test input", grid(test.input, 170, "test input")), shown("truth", grid(test.output, 170, "truth"))];
     const rows = data.runs.map((name) => {
-      const of = task.runs[name] && task.runs[name].tests[t];
+      const of = ofRun(task, name) && task.runs[name].tests[t];
       const answers = of ? of.answers.map((answer) => answerFigure(answer, { ...test, candidates: of.candidates }, 170)) : [];
       return make("div", {}, make("h3", {}, make("bdi", {}, name), of ? "" : " was not asked"), make("div", { class: "panels" }, ...answers));
     });
@@ -332,7 +341,7 @@
     const index = data.tasks.indexOf(task);
     let chosen = 0, step = 0, timer = null, cells = null;
     const name = ([path]) => `${path.rank === null ? "an answer beyond the best" : `${ORDINAL(path.rank)} answer`}${path.right ? " (right)" : path.was_right ? " (right, then lost)" : ""}, ${TURNS[path.transform]}${path.colours === "0123456789" ? "" : `, colours ${path.colours}`}`;
-    const select = make("select", { "aria-label": "candidate", onchange: () => choose(select.selectedIndex) }, ...paths.map((entry) => make("option", {}, name(entry))));
+    const select = make("select", { "aria-label": "candidate", onchange: () => { choose(select.selectedIndex); select.blur(); } }, ...paths.map((entry) => make("option", {}, name(entry))));
     const slider = make("input", { type: "range", min: "1", "aria-label": "step", oninput: () => { pause(); show(Number(slider.value) - 1); } });
     const play = make("button", { type: "button", onclick: () => toggle() }, "▶ play");
     const undone = make("input", { type: "checkbox", checked: view.undone, onchange: () => { view.undone = undone.checked; for (const p of players) p.redraw(); } });
@@ -352,7 +361,6 @@
       play.textContent = "▶ play";
     }
     function toggle() {
-      active = number;
       if (timer !== null) return pause();
       if (step === count() - 1) show(0);
       play.textContent = "❚❚ pause";
@@ -363,7 +371,6 @@
       }, 450);
     }
     function show(which) {
-      active = number;
       step = Math.max(0, Math.min(count() - 1, which));
       slider.value = String(step + 1);
       slider.setAttribute("aria-valuetext", `step ${step + 1} of ${count()}`);
@@ -386,7 +393,7 @@
         const here = token(step, r, c);
         const cell = { token: here, on: inside(size, r, c), was: inside(before, r, c), masked: Boolean(masked(step, r, c)), began: MASK };
         if (step > 0 && !cell.masked) cell.began = token(step - 1, r, c);
-        cell.changed = step > 0 && cell.on && (!cell.was || token(step - 1, r, c) !== here);
+        cell.changed = step > 0 && (cell.on !== cell.was || (cell.on && token(step - 1, r, c) !== here));
         cell.wrong = truth !== null && cell.on && !(truth[r] && truth[r][c] === here - FIRST);
         cell.sure = cells[sure + step * area + r * width + c];
         if (cell.was && cell.masked) counts.masked++;
@@ -448,7 +455,7 @@
       if (truthShown !== null) pictures.push(shown("truth", grid(truthShown, Math.max(truthShown.length, truthShown[0].length) * px, "truth", px)));
       panels.replaceChildren(...pictures);
       const said = [`step ${step + 1} of ${count()}`];
-      if (from) said.push(`noise level ${path.levels[step]}`, `${counts.masked} cells masked`);
+      if (from) said.push(`noise level ${path.levels[step]}`, `${counts.masked} cells of the grid masked`);
       if (step > 0) said.push(`${counts.changed} changed`);
       if (truth !== null) said.push(`${counts.wrong + missing} wrong${missing ? ` (${missing} missing)` : ""}`);
       said.push(`halting ${path.halt[step].toFixed(3)}`, seenCells ? `mean confidence ${Math.round(sum / seenCells)}%` : "no cells");
@@ -457,10 +464,12 @@
 
     players.push({ toggle, by: (n) => { pause(); show(step + n); }, next: () => choose((chosen + 1) % paths.length), redraw: () => { undone.checked = view.undone; if (cells) draw(); } });
     cellsOf(index).then((found) => { cells = found; choose(0); }, () => { facts.textContent = "The cells of this denoising can't be unpacked by this browser."; });
-    return make("div", { class: "player" },
+    const use = () => { active = number; };
+    return make("div", { class: "player", onpointerdown: use, onfocusin: use },
       make("h3", {}, "Denoising"),
       make("div", { class: "bar" }, make("label", {}, "candidate ", select), make("label", {}, undone, " augmentation undone")),
       make("div", { class: "bar" }, play, slider), facts, panels,
+      data.ensemble_of ? make("p", { class: "legend" }, `Answers and votes are of the ensemble; this is the denoising of step ${data.ensemble_of} alone, of which the candidates of its own best answers were kept.`) : null,
       make("p", { class: "legend" }, "Hatched: masked. Ring: changed since the step before. Corner: wrong. Confidence: from black, 0%, to white, 100%."));
   }
 
@@ -494,10 +503,13 @@
       return;
     }
     players = [];
+    const back = !byId("task").hidden;
     byId("task").hidden = true;
     byId("task").replaceChildren();
     byId("overview").hidden = false;
+    if (!back) return;
     window.scrollTo(0, scrolled);
+    if (state.marked !== null) mark(state.marked); // where one has walked to, if it is elsewhere
   }
   const close = () => { location.hash = ""; };
   function go(by) {
@@ -516,11 +528,11 @@
       else if (inTask) close();
       return;
     }
-    if (on.matches("input[type=search], select")) return;
+    if (on.matches("input[type=search], select, pre")) return;
     const slides = on.matches("input[type=range]");
     const pressed = { ArrowLeft: () => go(-1), ArrowRight: () => go(1), k: () => go(-1), j: () => go(1), "/": () => { if (inTask) close(); requestAnimationFrame(() => byId("search").focus()); }, "?": () => byId("keys").showModal() }[event.key];
     const playing = players[active] && { " ": () => players[active].toggle(), ",": () => players[active].by(-1), ".": () => players[active].by(1), n: () => players[active].next(), u: () => { view.undone = !view.undone; for (const p of players) p.redraw(); } }[event.key];
-    const action = (slides && event.key.startsWith("Arrow")) || (event.key === " " && on.matches("button, summary, input[type=checkbox]")) ? null : pressed || (inTask ? playing : event.key === "Enter" && on === document.body && state.marked !== null ? () => { location.hash = `#task=${encodeURIComponent(state.marked)}`; } : null);
+    const action = (slides && event.key.startsWith("Arrow")) || (event.key === " " && on.matches("button, summary, input[type=checkbox]")) ? null : pressed || (inTask ? playing : event.key === "Enter" && !on.matches("button, summary, input, a") && state.marked !== null ? () => { location.hash = `#task=${encodeURIComponent(state.marked)}`; } : null);
     if (!action) return;
     event.preventDefault();
     action();
