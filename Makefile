@@ -1,6 +1,6 @@
 # make demo   train on 8 real ARC tasks and show the answers
 # make test   all tests but those that need torch; make test-torch   those too
-# make bench  speed and memory against this machine's own limit: about 23 minutes
+# make bench  speed and memory against this machine's own limit: about 24 minutes
 # make browser  Chromium, for the tests of the report; without it they are skipped
 # make chaos  runs of several processes, preempted and killed 40 times: about 11 minutes
 # Each sets up what it needs in .venv; PYTHON=... picks the interpreter, VENV=... the folder.

@@ -115,7 +115,8 @@ interrupted() { # CODE
   exit "$1"
 }
 pause() { # which a signal ends at once
-  sleep "$poll_seconds" &
+  # A signal may come before its number is known: left behind, it must hold nobody's pipe open.
+  sleep "$poll_seconds" >/dev/null 2>&1 &
   sleeper=$!
   wait "$sleeper" || :
   sleeper=''
