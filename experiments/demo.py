@@ -7,7 +7,7 @@ Tasks: of the ARC-AGI-1 training tasks whose grids all fit the canvas, the 8 who
 the fewest cells, ties by id. Their demonstrations are trained on under 16 augmentations; their 12
 test inputs are held out.
 
-Expected time: 89 to 117 s on 2 cores of an AMD EPYC beside other work, evaluation included.
+Expected time: 100 s on 2 cores of an AMD EPYC, evaluation and report included.
 Expected memory: 0.9 GB.
 Expected result: 9 of the 12 test inputs solved with 2 attempts (seeds 0, 1 and 2; measured here);
 an earlier version solved 8, 7 and 7, and 7, 5 and 7 on an Intel Xeon, which rounds otherwise.
