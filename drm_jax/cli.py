@@ -524,18 +524,20 @@ def _report(argv: list[str]) -> int:
         "alone.",
     )
     parser.add_argument("workdir", nargs="+", help="what drm train wrote, such as runs/demo")
-    parser.add_argument(
-        "--step",
-        type=int,
-        help="of the evaluation to show; that of the newest checkpoint by default",
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--step", type=int, help="of the evaluation to show; of the newest checkpoint by default"
+    )
+    which.add_argument(
+        "--steps", type=distinct_steps, metavar="N,M,…", help="of an ensemble that drm eval scored"
     )
     parser.add_argument(
         "--output", metavar="FILE", help="report.html in the work directory by default; of several "
         "comparison.html in the first one"
     )  # fmt: skip
     args = parser.parse_args(argv)
-    if args.step is not None and len(args.workdir) > 1:
-        raise UsageError("--step: is for the report of one work directory")
+    if (args.step is not None or args.steps) and len(args.workdir) > 1:
+        raise UsageError("--step, --steps: are for the report of one work directory")
     _on_the_cpu()
     from drm_jax.io.files import work_path
     from drm_jax.report.write import write_report
@@ -543,7 +545,8 @@ def _report(argv: list[str]) -> int:
 
     workdirs = list(map(work_path, args.workdir))
     output = _file_to_write(args.output, "--output")
-    path = write_report(workdirs, step=args.step, output=output)
+    steps = args.steps or ([args.step] if args.step is not None else [])
+    path = write_report(workdirs, steps=sorted(steps), output=output)
     size = len(path.read_bytes()) / 1e6
     open_console().print(f"Written: {path} ({size:.1f} MB)", soft_wrap=True)
     return 0
@@ -694,7 +697,6 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
     from drm_jax.config import CARRIED
     from drm_jax.dist import processes
     from drm_jax.evaluate.pictures import terminal_picture
-    from drm_jax.evaluate.score import evaluation_folder
     from drm_jax.evaluate.tables import score_table, task_table
     from drm_jax.io.answers import unpack
     from drm_jax.report.write import write_report
@@ -737,7 +739,7 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
         )
     paths = set(report.paths)
     if processes.is_first():
-        paths.add(write_report([workdir], folder=evaluation_folder(workdir, last.steps)))
+        paths.add(write_report([workdir], steps=last.steps))
     console.print(f"\nWritten to {workdir}:", soft_wrap=True)
     for path in sorted(paths):
         console.print(f"  {path}", soft_wrap=True)

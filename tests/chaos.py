@@ -124,7 +124,9 @@ class Chaos:
         before, number = self.saved(name), rng.choice((signal.SIGTERM, signal.SIGKILL))
         started = self.train(name, *layout)
         hit = rng.randrange(len(started))
-        target = min(before + rng.randrange(3, 25), most)
+        # Beyond what a killed start has logged, which stands there until this one has begun.
+        logged = max(self.losses(name), default=0)
+        target = max(min(before + rng.randrange(3, 25), most), logged + 1)
         end = time.monotonic() + LIMIT
         while max(self.losses(name), default=0) < target:
             assert time.monotonic() < end, "no step is logged"

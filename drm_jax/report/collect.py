@@ -19,6 +19,7 @@ from drm_jax.arc.augment import augment
 from drm_jax.arc.tokens import grid_sizes, to_tokens
 from drm_jax.config import Experiment, to_json
 from drm_jax.errors import InputError
+from drm_jax.evaluate.score import evaluation_folder
 from drm_jax.io.answers import (
     Answers,
     Packed,
@@ -59,7 +60,7 @@ def read_run(workdir: epath.Path, folder: epath.Path | None = None) -> Run:
       InputError: it is not a work directory, it was not evaluated, or a file can't be used.
     """
     experiment = read_config(workdir)
-    folder = folder or evaluation_of_step(workdir, None)
+    folder = folder or evaluation_of(workdir)
     metrics = _read_scores(folder / "metrics.json")
     answers = read_answers(folder)
     trajectories = _some(read_trajectories(folder, answers), answers)
@@ -99,24 +100,33 @@ def evaluations(workdir: epath.Path) -> dict[int, epath.Path]:
     return dict(sorted(found.items()))
 
 
-def evaluation_of_step(workdir: epath.Path, step: int | None) -> epath.Path:
-    """The folder of the evaluation of a step; where None, that of the newest checkpoint.
+def evaluation_of(workdir: epath.Path, steps: Sequence[int] = ()) -> epath.Path:
+    """The folder of an evaluation.
+
+    Args:
+      steps: ascending; several of an ensemble; none for that of the newest checkpoint.
 
     Raises:
       InputError: it is not a work directory, or there is no such evaluation in it.
     """
     read_config(workdir)
+    if len(steps) > 1:
+        folder = evaluation_folder(workdir, steps)
+        if not folder.exists():
+            named = ",".join(map(str, steps))
+            raise InputError(f"{folder}: is not there: drm eval {workdir} --steps {named} makes it")
+        return folder
     found = evaluations(workdir)
     if not found:
         raise InputError(
             f"{workdir}: no checkpoint was scored there yet: drm eval {workdir} scores the newest"
         )
-    if step is None:
+    if not steps:
         return found[max(found)]
-    if step not in found:
+    if steps[0] not in found:
         known = ", ".join(map(str, found))
-        raise InputError(f"{workdir}: step {step} was not evaluated; evaluated: {known}")
-    return found[step]
+        raise InputError(f"{workdir}: step {steps[0]} was not evaluated; evaluated: {known}")
+    return found[steps[0]]
 
 
 def _read_scores(path: epath.Path) -> dict[str, Any]:

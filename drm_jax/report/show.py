@@ -10,7 +10,7 @@ from drm_jax.errors import InputError
 from drm_jax.evaluate.pictures import Row, denoising, image, png, task_rows, terminal_row
 from drm_jax.io.answers import ANSWERS, read_answers, read_trajectories, unpack
 from drm_jax.io.files import write_whole
-from drm_jax.report.collect import SHOWN_PATHS, evaluation_of_step
+from drm_jax.report.collect import SHOWN_PATHS, evaluation_of
 
 
 def show_task(
@@ -46,7 +46,7 @@ def show_denoising(
     Raises:
       InputError: nothing was evaluated, or not this task; or no denoising of it was kept.
     """
-    folder = evaluation_of_step(workdir, step)
+    folder = evaluation_of(workdir, [] if step is None else [step])
     answers = read_answers(folder)
     if answers.task(task_id) is None:
         raise InputError(

@@ -17,7 +17,7 @@ from drm_jax.arc.tasks import load_source, smallest_tasks
 from drm_jax.arc.tokens import crop
 from drm_jax.cli import main
 from drm_jax.evaluate.pictures import ARC_COLOURS
-from drm_jax.io.answers import grid_of, read_answers, read_trajectories, unpack
+from drm_jax.io.answers import answers_bytes, grid_of, read_answers, read_trajectories, unpack
 from drm_jax.io.files import work_path
 from drm_jax.report.collect import described_tasks, overview, read_run
 from drm_jax.report.curves import curve
@@ -313,3 +313,20 @@ def smallest_difference(colours) -> float:
 def test_the_safe_colours_can_be_told_apart():
     assert smallest_difference(SAFE_COLOURS) > 30
     assert smallest_difference(ARC_COLOURS) < 10
+
+
+def test_an_ensemble_s_report(workdir, tmp_path, capsys):
+    """Made again by --steps; it says whose denoising it shows."""
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    folder = copy / "eval" / "steps_2_4"
+    shutil.copytree(copy / "eval" / "step_4", folder)
+    answers = dataclasses.replace(read_answers(work_path(folder)), steps=(2, 4))
+    (folder / "answers.json.gz").write_bytes(answers_bytes(answers))
+    assert main(["report", str(copy), "--steps", "4,2"]) == 0
+    html = (copy / "report.html").read_text()
+    assert "<strong>ensemble</strong> of steps 2, 4" in html
+    assert embedded(html)["ensemble_of"] == 4
+    assert main(["report", str(copy), "--steps", "1,2"]) == 1
+    assert "drm eval" in capsys.readouterr().err
+    assert main(["report", str(copy), "--steps", "1,2", "--step", "1"]) == 2

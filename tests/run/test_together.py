@@ -30,7 +30,7 @@ def test_chaos_with_carried_latents_and_what_comes_of_it(tmp_path):
 
 def answer_as_one(run: Chaos) -> None:
     folder = run.folder / "disturbed" / "eval" / f"step_{run.steps}"
-    names = ("metrics.json", "submission.json", "denoising.png")
+    names = ("metrics.json", "submission.json", "denoising.png", "trajectories.npz")
     before = {name: (folder / name).read_bytes() for name in names}
     for name in names:
         (folder / name).unlink()
