@@ -32,8 +32,13 @@ def score_table(evaluations: Sequence[Evaluation], tasks: Sequence[Task]) -> Tab
             table.add_row(name, "unknown", *[""] * len(PASS_KS))
             continue
         solved = f"{metrics['solved@2']} of {metrics['test_inputs']}"
-        table.add_row(name, solved, *(f"{metrics[f'pass@{k}']:.1%}" for k in PASS_KS))
+        table.add_row(name, solved, *(_percent(metrics[f"pass@{k}"]) for k in PASS_KS))
     return table
+
+
+def _percent(share: float) -> str:
+    """In five letters at most, so that a table of many fits 80 columns."""
+    return "100%" if share > 0.9995 else f"{share:.1%}"
 
 
 def task_table(evaluation: Evaluation) -> Table:

@@ -1,0 +1,1 @@
+"""A comparison of methods that one machine can run: python -m experiments.study."""
