@@ -555,6 +555,7 @@ def _report(argv: list[str]) -> int:
 def _show(argv: list[str]) -> int:
     parser = Parser(
         prog="drm show",
+        usage="drm show [WORKDIR] TASK_ID [--step N] [--png FILE] [--source SOURCE …]",
         description="A task in the terminal: its demonstrations and tests. Of a work directory: "
         "how the candidates of the task that its evaluation has kept were denoised.",
     )
