@@ -10,8 +10,6 @@ the steps, with noise in masks and confidence. The page's figures need playwrigh
 
 import dataclasses
 import math
-import os
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -20,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import harness
+from benchmarks.browser import launch
 from benchmarks.harness import Column
 
 _STEPS, _CANVAS = 16, 30
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 _DRAWN = "() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))"
 _FILTER = """i => new Promise(done => {
   const before = performance.now();
@@ -129,12 +126,10 @@ def page_figures(path: Path) -> dict[str, float]:
         from playwright.sync_api import sync_playwright
     except ImportError:
         return nothing
-    found = next(filter(None, map(shutil.which, _BROWSERS)), None)
     with sync_playwright() as play:
-        found = found or play.chromium.executable_path
-        if not os.path.exists(found):
+        browser = launch(play)
+        if browser is None:
             return nothing
-        browser = play.chromium.launch(executable_path=found, args=_FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         before = time.perf_counter()
         page.goto(path.as_uri())

@@ -12,7 +12,6 @@ the rate of 4096^3 float32 products, one on each device, measured in the same pr
 after.
 """
 
-import dataclasses
 import statistics
 import sys
 from collections.abc import Callable
@@ -106,7 +105,7 @@ def case_of(**fields: Any) -> dict[str, Any]:
 
 def experiment_of(case: dict[str, Any]) -> Any:
     """The experiment of a case."""
-    from drm_jax.config import Data, Evaluate, Experiment, Model, Train
+    from drm_jax.config import Data, Evaluate, Experiment, Model, Train, with_changes
 
     hidden, heads, cycles, inner_steps, prefix, multiple, canvas = SIZES[case["size"]]
     objective, batch = case["objective"], case["batch"]
@@ -124,16 +123,15 @@ def experiment_of(case: dict[str, Any]) -> Any:
         train=Train(batch_size=batch),
         evaluate=Evaluate(batch_size=batch),
     )
-    for change in case["set"].split():
-        name, _, value = change.partition("=")
-        part, _, field = name.rpartition(".")
-        if "," in value:
-            value = tuple(map(int, value.split(",")))
-        elif value.isdigit():
-            value = int(value)
-        changed = dataclasses.replace(getattr(experiment, part), **{field: value})
-        experiment = dataclasses.replace(experiment, **{part: changed})
-    return experiment
+    changes = dict(change.split("=", 1) for change in case["set"].split())
+    return with_changes(experiment, {name: _value(text) for name, text in changes.items()})
+
+
+def _value(text: str) -> Any:
+    """A number, numbers between commas, or the text."""
+    if "," in text:
+        return tuple(map(int, text.split(",")))
+    return int(text) if text.isdigit() else text
 
 
 class Running:

@@ -11,6 +11,7 @@ import math
 import reprlib
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from drm_jax.errors import UsageError
@@ -394,6 +395,20 @@ class Experiment:
             "model.vocab",
             f"the objective {self.objective} needs MASK: must be 13, not {model.vocab}",
         )
+
+
+def with_changes(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
+    """An experiment with other values of some fields, named as in "model.hidden", one by one.
+
+    Raises:
+      UsageError: a value can't be, or not together with those before it.
+    """
+    for name, value in changes.items():
+        part, _, field = name.rpartition(".")
+        if part:
+            value, field = dataclasses.replace(getattr(experiment, part), **{field: value}), part
+        experiment = dataclasses.replace(experiment, **{field: value})
+    return experiment
 
 
 # --- JSON --------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ A canvas of side C is a row of S = C*C tokens, row-major. Token 0 is PAD, 1 is E
 colours 0..9, and 12 is MASK. EOS closes a grid: below its last row and right of its last column.
 """
 
+import math
+
 import numpy as np
 
 PAD, EOS, FIRST_COLOUR, MASK = 0, 1, 2, 12
@@ -23,6 +25,14 @@ def to_tokens(grid_HxW: np.ndarray, canvas: int, offset: tuple[int, int] = (0, 0
     if right < canvas:
         tokens_CxC[row:bottom, right] = EOS
     return tokens_CxC.reshape(-1)
+
+
+def on_canvas(tokens: np.ndarray, canvas: int) -> np.ndarray:
+    """Windows of tokens (…, S) in the corner of a canvas of side `canvas`, PAD around them."""
+    side = math.isqrt(tokens.shape[-1])
+    tokens = tokens.reshape(*tokens.shape[:-1], side, side)
+    around = [(0, 0)] * (tokens.ndim - 2) + [(0, canvas - side)] * 2
+    return np.pad(tokens, around).reshape(*tokens.shape[:-2], canvas**2)
 
 
 def grid_sizes(tokens_BxS: np.ndarray) -> np.ndarray:

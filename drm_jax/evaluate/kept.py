@@ -53,19 +53,20 @@ class Kept:
         """Keeps the trajectory of a candidate."""
         self._packed[row] = pack(trajectory)
 
-    def missing(self, ballot: voting.Ballot) -> list[int]:
-        """Candidates to denoise again: the last votes have shown that they are wanted."""
-        return sorted(self._at_last(ballot) - self._taken)
-
-    def all(self, ballot: voting.Ballot) -> dict[int, Packed]:
-        """What is kept in the end, by the number of its candidate."""
-        return {row: self._packed[row] for row in sorted(self._at_last(ballot) & {*self._packed})}
-
-    def _at_last(self, ballot: voting.Ballot) -> set[int]:
+    def wanted(self, ballot: voting.Ballot) -> set[int]:
+        """The candidates to keep in the end, once all votes are cast."""
         if self._mode in ("all", "off"):
             return self._taken
         every = set(range(len(self._rows)))
         return self._wanted(ballot, self._tests, every, _AT_LAST)
+
+    def missing(self, wanted: set[int]) -> list[int]:
+        """Candidates to denoise again: only the last votes have shown that they are wanted."""
+        return sorted(wanted - self._taken)
+
+    def chosen(self, wanted: set[int]) -> dict[int, Packed]:
+        """The trajectories of the candidates that are wanted, by their numbers."""
+        return {row: self._packed[row] for row in sorted(wanted & {*self._packed})}
 
     def _wanted(
         self, ballot: voting.Ballot, tests: set[tuple[int, int]], among: set[int], best: int

@@ -12,7 +12,15 @@ from rich.text import Text
 
 from drm_jax.arc.augment import augment, augmented_name, undo_tokens
 from drm_jax.arc.tasks import Task
-from drm_jax.arc.tokens import EOS, FIRST_COLOUR, MASK, NUM_COLOURS, grid_sizes, to_tokens
+from drm_jax.arc.tokens import (
+    EOS,
+    FIRST_COLOUR,
+    MASK,
+    NUM_COLOURS,
+    grid_sizes,
+    on_canvas,
+    to_tokens,
+)
 from drm_jax.io.answers import Trajectory
 
 # ARC's own ten colours, 0..9.
@@ -49,12 +57,9 @@ def _frames(trajectory: Trajectory, most: int) -> list[tuple[str, np.ndarray]]:
         grids += [("truth", augment(trajectory.truth, augmentation))]
     side = max(trajectory.side, *(max(grid.shape) for _, grid in grids))  # of all, one canvas
     question, *truth = ((name, to_tokens(grid, side)) for name, grid in grids)
-    around = [(0, side - trajectory.side)] * 2
     seen = [(f"step {i + 1}", trajectory.tokens_NxS[i]) for i in shown]
     seen += [("answer", trajectory.predicted_NxS[-1])]
-    squares = [t.reshape(trajectory.side, -1) for _, t in seen]
-    seen = [(n, np.pad(t, around).reshape(-1)) for (n, _), t in zip(seen, squares, strict=True)]
-    frames = [question, *seen, *truth]
+    frames = [question, *((name, on_canvas(tokens_S, side)) for name, tokens_S in seen), *truth]
     sizes = [grid_sizes(tokens_S[None])[0] for _, tokens_S in frames]
     height, width = (min(side, max(s[axis] for s in sizes) + 1) for axis in (0, 1))
     return [

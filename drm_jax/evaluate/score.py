@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import platform
+import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ from drm_jax import __version__
 from drm_jax.arc import voting
 from drm_jax.arc.augment import PuzzleIds
 from drm_jax.arc.tasks import Task
-from drm_jax.arc.tokens import MASK
+from drm_jax.arc.tokens import MASK, on_canvas
 from drm_jax.config import CARRIED, Experiment
 from drm_jax.data.evaluation import (
     Truths,
@@ -201,6 +202,7 @@ def evaluate_together(
 class _Answers:
     """What the candidates of one state answered."""
 
+    rows: np.ndarray  # all candidates, from `evaluation_rows`
     ballot: voting.Ballot
     accuracy: Mapping[tuple[str, int], float]
     """Of a task's test input: the mean of `data.evaluation.Truths.accuracy` over candidates."""
@@ -255,11 +257,12 @@ def _answer(
             votes = (batch["puzzle_id"], batch["inputs"], predicted_BxS, q_halt_B)
             row_N = batch["row"][answered_B]
             voting.cast_votes(ballot, ids, *(x[answered_B] for x in votes), row_N)
-            on_canvas_NxS = _on_canvas(predicted_BxS[answered_B], sides[-1])
+            on_canvas_NxS = on_canvas(predicted_BxS[answered_B], sides[-1])
             accuracy_R[row_N] = truths.accuracy(row_N, on_canvas_NxS)
             now = kept.choose(ballot, row_N)
             keep(result, np.flatnonzero(np.isin(batch["row"], now)), now)
-    missing_N = np.array(kept.missing(ballot), int)
+    wanted = kept.wanted(ballot)
+    missing_N = np.array(kept.missing(wanted), int)
     for window, side in enumerate(sides):
         here_N = missing_N[window_R[missing_N] == window]
         for batch in evaluation_batches(tasks, ids, rows, here_N, side, config.batch_size):
@@ -269,9 +272,9 @@ def _answer(
         (tasks[k].id, t): float(accuracy_R[(rows[:, :2] == (k, t)).all(axis=1)].mean())
         for k, t in np.unique(rows[:, :2], axis=0).tolist()
     }
-    packed = kept.all(ballot)
+    packed = kept.chosen(wanted)
     pictured = tuple(packed[row] for row in kept.pictured if row in packed)
-    return _Answers(ballot, accuracy, denoised, tuple(packed.values()), pictured)
+    return _Answers(rows, ballot, accuracy, denoised, tuple(packed.values()), pictured)
 
 
 def _one_ahead(
@@ -286,14 +289,6 @@ def _one_ahead(
         before = now
     if before is not None:
         yield before
-
-
-def _on_canvas(tokens: np.ndarray, canvas: int) -> np.ndarray:
-    """Windows (…, S) in the corner of the whole canvas, PAD around them."""
-    side = math.isqrt(tokens.shape[-1])
-    tokens = tokens.reshape(*tokens.shape[:-1], side, side)
-    around = [(0, 0)] * (tokens.ndim - 2) + [(0, canvas - side)] * 2
-    return np.pad(tokens, around).reshape(*tokens.shape[:-2], canvas**2)
 
 
 def _rows_of_process(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -370,8 +365,7 @@ def _judge(
         metrics["denoised_on_windows"] = dict(answers.denoised)
     metrics |= scores(ballot, asked)
     metrics |= _cell_accuracies(answers.accuracy, metrics)
-    rows = evaluation_rows(tasks, ids, experiment.evaluate.num_augmentations)
-    described = describe_answers(ballot, asked, ids, rows)
+    described = describe_answers(ballot, asked, ids, answers.rows)
     return Evaluation(
         steps,
         metrics,
@@ -466,6 +460,17 @@ def evaluation_folder(workdir: epath.Path, steps: Sequence[int]) -> epath.Path:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         name = f"{steps[0]}_to_{steps[-1]}_{len(steps)}_of_them_{digest}"
     return workdir / "eval" / (f"steps_{name}" if len(steps) > 1 else f"step_{name}")
+
+
+def evaluations(workdir: epath.Path) -> dict[int, epath.Path]:
+    """The folders of evaluations of single checkpoints, by step, ascending."""
+    folder = workdir / "eval"
+    found = {}
+    for path in folder.iterdir() if folder.exists() else ():
+        match = re.fullmatch("step_([0-9]+)", path.name)
+        if match and (path / "metrics.json").exists():
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
 
 
 def write_evaluation(workdir: epath.Path, evaluation: Evaluation) -> list[epath.Path]:

@@ -6,6 +6,7 @@ eval/step_N/trajectories.npz   denoising, step by step, of the candidates that w
 Both can be read without the tasks, the network and jax.
 """
 
+import contextlib
 import dataclasses
 import gzip
 import io
@@ -13,7 +14,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ _BEST, _VOTERS = 10, 8  # how many answers to a test input are kept, and how man
 _FORMAT = 1
 _UNREADABLE = (
     OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError,
-    RecursionError,
+    RecursionError, zipfile.BadZipFile,
 )  # fmt: skip
 
 
@@ -99,10 +100,9 @@ def grid_of(rows: Sequence[str] | None) -> np.ndarray | None:
     """What `grid_rows` was made from, (h, w) uint8; a grid without cells is 0x0."""
     if rows is None:
         return None
-    cells = [list(map(int, row)) for row in rows]
-    return (
-        np.array(cells, np.uint8).reshape(len(cells), -1) if cells else np.zeros((0, 0), np.uint8)
-    )
+    if not rows:
+        return np.zeros((0, 0), np.uint8)
+    return np.array([list(map(int, row)) for row in rows], np.uint8)
 
 
 def describe_answers(
@@ -178,15 +178,11 @@ def read_answers(folder: epath.Path) -> Answers:
             f"{path}: is not there: the evaluation was made by an earlier version, or was cut off; "
             "score the checkpoint again with drm eval"
         )
-    try:
+    with _damage_named(path):
         content = json.loads(gzip.decompress(path.read_bytes()))
         _check_answers(content)
         fields = {field.name: content[field.name] for field in dataclasses.fields(Answers)}
         return Answers(**fields | {"steps": tuple(fields["steps"])})
-    except _UNREADABLE as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise _damaged(path, error) from error
 
 
 def _check_answers(content: Any) -> None:
@@ -212,9 +208,18 @@ def _check_answers(content: Any) -> None:
         str(task["id"]), str(task["source"])
 
 
-def _damaged(path: epath.Path, error: Exception) -> InputError:
-    text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return InputError(f"{path}: can't be read: {text}; score the checkpoint again with drm eval")
+@contextlib.contextmanager
+def _damage_named(path: epath.Path) -> Iterator[None]:
+    """Turns whatever a damaged file raises into one line; what the system says of it stays."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise InputError(
+            f"{path}: can't be read: {text}; score the checkpoint again with drm eval"
+        ) from error
 
 
 # --- trajectories ---------------------------------------------------------------------------------
@@ -297,7 +302,7 @@ def read_trajectories(folder: epath.Path, answers: Answers) -> list[Packed]:
     path = folder / TRAJECTORIES
     if not path.exists():
         return []
-    try:
+    with _damage_named(path):
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             x = {name: file[name] for name in file.files}
         if x["format"] != _FORMAT:
@@ -322,15 +327,3 @@ def read_trajectories(folder: epath.Path, answers: Answers) -> list[Packed]:
             )
             for i in range(len(x["task"]))
         ]
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        LookupError,
-        TypeError,
-        zipfile.BadZipFile,
-    ) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise _damaged(path, error) from error

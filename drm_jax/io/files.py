@@ -2,10 +2,12 @@
 
 import contextlib
 import importlib.util
+import json
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec.config
 from etils import epath
@@ -108,6 +110,15 @@ def remove_halves(workdir: epath.Path) -> None:
         for pattern in (f".*{_HALF}", f"eval/*/.*{_HALF}"):
             for path in Path(workdir).glob(pattern):
                 path.unlink(missing_ok=True)
+
+
+def json_lines(path: epath.Path) -> Iterator[Any]:
+    """The values of a file of JSON lines; what a kill has torn or is no JSON is left out."""
+    if not path.exists():
+        return
+    for text in path.read_bytes().decode(errors="replace").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            yield json.loads(text)
 
 
 def write_whole(path: epath.Path, content: str | bytes) -> None:

@@ -17,7 +17,7 @@ from etils import epath
 
 from drm_jax.dist import processes
 from drm_jax.io import lock
-from drm_jax.io.files import is_remote, write_whole
+from drm_jax.io.files import is_remote, json_lines, write_whole
 
 # tensorboardX imports torch where it is installed, for a second or two: nothing here needs it.
 _hidden = "torch" not in sys.modules
@@ -130,18 +130,11 @@ class MetricsLog:
 
 def read_metrics(workdir: epath.Path, last_step: int | None = None) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl up to a step; what a kill has torn or is no line is left out."""
-    path = workdir / FILE
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_bytes().decode(errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if _is_line(line) and (last_step is None or line["step"] <= last_step):
-            lines.append(line)
-    return lines
+    return [
+        line
+        for line in json_lines(workdir / FILE)
+        if _is_line(line) and (last_step is None or line["step"] <= last_step)
+    ]
 
 
 def _is_line(line: Any) -> bool:

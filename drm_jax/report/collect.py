@@ -8,7 +8,6 @@ eval/step_N/                 scores, answers, trajectories
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,10 +15,10 @@ import numpy as np
 from etils import epath
 
 from drm_jax.arc.augment import augment
-from drm_jax.arc.tokens import grid_sizes, to_tokens
+from drm_jax.arc.tokens import FIRST_COLOUR, grid_sizes, to_tokens
 from drm_jax.config import Experiment, to_json
 from drm_jax.errors import InputError
-from drm_jax.evaluate.score import evaluation_folder
+from drm_jax.evaluate.score import evaluation_folder, evaluations
 from drm_jax.io.answers import (
     Answers,
     Packed,
@@ -50,17 +49,17 @@ class Run:
     trajectories: Sequence[Packed]
 
 
-def read_run(workdir: epath.Path, folder: epath.Path | None = None) -> Run:
+def read_run(workdir: epath.Path, steps: Sequence[int] = ()) -> Run:
     """Reads a run and one of its evaluations.
 
     Args:
-      folder: of the evaluation, within the work directory; the one of the newest step where None.
+      steps: of the evaluation, as in `evaluation_of`.
 
     Raises:
       InputError: it is not a work directory, it was not evaluated, or a file can't be used.
     """
     experiment = read_config(workdir)
-    folder = folder or evaluation_of(workdir)
+    folder = evaluation_of(workdir, steps)
     metrics = _read_scores(folder / "metrics.json")
     answers = read_answers(folder)
     trajectories = _some(read_trajectories(folder, answers), answers)
@@ -89,27 +88,15 @@ def _some(trajectories: Sequence[Packed], answers: Answers) -> list[Packed]:
     ]
 
 
-def evaluations(workdir: epath.Path) -> dict[int, epath.Path]:
-    """The folders of evaluations of single checkpoints, by step, ascending."""
-    folder = workdir / "eval"
-    found = {}
-    for path in folder.iterdir() if folder.exists() else ():
-        match = re.fullmatch("step_([0-9]+)", path.name)
-        if match and (path / "metrics.json").exists():
-            found[int(match[1])] = path
-    return dict(sorted(found.items()))
-
-
 def evaluation_of(workdir: epath.Path, steps: Sequence[int] = ()) -> epath.Path:
-    """The folder of an evaluation.
+    """The folder of an evaluation in a work directory.
 
     Args:
       steps: ascending; several of an ensemble; none for that of the newest checkpoint.
 
     Raises:
-      InputError: it is not a work directory, or there is no such evaluation in it.
+      InputError: there is no such evaluation.
     """
-    read_config(workdir)
     if len(steps) > 1:
         folder = evaluation_folder(workdir, steps)
         if not folder.exists():
@@ -158,7 +145,6 @@ def overview(run: Run) -> dict[str, Any]:
     scores = {name: value for name, value in metrics.items() if "@" in name}
     return {
         "name": experiment.name,
-        "folder": run.name,
         "objective": experiment.objective,
         "seed": experiment.seed,
         "steps": list(run.answers.steps),
@@ -236,12 +222,25 @@ def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def described_tasks(run: Run) -> list[dict[str, Any]]:
-    """The tasks with answers and outcome, as the page's script wants them."""
+def unpacked(run: Run) -> dict[str, list[Trajectory]]:
+    """The trajectories of a run by task."""
     of_task: dict[str, list[Trajectory]] = {}
     for packed in run.trajectories:
         of_task.setdefault(packed.task_id, []).append(unpack(packed))
-    return [_task(task, run.metrics, of_task.get(task["id"], [])) for task in run.answers.tasks]
+    return of_task
+
+
+def described_tasks(
+    run: Run, trajectories: Mapping[str, Sequence[Trajectory]]
+) -> list[dict[str, Any]]:
+    """The tasks with answers and outcome, as the page's script wants them.
+
+    Args:
+      trajectories: of this run, from `unpacked`.
+    """
+    return [
+        _task(task, run.metrics, trajectories.get(task["id"], [])) for task in run.answers.tasks
+    ]
 
 
 def _task(
@@ -332,12 +331,11 @@ def _path(trajectory: Trajectory, test: Mapping[str, Any]) -> dict[str, Any]:
         truth = augment(trajectory.truth, trajectory.augmentation)
         if max(truth.shape) <= trajectory.side:
             tokens_S = to_tokens(truth, trajectory.side)
-            inside_S = (tokens_S != 0) & (tokens_S != 1)
+            inside_S = tokens_S >= FIRST_COLOUR
             same_N = (trajectory.predicted_NxS == tokens_S)[:, inside_S].all(axis=1)
             right_N = same_N & (sizes_Nx2 == truth.shape).all(axis=1)
     rows = grid_rows(trajectory.answer)
     rank = next((answer["rank"] for answer in test["answers"] if answer["grid"] == rows), None)
-    height, width = _box(trajectory, sizes_Nx2)
     return {
         "test": trajectory.test,
         "rank": rank,
@@ -347,7 +345,7 @@ def _path(trajectory: Trajectory, test: Mapping[str, Any]) -> dict[str, Any]:
         "levels": trajectory.levels_N.tolist(),
         "halt": [round(float(q), 4) for q in 1 / (1 + np.exp(-trajectory.q_halt_N.astype(float)))],
         "sizes": sizes_Nx2.tolist(),
-        "box": [height, width],
+        "box": np.maximum(sizes_Nx2.max(axis=0), 1).tolist(),  # what is shown: all any step said
         "right": bool(right_N[-1]),
         "was_right": bool(right_N.any()),
         "right_from": _right_from(right_N),
@@ -362,19 +360,12 @@ def _right_from(right_N: np.ndarray) -> int | None:
     return int(wrong[-1]) + 2 if len(wrong) else 1
 
 
-def _box(trajectory: Trajectory, sizes_Nx2: np.ndarray) -> tuple[int, int]:
-    """The part of the canvas that the page shows: all that any step predicted."""
-    height, width = np.maximum(sizes_Nx2.max(axis=0), 1).tolist()
-    return height, width
-
-
-def path_cells(trajectory: Trajectory) -> bytes:
+def path_cells(trajectory: Trajectory, box: Sequence[int]) -> bytes:
     """The cells of a trajectory that the page shows, h x w of `_path`'s box at each of N steps.
 
     Predicted tokens, then masked as bits, then confidence in percent.
     """
-    height, width = _box(trajectory, grid_sizes(trajectory.predicted_NxS))
-    side = trajectory.side
+    (height, width), side = box, trajectory.side
 
     def boxed(cells_NxS: np.ndarray) -> np.ndarray:
         return cells_NxS.reshape(-1, side, side)[:, :height, :width]

@@ -13,7 +13,7 @@ import jinja2
 
 from drm_jax.arc.voting import PASS_KS
 from drm_jax.evaluate.pictures import ARC_COLOURS
-from drm_jax.io.answers import unpack
+from drm_jax.io.answers import Trajectory
 from drm_jax.report.collect import (
     OUTCOMES,
     PERCENT,
@@ -22,6 +22,7 @@ from drm_jax.report.collect import (
     described_tasks,
     overview,
     path_cells,
+    unpacked,
 )
 from drm_jax.report.curves import curve
 
@@ -37,8 +38,9 @@ colour vision, protanopia, deuteranopia and tritanopia; found by search."""
 
 def single_page(run: Run) -> str:
     """The report of one run: overview, tasks, denoising."""
-    tasks = described_tasks(run)
-    chunks = _chunks(run, tasks)
+    trajectories = unpacked(run)
+    tasks = described_tasks(run, trajectories)
+    chunks = _chunks(tasks, trajectories)
     steps = run.answers.steps
     ensemble_of = steps[-1] if len(steps) > 1 else None  # whose denoising was kept
     return _render("run", [run], {"tasks": tasks, "ensemble_of": ensemble_of}, chunks)
@@ -49,7 +51,7 @@ def comparison_page(runs: Sequence[Run]) -> str:
     names = _names(runs)
     tasks: dict[str, dict[str, Any]] = {}
     for name, run in zip(names, runs, strict=True):
-        for task in described_tasks(run):
+        for task in described_tasks(run, unpacked(run)):
             asked = [{k: test[k] for k in ("input", "output")} for test in task["tests"]]
             # Tasks of the same id with other tests are other tasks: ARC-AGI-1 and 2 share some.
             key = f"{task['id']} {json.dumps(asked)}"
@@ -81,20 +83,28 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def _chunks(run: Run, tasks: Sequence[dict[str, Any]]) -> list[str]:
+def _chunks(
+    tasks: Sequence[dict[str, Any]], trajectories: Mapping[str, Sequence[Trajectory]]
+) -> list[str]:
     """The cells of each task's trajectories, deflated, as base64; "" where it has none.
 
     Where all of them are too much for a page, those that come last of each test input are left
     out, of the task as well.
     """
-    of_task: dict[str, list[bytes]] = {}
-    for packed in run.trajectories:
-        of_task.setdefault(packed.task_id, []).append(path_cells(unpack(packed)))
+    of_task = {
+        task["id"]: [
+            path_cells(trajectory, path["box"])
+            for trajectory, path in zip(
+                trajectories.get(task["id"], []), task["paths"], strict=True
+            )
+        ]
+        for task in tasks
+    }
     for most in (1000, 16, 8, 4, 3, 2, 1):
         for task in tasks:
             kept = _first_of_each_test(task["paths"], most)
             task["paths"] = [task["paths"][i] for i in kept]
-            of_task[task["id"]] = [of_task.get(task["id"], [])[i] for i in kept]
+            of_task[task["id"]] = [of_task[task["id"]][i] for i in kept]
         packed = [zlib.compress(b"".join(of_task[task["id"]]), 9) for task in tasks]
         chunks = [
             base64.b64encode(x).decode() if of_task[task["id"]] else ""
@@ -126,7 +136,7 @@ def _render(mode: str, runs: Sequence[Run], data: Mapping[str, Any], chunks: Seq
             charts[title] = chart
     data = {
         "mode": mode,
-        "outcomes": OUTCOMES,
+        "outcomes": list(OUTCOMES.items()),
         "palettes": {"arc": ARC_COLOURS, "safe": SAFE_COLOURS},
         **data,
     }

@@ -11,6 +11,7 @@ from drm_jax.evaluate.pictures import Row, denoising, image, png, task_rows, ter
 from drm_jax.io.answers import ANSWERS, read_answers, read_trajectories, unpack
 from drm_jax.io.files import write_whole
 from drm_jax.report.collect import SHOWN_PATHS, evaluation_of
+from drm_jax.run.workdir import read_config
 
 
 def show_task(
@@ -46,6 +47,7 @@ def show_denoising(
     Raises:
       InputError: nothing was evaluated, or not this task; or no denoising of it was kept.
     """
+    read_config(workdir)  # else it is no work directory
     folder = evaluation_of(workdir, [] if step is None else [step])
     answers = read_answers(folder)
     if answers.task(task_id) is None:

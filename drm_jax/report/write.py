@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from drm_jax.io.files import write_whole
-from drm_jax.report.collect import evaluation_of, read_run
+from drm_jax.report.collect import read_run
 from drm_jax.report.page import comparison_page, single_page
 
 
@@ -27,7 +27,7 @@ def write_report(
     """
     first = workdirs[0]
     if len(workdirs) == 1:
-        page, name = single_page(read_run(first, evaluation_of(first, steps))), "report.html"
+        page, name = single_page(read_run(first, steps)), "report.html"
     else:
         page, name = comparison_page([read_run(workdir) for workdir in workdirs]), "comparison.html"
     path = output or first / name

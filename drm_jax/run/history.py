@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 
 from drm_jax.errors import PreemptedError, StoppedError, one_line
-from drm_jax.io.files import is_remote, write_whole
+from drm_jax.io.files import is_remote, json_lines, write_whole
 
 FILE = "history.jsonl"
 
@@ -43,16 +43,11 @@ def recorded(workdir: epath.Path, start: Mapping[str, Any]) -> Iterator[None]:
 
 def read_history(workdir: epath.Path) -> list[dict[str, Any]]:
     """The lines, oldest first; what a kill has torn or is no line is left out."""
-    path = workdir / FILE
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_bytes().decode(errors="replace").splitlines():
-        with contextlib.suppress(ValueError, RecursionError):
-            line = json.loads(text)
-            if isinstance(line, dict) and line.get("event") in ("start", "end"):
-                lines.append(line)
-    return lines
+    return [
+        line
+        for line in json_lines(workdir / FILE)
+        if isinstance(line, dict) and line.get("event") in ("start", "end")
+    ]
 
 
 def _append(workdir: epath.Path, line: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from etils import epath
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from drm_jax.config import Experiment
+from drm_jax.config import Experiment, with_changes
 from drm_jax.data.stream import batches_from, training_stream
 from drm_jax.dist import processes
 from drm_jax.dist.mesh import global_batch
@@ -154,9 +154,8 @@ def read_to_evaluate(workdir: epath.Path, **changes: Any) -> Experiment:
       UsageError: a value can't be.
     """
     experiment = read_config(workdir)
-    changes = {name: value for name, value in changes.items() if value is not None}
-    config = dataclasses.replace(experiment.evaluate, **changes)
-    return dataclasses.replace(experiment, evaluate=config)
+    named = {f"evaluate.{name}": value for name, value in changes.items() if value is not None}
+    return with_changes(experiment, named)
 
 
 def evaluate_workdir(

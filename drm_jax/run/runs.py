@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drm_jax.errors import InputError, one_line
+from drm_jax.evaluate.score import evaluations
 from drm_jax.io import checkpoint, lock
 from drm_jax.io.files import reaching
 from drm_jax.io.metrics import read_metrics
@@ -88,11 +89,10 @@ def _row(workdir: epath.Path) -> list[str]:
 def _scored_later(workdir: epath.Path) -> dict[int, float | None]:
     """pass@2 of the steps that `drm eval` or training has scored, from what they wrote."""
     found = {}
-    for path in (workdir / "eval").glob("step_*/metrics.json"):
-        with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError, OSError):
-            metrics = json.loads(path.read_bytes())
-            score = metrics.get("pass@2")
-            found[int(metrics["checkpoint_step"])] = None if score is None else float(score)
+    for step, folder in evaluations(workdir).items():
+        with contextlib.suppress(ValueError, AttributeError, TypeError, RecursionError, OSError):
+            score = json.loads((folder / "metrics.json").read_bytes()).get("pass@2")
+            found[step] = None if score is None else float(score)
     return found
 
 

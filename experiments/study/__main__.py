@@ -18,10 +18,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from etils import epath
 from rich.console import Console
 from rich.progress import track
 
 from drm_jax.io.files import work_path, write_whole
+from drm_jax.io.metrics import read_metrics
+from drm_jax.run.history import read_history
 from drm_jax.run.workdir import claim
 from experiments.study.protocol import Run, experiment_of, final_runs, tuning_runs
 
@@ -69,12 +72,12 @@ def make_row(run: Run) -> None:
     )  # fmt: skip
     if done.returncode:
         sys.exit(f"{run.key}: {done.stderr}")
-    row = row_of(run, Path(workdir), time.perf_counter() - before)
+    row = row_of(run, workdir, time.perf_counter() - before)
     ROWS.mkdir(exist_ok=True)
     write_whole(work_path(ROWS / f"{run.key}.json"), json.dumps(row, indent=1) + "\n")
 
 
-def row_of(run: Run, workdir: Path, seconds: float) -> dict[str, Any]:
+def row_of(run: Run, workdir: epath.Path, seconds: float) -> dict[str, Any]:
     """What is kept of a run.
 
     The primary measure is `wrong_cells`: of each test input the share of wrong cells, mean over
@@ -83,8 +86,7 @@ def row_of(run: Run, workdir: Path, seconds: float) -> dict[str, Any]:
     experiment = experiment_of(run)
     folder = workdir / "eval" / f"step_{experiment.train.steps}"
     metrics = json.loads((folder / "metrics.json").read_text())
-    lines = [json.loads(text) for text in (workdir / "metrics.jsonl").read_text().splitlines()]
-    starts = [json.loads(text) for text in (workdir / "history.jsonl").read_text().splitlines()]
+    lines, starts = read_metrics(workdir), read_history(workdir)
     per_task = metrics["per_task"]
     return {
         "run": {**vars(run), "key": run.key},

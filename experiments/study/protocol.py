@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from drm_jax.config import Data, Evaluate, Experiment, Model, Optimizer, Train
+from drm_jax.config import Data, Evaluate, Experiment, Model, Optimizer, Train, with_changes
 from drm_jax.run.flops import count_flops
 from experiments.study.tasks import CANVAS, chosen
 
@@ -95,13 +95,3 @@ def experiment_of(run: Run) -> Experiment:
     changed = with_changes(base, METHODS[run.method])
     steps = TERAFLOPS * 1e12 / (_BATCH * count_flops(changed).train)
     return with_changes(changed, {"train.steps": round(steps)})
-
-
-def with_changes(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
-    """An experiment with other values of some fields, named as in "model.hidden"."""
-    for name, value in changes.items():
-        part, _, field = name.rpartition(".")
-        if part:
-            value, field = dataclasses.replace(getattr(experiment, part), **{field: value}), part
-        experiment = dataclasses.replace(experiment, **{field: value})
-    return experiment

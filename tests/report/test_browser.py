@@ -5,17 +5,15 @@ Skipped where there is no Chromium: `make browser` installs one on Debian and Ub
 
 import dataclasses
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_run import made_run
 
+from benchmarks.browser import launch
 from drm_jax.arc.augment import undo_tokens
-from drm_jax.arc.tasks import load_source, smallest_tasks
 from drm_jax.arc.tokens import FIRST_COLOUR, grid_sizes
 from drm_jax.evaluate.pictures import ARC_COLOURS
 from drm_jax.io.answers import read_answers, read_trajectories, unpack
@@ -23,21 +21,17 @@ from drm_jax.io.files import work_path
 from drm_jax.report.page import SAFE_COLOURS
 from drm_jax.report.write import write_report
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 TITLE_IS = "id => document.querySelector('#task h2 bdi').textContent === id"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
 @pytest.fixture(scope="module")
 def browser():
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     with sync_api.sync_playwright() as play:
-        found = found or play.chromium.executable_path  # its own, which it may have downloaded
-        if not os.path.exists(found):
+        browser = launch(play)
+        if browser is None:
             pytest.skip("there is no Chromium here: make browser installs one")
-        browser = play.chromium.launch(executable_path=found, args=FLAGS)
         yield browser
         browser.close()
 
@@ -67,22 +61,6 @@ def open_page(browser):
     for page in opened:
         page.close()
     assert wrong == []
-
-
-@pytest.fixture(scope="module")
-def experiment(tiny):
-    ids = [task.id for task in smallest_tasks(load_source("arc1/training"), 6, 1, 10)]
-    data = dataclasses.replace(tiny.data, only=tuple(ids), canvas=6, num_augmentations=5)
-    evaluation = dataclasses.replace(tiny.evaluate, batch_size=32)
-    return dataclasses.replace(tiny, data=data, evaluate=evaluation)
-
-
-@pytest.fixture(scope="module")
-def workdir(experiment, tmp_path_factory):
-    workdir = work_path(tmp_path_factory.mktemp("browser") / "made")
-    made_run(workdir, experiment)
-    write_report([workdir])
-    return workdir
 
 
 def shown_ids(page) -> list[str]:

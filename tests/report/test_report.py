@@ -13,30 +13,20 @@ from made_run import KINDS, kind_of, made_run
 
 from drm_jax.arc.augment import augment
 from drm_jax.arc.roles import load_tasks
-from drm_jax.arc.tasks import load_source, smallest_tasks
 from drm_jax.arc.tokens import crop
 from drm_jax.cli import main
 from drm_jax.evaluate.pictures import ARC_COLOURS
 from drm_jax.io.answers import answers_bytes, grid_of, read_answers, read_trajectories, unpack
 from drm_jax.io.files import work_path
-from drm_jax.report.collect import described_tasks, overview, read_run
+from drm_jax.report.collect import described_tasks, overview, read_run, unpacked
 from drm_jax.report.curves import curve
 from drm_jax.report.page import SAFE_COLOURS, comparison_page, single_page
 
 
-@pytest.fixture(scope="module")
-def experiment(tiny):
-    ids = [task.id for task in smallest_tasks(load_source("arc1/training"), 6, 1, 10)]
-    data = dataclasses.replace(tiny.data, only=tuple(ids), canvas=6, num_augmentations=5)
-    evaluation = dataclasses.replace(tiny.evaluate, batch_size=32)
-    return dataclasses.replace(tiny, data=data, evaluate=evaluation)
-
-
-@pytest.fixture(scope="module")
-def workdir(experiment, tmp_path_factory):
-    workdir = work_path(tmp_path_factory.mktemp("report") / "made")
-    made_run(workdir, experiment)
-    return workdir
+def with_paths(workdir):
+    """A run with its trajectories."""
+    run = read_run(workdir)
+    return run, unpacked(run)
 
 
 def embedded(html: str) -> dict:
@@ -48,7 +38,7 @@ def embedded(html: str) -> dict:
 
 def test_every_outcome_is_told(experiment, workdir):
     order = [task.id for task in load_tasks((), experiment.data.evaluate, experiment.data.only)]
-    outcome = {task["id"]: set(task["outcome"]) for task in described_tasks(read_run(workdir))}
+    outcome = {task["id"]: set(task["outcome"]) for task in described_tasks(*with_paths(workdir))}
     expected = {
         "solved": {"solved", "solved2"},
         "second": {"solved2"},
@@ -64,7 +54,7 @@ def test_every_outcome_is_told(experiment, workdir):
 
 def test_paths_are_those_of_the_answers(workdir):
     run = read_run(workdir)
-    for task in described_tasks(run):
+    for task in described_tasks(run, unpacked(run)):
         for t, test in enumerate(task["tests"]):
             paths = [path for path in task["paths"] if path["test"] == t]
             by_rank = {path["rank"] for path in paths}
@@ -247,7 +237,7 @@ def test_two_tests_with_the_same_input_share_their_votes(tiny, tmp_path):
     data = dataclasses.replace(tiny.data, evaluate=(str(source),), only=())
     made_run(work_path(tmp_path / "run"), dataclasses.replace(tiny, data=data))
     run = read_run(work_path(tmp_path / "run"))
-    (task,) = described_tasks(run)
+    (task,) = described_tasks(run, unpacked(run))
     assert task["tests"][0]["answers"] == task["tests"][1]["answers"]
     assert {path["test"] for path in task["paths"]} == {0, 1}
 

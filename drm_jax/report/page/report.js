@@ -117,7 +117,7 @@
   }
 
   // --- outcomes, filters, order ------------------------------------------------------------------
-  const OUTCOMES = data.outcomes;
+  const OUTCOMES = Object.fromEntries(data.outcomes);
   const ofRun = (task, name) => (Object.hasOwn(task.runs, name) ? task.runs[name] : null);
   const solves = (task, name) => ofRun(task, name) !== null && task.runs[name].outcome.includes("solved2");
   const isKnown = (task) => task.tests.some((test) => test.output !== null);
@@ -129,7 +129,7 @@
       ["none", (task) => isKnown(task) && !data.runs.some((name) => solves(task, name))],
       ["truth unknown", (task) => !isKnown(task)],
     ]
-    : ["solved", "solved2", "unsolved", "lost", "shape", "cells", "unknown"].map((key) => [key, OUTCOMES[key]]).map(([key, name]) => [name, (task) => task.outcome.includes(key)]);
+    : data.outcomes.map(([key, name]) => [name, (task) => task.outcome.includes(key)]);
   const SIDES = [[0, 99, "any"], [0, 5, "to 5"], [6, 10, "6 to 10"], [11, 15, "11 to 15"], [16, 20, "16 to 20"], [21, 30, "21 to 30"]];
   const mean = (values) => {
     const known = values.filter((value) => value !== null && value !== undefined);

@@ -1,0 +1,26 @@
+"""A made-up run of ten small tasks, with its report."""
+
+import dataclasses
+
+import pytest
+from made_run import made_run
+
+from drm_jax.arc.tasks import load_source, smallest_tasks
+from drm_jax.io.files import work_path
+from drm_jax.report.write import write_report
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny):
+    ids = [task.id for task in smallest_tasks(load_source("arc1/training"), 6, 1, 10)]
+    data = dataclasses.replace(tiny.data, only=tuple(ids), canvas=6, num_augmentations=5)
+    evaluation = dataclasses.replace(tiny.evaluate, batch_size=32)
+    return dataclasses.replace(tiny, data=data, evaluate=evaluation)
+
+
+@pytest.fixture(scope="module")
+def workdir(experiment, tmp_path_factory):
+    workdir = work_path(tmp_path_factory.mktemp("report") / "made")
+    made_run(workdir, experiment)
+    write_report([workdir])
+    return workdir
