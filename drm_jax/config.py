@@ -151,6 +151,13 @@ class Noise:
     """Share of masked cells by noise level: linear, cosine, sigmoid, or package.module:function."""
     kind: NoiseKind = "uniform"
     """Independent noise a cell, or noise blurred over neighbours."""
+    all_masked: float = 0.0
+    """drm, diffusion: share of examples that are masked whole, as every test begins. Levels below
+    1000 hardly ever do that."""
+    own_answers: float = 0.0
+    """drm, diffusion: share of examples that start from the model's own answer to a grid masked
+    whole, masked again, and from the latents of that pass, as the second step of a test does. Each
+    step costs one forward pass more."""
     latent_levels: int = 100
     """sprm: levels that the noise on carried latents is drawn from, the lowest of 1000. (The
     paper's own run drew from all 1000.)"""
@@ -160,6 +167,9 @@ class Noise:
         _check_types(self, "noise.")
         _at_least(self, "noise", 1, "latent_levels")
         _at_most(self, "noise", NUM_LEVELS, "latent_levels")
+        for name in ("all_masked", "own_answers"):
+            value = getattr(self, name)
+            _check(0 <= value <= 1, f"noise.{name}", f"must be 0 to 1, not {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,6 +335,15 @@ class Evaluate:
     """What is masked again after a step: random cells, or those the model is least sure of."""
     first_remask: Literal["full", "skip"] = "full"
     """The first remask is at level 1000 and masks all, as published; `skip` keeps step 1's grid."""
+    remask_schedule: Literal["linear", "training"] = "linear"
+    """Share of cells that are masked again at a level: level/1000, as published, or the mask ratio
+    of noise.schedule, as in training."""
+    outside: Literal["predicted", "pad"] = "predicted"
+    """What a step finds outside of the grid that the step before answered: whatever was predicted
+    there, as published; or PAD, as in training."""
+    carry_z: bool = True
+    """z goes on from step to step, as published; if false, each begins with z_init, as in
+    training."""
     trajectories: Literal["selected", "failures", "all", "off"] = "selected"
     """Whose denoising is written: of each test input the unaugmented candidate's, and of those who
     were the first to give the best two answers and the truth; failures: all wrong ones' too."""
@@ -377,6 +396,17 @@ class Experiment:
             not path or model.grad_cycles == model.cycles,
             "model.grad_cycles",
             f"supervision=path scores every cycle: must be {model.cycles}, not {model.grad_cycles}",
+        )
+        for name in ("all_masked", "own_answers"):
+            _check(
+                not getattr(self.noise, name) or self.objective not in CARRIED,
+                f"noise.{name}",
+                f"is for the objectives drm and diffusion, not {self.objective}",
+            )
+        _check(
+            not self.noise.own_answers or (self.objective in OBJECTIVES and not path),
+            "noise.own_answers",
+            "is for the objectives drm, with supervision=final, and diffusion",
         )
         fits = self.data.canvas == "fit"
         _check(

@@ -72,7 +72,12 @@ EXPERIMENTS = st.builds(
         num_augmentations=st.integers(0, MAX_AUGMENTATIONS),
     ),
     objective=st.just("drm") | REFERENCES,
-    noise=st.builds(Noise, schedule=st.sampled_from(SCHEDULES) | REFERENCES, kind=...),
+    noise=st.builds(
+        Noise,
+        schedule=st.sampled_from(SCHEDULES) | REFERENCES,
+        kind=...,
+        all_masked=st.floats(0, 1),
+    ),
     model=models(),
     optimizer=st.builds(
         Optimizer,
@@ -103,6 +108,9 @@ EXPERIMENTS = st.builds(
         denoise_steps=st.integers(1, NUM_LEVELS),
         remask=...,
         first_remask=...,
+        remask_schedule=...,
+        outside=...,
+        carry_z=...,
     ),
 )
 PLAIN = json.loads(to_json(Experiment("x", data=Data(only=("a",)))))

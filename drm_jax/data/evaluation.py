@@ -119,6 +119,14 @@ class Truths:
         self._grids = flatten([x if x is not None else nothing for x in outputs] or [nothing])
         self._first_K = np.cumsum([0] + [len(task.tests) for task in tasks])
 
+    def tokens(self, row_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, S) uint8 the truths of candidates; (N, S) bool which of their tokens are scored."""
+        k_N, t_N, id_N = self._rows[row_N].T
+        grid_N, ids = self._first_K[k_N] + t_N, self._ids
+        augmentations = ids.transform[id_N], ids.colours[id_N]
+        truth_NxS = lay_out(self._grids, grid_N, *augmentations, self._canvas)
+        return truth_NxS, (truth_NxS != PAD) & self._known[grid_N][:, None]
+
     def accuracy(self, row_N: np.ndarray, predicted_NxS: np.ndarray) -> np.ndarray:
         """(N,) share of the truth's tokens, colours and EOS, that each candidate has right.
 
@@ -128,11 +136,7 @@ class Truths:
           row_N: numbers of candidates.
           predicted_NxS: what they answered, on the whole canvas.
         """
-        k_N, t_N, id_N = self._rows[row_N].T
-        grid_N, ids = self._first_K[k_N] + t_N, self._ids
-        augmentations = ids.transform[id_N], ids.colours[id_N]
-        truth_NxS = lay_out(self._grids, grid_N, *augmentations, self._canvas)
-        scored_NxS = (truth_NxS != PAD) & self._known[grid_N][:, None]
+        truth_NxS, scored_NxS = self.tokens(row_N)
         right_N = (scored_NxS & (predicted_NxS == truth_NxS)).sum(axis=1)
         count_N = scored_NxS.sum(axis=1)
         return np.where(count_N > 0, right_N / np.maximum(count_N, 1), np.nan)

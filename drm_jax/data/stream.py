@@ -217,7 +217,7 @@ class BatchMaker:
             rows["corner"] = corner_Bx2.astype(np.int32)
         if experiment.objective in CARRIED:
             return rows | draw_for_slots(draw(_OBJECTIVE, 5), experiment)
-        bits = draw(_OBJECTIVE, 1)[:, 0], draw(_NOISE, side**2)
+        bits = draw(_OBJECTIVE, 3), draw(_NOISE, side**2)
         return rows | draw_noised(*bits, target_BxS, experiment)
 
     def _draw(self, side: int, first: int, purpose: int, each: int) -> np.ndarray:
@@ -225,18 +225,25 @@ class BatchMaker:
 
 
 def draw_noised(
-    level_bits_B: np.ndarray,
+    bits_Bx3: np.ndarray,
     noise_bits_BxS: np.ndarray,
     target_BxS: np.ndarray,
     experiment: Experiment,
 ) -> dict[str, np.ndarray]:
-    """noised (B, S) uint8, its level (B,) int32, and reverse_targets (B, K, S) uint8."""
+    """noised (B, S) uint8, its level (B,) int32, and reverse_targets (B, K, S) uint8.
+
+    With noise.own_answers also own_answer (B,) bool.
+    """
     noise, canvas = experiment.noise, int(target_BxS.shape[1] ** 0.5)
-    level_B = _below(level_bits_B, NUM_LEVELS).astype(np.int32)
+    level_B = _below(bits_Bx3[:, 0], NUM_LEVELS).astype(np.int32)
+    level_B[_unit(bits_Bx3[:, 1]) < noise.all_masked] = NUM_LEVELS
     noise_BxS = noise_from(_unit(noise_bits_BxS), noise.kind, canvas)
     path = reverse_targets(target_BxS, noise_BxS, level_B, experiment.model.cycles, noise.schedule)
     noised_BxS = corrupt(target_BxS, noise_BxS, level_B, noise.schedule)
-    return {"noised": noised_BxS, "level": level_B, "reverse_targets": path}
+    rows = {"noised": noised_BxS, "level": level_B, "reverse_targets": path}
+    if noise.own_answers:
+        rows["own_answer"] = _unit(bits_Bx3[:, 2]) < noise.own_answers
+    return rows
 
 
 def draw_for_slots(bits_Bx5: np.ndarray, experiment: Experiment) -> dict[str, np.ndarray]:
@@ -285,6 +292,8 @@ def fingerprint(experiment: Experiment, tasks: Sequence[Task], ids: PuzzleIds) -
         draws = (experiment.objective, experiment.halting, noise.latent_levels)
     else:
         draws = (noise.schedule, noise.kind, experiment.model.cycles)
+        if noise.all_masked or noise.own_answers:
+            draws += (noise.all_masked, noise.own_answers)
     shape = (experiment.seed, experiment.data.sides, experiment.train.batch_size)
     digest.update(repr((_STREAM, shape, draws)).encode())
     if is_reference(noise.schedule) and not carries:

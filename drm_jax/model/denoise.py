@@ -13,6 +13,7 @@ answer = the last predicted, score = the last q_halt
 `refine` (trm, sprm): y and z, from y_init and z_init, are carried through N forward passes.
 """
 
+import math
 from typing import Literal
 
 import jax
@@ -21,7 +22,7 @@ import numpy as np
 from flax import struct
 from jax import lax
 
-from drm_jax.arc.tokens import MASK, PAD
+from drm_jax.arc.tokens import FIRST_COLOUR, MASK, PAD
 from drm_jax.model.network import Network, Params
 from drm_jax.model.recursion import Forward, forward
 from drm_jax.noise.schedules import NUM_LEVELS, denoising_levels
@@ -43,9 +44,19 @@ def _percent(confidence_BxS: jax.Array) -> jax.Array:
     return jnp.round(100 * confidence_BxS).astype(jnp.uint8)
 
 
-def remask_uniform(predicted_BxS: jax.Array, draw_BxS: jax.Array, level: jax.Array) -> jax.Array:
-    """(B, S) tokens: MASK where the uniform draw in [0, 1) is below level/1000."""
-    return jnp.where(draw_BxS < _share(level), MASK, predicted_BxS)
+LINEAR = np.arange(NUM_LEVELS + 1, dtype=np.float32) / np.float32(NUM_LEVELS)
+"""(1001,) level/1000 in float32, as numpy rounds it.
+
+Looked up, since XLA turns a division by a constant into a product with its inverse, and the last
+bit decides how many cells are masked: 44 or 45 of 625 at level 72.
+"""
+
+
+def remask_uniform(
+    predicted_BxS: jax.Array, draw_BxS: jax.Array, level: jax.Array, shares: np.ndarray = LINEAR
+) -> jax.Array:
+    """(B, S) tokens: MASK where the uniform draw in [0, 1) is below the level's share."""
+    return jnp.where(draw_BxS < jnp.asarray(shares)[level], MASK, predicted_BxS)
 
 
 def remask_confidence(
@@ -53,10 +64,11 @@ def remask_confidence(
     confidence_BxS: jax.Array,
     priority_BxS: jax.Array,
     level: jax.Array,
+    shares: np.ndarray = LINEAR,
 ) -> jax.Array:
     """(B, S) tokens: the cells of lowest confidence masked, and a few at random.
 
-    Of the n = floor(level/1000 * cells predicted other than PAD) cells to mask, the
+    Of the n = floor(share of the level * cells predicted other than PAD) cells to mask, the
     floor(0.99 n) of lowest confidence are taken, and the rest are those of lowest priority among
     the others. Cells predicted PAD take no part.
 
@@ -64,24 +76,15 @@ def remask_confidence(
       confidence_BxS: largest softmax probability of each cell.
       priority_BxS: random numbers; only their order counts.
       level: noise level, 0..1000.
+      shares: (1001,) float32, of each level.
     """
     candidate_BxS = predicted_BxS != PAD
     count_Bx1 = candidate_BxS.sum(axis=-1, keepdims=True).astype(jnp.float32)
-    total_Bx1 = jnp.floor(_share(level) * count_Bx1).astype(jnp.int32)
+    total_Bx1 = jnp.floor(jnp.asarray(shares)[level] * count_Bx1).astype(jnp.int32)
     least_sure_Bx1 = total_Bx1 * 99 // 100
     taken_BxS = _lowest(confidence_BxS, candidate_BxS, least_sure_Bx1)
     chance_BxS = _lowest(priority_BxS, candidate_BxS & ~taken_BxS, total_Bx1 - least_sure_Bx1)
     return jnp.where(taken_BxS | chance_BxS, MASK, predicted_BxS)
-
-
-def _share(level: jax.Array) -> jax.Array:
-    """level/1000 in float32, as numpy rounds it.
-
-    Looked up, since XLA turns a division by a constant into a product with its inverse, and the
-    last bit decides how many cells are masked: 44 or 45 of 625 at level 72.
-    """
-    share = np.arange(NUM_LEVELS + 1, dtype=np.float32) / np.float32(NUM_LEVELS)
-    return jnp.asarray(share)[level]
 
 
 def _lowest(value_BxS: jax.Array, allowed_BxS: jax.Array, count_Bx1: jax.Array) -> jax.Array:
@@ -89,6 +92,26 @@ def _lowest(value_BxS: jax.Array, allowed_BxS: jax.Array, count_Bx1: jax.Array) 
     order = jnp.argsort(jnp.where(allowed_BxS, value_BxS, jnp.inf), axis=-1, stable=True)
     rank_BxS = jnp.argsort(order, axis=-1)
     return rank_BxS < count_Bx1
+
+
+def pad_outside(predicted_BxS: jax.Array) -> jax.Array:
+    """(B, S) tokens: PAD beyond the grid that is answered and the line that closes it.
+
+    The grid is that of `arc.tokens.grid_sizes`. A target is PAD there, which is not scored, so that
+    anything may be predicted.
+    """
+    side = math.isqrt(predicted_BxS.shape[1])
+    canvas_BxCxC = predicted_BxS.reshape(-1, side, side)
+    colour_BxCxC = (canvas_BxCxC >= FIRST_COLOUR) & (canvas_BxCxC < MASK)
+    run_BxC = jnp.cumprod(colour_BxCxC.astype(jnp.int32), axis=2).sum(axis=2)
+    width_BxC = lax.cummin(run_BxC, axis=1)  # widest rectangle of each height
+    best_Bx1 = jnp.argmax(width_BxC * jnp.arange(1, side + 1), axis=1)[:, None]
+    width_B = jnp.take_along_axis(width_BxC, best_Bx1, axis=1)[:, 0]
+    height_B = jnp.where(width_B > 0, best_Bx1[:, 0] + 1, 0)
+    height, width = (x[:, None, None] for x in (height_B, width_B))
+    row, column = jnp.arange(side)[:, None], jnp.arange(side)
+    kept = (row <= height) & (column <= width) & ((row < height) | (column < width))
+    return jnp.where(kept, canvas_BxCxC, PAD).reshape(predicted_BxS.shape)
 
 
 def remasked_levels(steps: int, first_remask: Literal["full", "skip"]) -> np.ndarray:
@@ -110,6 +133,9 @@ def denoise(
     steps: int,
     remask: Literal["uniform", "confidence"],
     first_remask: Literal["full", "skip"] = "full",
+    shares: np.ndarray = LINEAR,
+    outside: Literal["predicted", "pad"] = "predicted",
+    carry_z: bool = True,
     forward: Forward = forward,
 ) -> Denoised:
     """Answers a batch of inputs.
@@ -119,34 +145,35 @@ def denoise(
       rows_BxD: the puzzle rows.
       key_B: one random key a row, so that a row's draws don't depend on its batch.
       steps: N forward passes.
-      remask, first_remask: see `config.Evaluate`.
+      remask, first_remask, outside, carry_z: see `config.Evaluate`.
+      shares: (1001,) float32, of cells that are masked again at each level.
       forward: `recursion.forward`, or `one_pass` for diffusion.
     """
     variables = {"params": params}
     x = network.apply(variables, inputs_BxS, rows_BxD, method="embed")
+    z_init = jnp.broadcast_to(constants["z_init"].astype(x.dtype), x.shape)
 
     def step(carry, step_input):
         tokens_BxS, z = carry
         index, level = step_input
         y = network.apply(variables, tokens_BxS, rows_BxD, answers=True, method="embed")
         logits_BxSxV, q_Bx2, (_, z) = forward(network, params, x, y, z)
+        z = z if carry_z else z_init
         predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
+        entering_BxS = predicted_BxS if outside == "predicted" else pad_outside(predicted_BxS)
         draw_BxS = jax.vmap(
             lambda key: jax.random.uniform(jax.random.fold_in(key, index), inputs_BxS.shape[1:])
         )(key_B)
         confidence_BxS = jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1)
         if remask == "uniform":
-            remasked = remask_uniform(predicted_BxS, draw_BxS, level)
+            remasked = remask_uniform(entering_BxS, draw_BxS, level, shares)
         else:
-            remasked = remask_confidence(predicted_BxS, confidence_BxS, draw_BxS, level)
+            remasked = remask_confidence(entering_BxS, confidence_BxS, draw_BxS, level, shares)
         seen = predicted_BxS, tokens_BxS, q_Bx2[:, 0], _percent(confidence_BxS)
         return (remasked, z), seen
 
     levels = remasked_levels(steps, first_remask)
-    start = (
-        jnp.full(inputs_BxS.shape, MASK, jnp.uint8),
-        jnp.broadcast_to(constants["z_init"].astype(x.dtype), x.shape),
-    )
+    start = jnp.full(inputs_BxS.shape, MASK, jnp.uint8), z_init
     _, (predicted, tokens, q_halt, confidence) = lax.scan(
         step, start, (jnp.arange(steps), jnp.asarray(levels, jnp.int32))
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from drm_jax.arc.tokens import MASK
 from drm_jax.config import NoiseKind
-from drm_jax.noise.schedules import ratio_table, reverse_levels
+from drm_jax.noise.schedules import NUM_LEVELS, level_ratios, reverse_levels
 
 _RADIUS, _SIGMA = 2, 1.5
 
@@ -65,15 +65,16 @@ def corrupt(
 ) -> np.ndarray:
     """Targets (…, S) with every cell of noise < m(level) masked. Level 0 is the clean target.
 
-    Exactly clean: the cosine schedule has m(0) = 1.6e-4, but level 0 means no corruption here.
+    Exactly clean: the cosine schedule has m(0) = 1.6e-4, but level 0 means no corruption here; and
+    level 1000 masks all, whatever the schedule.
 
     Args:
       noise: (…, S) in [0, 1].
-      level: (…), integers 0..999.
+      level: (…), integers 0..1000.
     """
-    level = np.asarray(level)
-    ratio = np.where(level == 0, np.float32(0), ratio_table(schedule)[level])
-    return np.where(noise < ratio[..., None], np.uint8(MASK), target)
+    level = np.asarray(level)[..., None]
+    masked = (noise < level_ratios(schedule)[level]) | (level == NUM_LEVELS)  # noise may be 1
+    return np.where(masked, np.uint8(MASK), target)
 
 
 def reverse_targets(

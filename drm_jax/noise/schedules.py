@@ -64,6 +64,14 @@ def ratio_table(schedule: str) -> np.ndarray:
     return ratio.astype(np.float32)
 
 
+@functools.cache
+def level_ratios(schedule: str) -> np.ndarray:
+    """(1001,) float32: the share of cells that is masked at each level, 0 at 0 and 1 at 1000."""
+    ratios = np.append(ratio_table(schedule), np.float32(1))
+    ratios[0] = 0
+    return ratios
+
+
 def denoising_levels(steps: int) -> np.ndarray:
     """The noise levels (steps,) int64 that test-time denoising visits, from 1000 down to 1.
 

@@ -79,6 +79,8 @@ def count_flops(
     train += 2 * cycles_scored * embed  # of the inputs
     if objective not in CARRIED:
         train += cycles_scored * embed * (2 if trains_answers(experiment) else 1)
+    if experiment.noise.own_answers:
+        train += forward + embed + decode  # the pass that gives the answers
     scores = attention / 2 / layer  # a share, of one product of attention's two
     share = {"none": 0.0, "attention": scores, "layer": 1.0}[model.remat]
     if attention_form != "plain":

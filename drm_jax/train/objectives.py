@@ -123,11 +123,41 @@ def drm_loss(
       batch: as `data.stream.BatchMaker` gives.
       forward: `recursion.forward`; `one_pass` makes it the loss of `diffusion`.
     """
-    x, y = _embed_both(network, params, rows_BxD, batch)
-    z = jnp.broadcast_to(constants["z_init"].astype(x.dtype), x.shape)
+    variables = {"params": params}
+    x = network.apply(variables, batch["inputs"], rows_BxD, method="embed")
+    noised_BxS, z = batch["noised"], jnp.broadcast_to(constants["z_init"].astype(x.dtype), x.shape)
+    if "own_answer" in batch:
+        frozen = lax.stop_gradient((params, rows_BxD, x, z))
+        noised_BxS, z = _own_answers(network, *frozen, batch, forward)
+    y = network.apply(variables, noised_BxS, rows_BxD, answers=True, method="embed")
     logits_BxSxV, q_Bx2, _ = forward(network, params, x, y, z)
     target_BxS = batch["target"]
     return score(logits_BxSxV, q_Bx2, target_BxS, target_BxS != PAD, batch["weight"])
+
+
+def _own_answers(
+    network: Network,
+    params: Params,
+    rows_BxD: jax.Array,
+    x: jax.Array,
+    z: jax.Array,
+    batch: Batch,
+    forward: Forward,
+) -> tuple[jax.Array, jax.Array]:
+    """Start tokens and z of a batch, where `own_answer` as after a test's first step.
+
+    The tokens are what the model answers from an all-masked grid, masked where the noised target
+    is; z is that of this pass.
+    """
+    masked_BxS = jnp.full_like(batch["noised"], MASK)
+    y = network.apply({"params": params}, masked_BxS, rows_BxD, answers=True, method="embed")
+    logits_BxSxV, _, (_, z_after) = forward(network, params, x, y, z)
+    answer_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(masked_BxS.dtype)
+    own_B = batch["own_answer"]
+    from_answer = own_B[:, None] & (batch["noised"] != MASK)
+    return jnp.where(from_answer, answer_BxS, batch["noised"]), jnp.where(
+        own_B[:, None, None], z_after, z
+    )
 
 
 def _embed_both(
@@ -258,6 +288,8 @@ def abstract_batch(
     else:
         shapes["noised"] = ((count, cells), jnp.uint8)
         shapes["level"] = ((count,), jnp.int32)
+        if experiment.noise.own_answers:
+            shapes["own_answer"] = ((count,), jnp.bool_)
         shapes["reverse_targets"] = ((count, experiment.model.cycles, cells), jnp.uint8)
     if experiment.data.canvas == "fit":
         shapes["corner"] = ((count, 2), jnp.int32)

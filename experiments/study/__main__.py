@@ -1,12 +1,13 @@
 """Runs the study, as far as it has not been run: python -m experiments.study [--stage tuning].
 
-Each run is a `drm train` in runs/study/NAME, which goes on where it was stopped; a finished one
-leaves a row, experiments/study/rows/NAME.json. What has a row is not run again: delete it to.
+Each run is a `drm train` in runs/study/NAME, which goes on where it was stopped; a finished one is
+scored and leaves a row, experiments/study/rows/NAME.json. What has a row is not run again: delete
+it to. Once all rows are there, docs/results.md and its figures are written from them.
 
-  tuning   every method at every learning rate, on the development tasks: 54 runs
-  final    every method at the rate that did best in tuning, 3 seeds, on tasks held out: 54 runs
-
-A run takes 1.5 to 2 minutes on 2 cores of an AMD EPYC.
+  tuning   every method at every learning rate, on the tasks for development
+  final    every method as it did best in tuning, and changes of our own: 3 seeds, tasks held out
+  quick    everything once, with few FLOPs and nothing tuned, on the tasks for development: 15
+           minutes; rows and results are in runs/study/quick
 """
 
 import argparse
@@ -22,28 +23,51 @@ from etils import epath
 from rich.console import Console
 from rich.progress import track
 
+from drm_jax.dist.mesh import use_cpu_cores
 from drm_jax.io.files import work_path, write_whole
 from drm_jax.io.metrics import read_metrics
+from drm_jax.io.programs import keep_programs
 from drm_jax.run.history import read_history
 from drm_jax.run.workdir import claim
-from experiments.study.protocol import Run, experiment_of, final_runs, tuning_runs
+from experiments.study.protocol import (
+    FAMILIES,
+    METHODS,
+    OWN,
+    Run,
+    Tuned,
+    experiment_of,
+    final_runs,
+    flops_per_step,
+    own_tuning_runs,
+    quick_runs,
+    tuning_runs,
+)
 
 ROOT = Path(__file__).parents[2]
 ROWS = Path(__file__).parent / "rows"
+STAGES = ("tuning", "final", "quick")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--stage", choices=("tuning", "final", "all"), default="all")
+    parser.add_argument(
+        "--stage", choices=STAGES, help="only this one; by default tuning and then final"
+    )
+    parser.add_argument("--quick", action="store_const", dest="stage", const="quick")
     parser.add_argument("--only", nargs="+", metavar="WORD", default=[], help="runs whose name "
                         "holds one of these, such as tuning-arc")  # fmt: skip
     options = parser.parse_args()
-    if options.stage in ("tuning", "all"):
+    keep_programs()
+    if options.stage == "quick":
+        run_all(quick_runs(), options.only)
+        return 0
+    if options.stage != "final":
         run_all(tuning_runs(), options.only)
-    if options.stage in ("final", "all"):
-        run_all(final_runs(best_rates(read_rows())), options.only)
+        run_all(own_tuning_runs(best(read_rows(), METHODS)), options.only)
+    if options.stage != "tuning":
+        run_all(final_runs(best(read_rows(), (*METHODS, *OWN))), options.only)
     return 0
 
 
@@ -61,46 +85,43 @@ def run_all(runs: Iterable[Run], words: Iterable[str]) -> None:
 
 
 def make_row(run: Run) -> None:
-    """Trains and scores one run, in a process of its own, and writes its row."""
+    """Trains a run in a process of its own, scores it, and writes its row."""
+    from experiments.study.scoring import score_run
+
+    experiment = experiment_of(run)
     workdir = work_path(ROOT / "runs" / "study" / run.key)
     workdir.mkdir(parents=True, exist_ok=True)
-    claim(workdir, experiment_of(run))
-    before = time.perf_counter()
+    claim(workdir, experiment)
     done = subprocess.run(
         [sys.executable, "-m", "drm_jax.cli", "train", str(workdir)],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
         sys.exit(f"{run.key}: {done.stderr}")
-    row = row_of(run, workdir, time.perf_counter() - before)
+    use_cpu_cores(experiment.train.batch_size, experiment.evaluate.batch_size)
+    before = time.perf_counter()
+    row = row_of(run, workdir) | score_run(run, experiment, workdir)
+    row["seconds_of_scoring"] = round(time.perf_counter() - before, 1)
     ROWS.mkdir(exist_ok=True)
-    write_whole(work_path(ROWS / f"{run.key}.json"), json.dumps(row, indent=1) + "\n")
+    text = ",\n".join(f"{json.dumps(name)}: {json.dumps(part)}" for name, part in row.items())
+    write_whole(work_path(ROWS / f"{run.key}.json"), "{" + text + "}\n")
 
 
-def row_of(run: Run, workdir: epath.Path, seconds: float) -> dict[str, Any]:
-    """What is kept of a run.
-
-    The primary measure is `wrong_cells`: of each test input the share of wrong cells, mean over
-    its candidates.
-    """
+def row_of(run: Run, workdir: epath.Path) -> dict[str, Any]:
+    """What is kept of a run's training."""
     experiment = experiment_of(run)
-    folder = workdir / "eval" / f"step_{experiment.train.steps}"
-    metrics = json.loads((folder / "metrics.json").read_text())
     lines, starts = read_metrics(workdir), read_history(workdir)
-    per_task = metrics["per_task"]
     return {
         "run": {**vars(run), "key": run.key},
         "steps": experiment.train.steps,
-        "wrong_cells": {
-            name: [1 - x for x in of["cell_accuracy"]] for name, of in per_task.items()
-        },
-        "rank_of_truth": {name: of["rank_of_truth"] for name, of in per_task.items()},
-        "pass@1": metrics["pass@1"],
-        "pass@2": metrics["pass@2"],
-        "cell_accuracy": metrics["cell_accuracy"],
-        "loss": [[x["step"], round(x["loss"], 4)] for x in lines if x["kind"] == "train"],
-        "seconds": round(seconds, 1),
-        "made_with": {k: starts[0].get(k) for k in ("drm_jax", "jax", "python", "devices")},
+        "flops_per_step": flops_per_step(experiment),
+        "loss": [[x["step"], round(x["loss"], 4)] for x in lines if x["kind"] == "train"][::8],
+        "evaluations": [
+            [x["step"], round(1 - x["cell_accuracy"], 4), round(x["pass@2"], 4)]
+            for x in lines
+            if x["kind"] == "eval"
+        ],
+        "made_with": {k: starts[0].get(k) for k in ("time", "drm_jax", "jax", "python", "devices")},
     }
 
 
@@ -109,21 +130,27 @@ def read_rows() -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(ROWS.glob("*.json"))]
 
 
-def best_rates(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], float]:
-    """By family and method the learning rate of most cells right in tuning; the lower one of two.
+def best(rows: Iterable[Mapping[str, Any]], methods: Iterable[str]) -> dict[tuple[str, str], Tuned]:
+    """By family and method the learning rate and test steps of fewest wrong cells in tuning.
 
-    Exits with a message where rows of tuning are missing.
+    Of equals, the one with fewer steps. Exits with a message where rows of tuning are missing.
     """
-    found = {}
-    tuned = {row["run"]["key"]: row for row in rows}
-    for run in tuning_runs():
-        row = tuned.get(run.key)
-        if row is None:
-            sys.exit(f"{run.key}: has no row yet: run the stage tuning first")
-        best = found.setdefault((run.family, run.method), (-1.0, 0.0))
-        if row["cell_accuracy"] > best[0]:
-            found[run.family, run.method] = (row["cell_accuracy"], run.learning_rate)
-    return {key: rate for key, (_, rate) in found.items()}
+    of_method: dict[tuple[str, str], list[tuple[float, int, float]]] = {}
+    for row in rows:
+        run = row["run"]
+        if run["stage"] == "tuning":
+            for name, score in row["scores"].items():
+                change, steps = name.split("@")
+                if change == "published":
+                    found = of_method.setdefault((run["family"], run["method"]), [])
+                    found.append((score["wrong_cells"], int(steps), run["learning_rate"]))
+    tuned = {}
+    for key in ((family, method) for family in FAMILIES for method in methods):
+        if key not in of_method:
+            sys.exit(f"{'-'.join(key)}: has no rows yet: run the stage tuning first")
+        _, steps, rate = min(of_method[key])
+        tuned[key] = Tuned(rate, steps)
+    return tuned
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """The methods, and what is the same for all of them: tasks, FLOPs, parameters, tuning.
 
-Every run trains on the same number of FLOPs (by `drm_jax/run/flops.py`), so a method whose step
-costs more takes fewer steps. All have the same block, and so nearly the same parameters.
+Every run of a family trains on the same number of FLOPs (by `drm_jax/run/flops.py`), so a method
+whose step costs more takes fewer steps. All have the same block, and so nearly the same parameters.
+
+    tuning   every method at every learning rate, one seed, half of the FLOPs, tasks for development
+       |     -> the rate and the number of test steps with the fewest wrong cells
+    final    every method, and each change of our own, three seeds, all FLOPs, tasks held out
 """
 
 import dataclasses
@@ -13,12 +17,17 @@ from drm_jax.run.flops import count_flops
 from experiments.study.tasks import CANVAS, chosen
 
 FAMILIES = ("arc", "sudoku4", "sudoku6")
-LEARNING_RATES = (3e-4, 1e-3, 3e-3)
-"""Each method is tried at all of them on the development tasks, with seed 0."""
+TERAFLOPS: Mapping[str, float] = {"arc": 10.0, "sudoku4": 2.5, "sudoku6": 6.0}
+"""10^12 FLOPs of training of each run of the final table."""
+SHARES: Mapping[str, float] = {"tuning": 0.5, "final": 1.0, "quick": 0.15}
+"""Which part of these FLOPs a run of a stage has."""
+LEARNING_RATES = (1e-3, 3e-3, 3e-4)
+"""Each method is tried at all of them on the tasks for development, with seed 0."""
+TEST_STEPS = (1, 2, 4, 8, 16, 32)
+"""Passes at test time: every run is scored at all of them, and each method tuned by them."""
+PUBLISHED_STEPS = 16
 SEEDS = (0, 1, 2)
-TERAFLOPS = 15.0
-"""10^12 FLOPs of training of each run."""
-_CYCLES, _BATCH, _LOG = 2, 32, 50
+_CYCLES, _BATCH, _CURVE_POINTS = 2, 32, 6
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "drm": {},
@@ -29,43 +38,81 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "drm_all_cycles": {"model.grad_cycles": _CYCLES},
 }
 """What each method changes of `drm`, by dotted field."""
+OWN: Mapping[str, Mapping[str, Any]] = {
+    "drm_all_masked": {"noise.all_masked": 0.25},
+    "drm_own_answers": {"noise.own_answers": 0.5},
+}
+"""Changes of our own in training. They take the learning rate of `drm`; test steps are tuned."""
+OWN_AT_TEST: Mapping[str, Mapping[str, Any]] = {
+    "confidence": {"evaluate.remask": "confidence"},
+    "keep_first": {"evaluate.first_remask": "skip"},
+    "training_schedule": {"evaluate.remask_schedule": "training"},
+    "pad_outside": {"evaluate.outside": "pad"},
+    "fresh_z": {"evaluate.carry_z": False},
+    "pad_outside_fresh_z": {"evaluate.outside": "pad", "evaluate.carry_z": False},
+}
+"""Changes at test time alone, of a `drm` that is trained as published."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One run of the study."""
 
+    stage: str  # tuning, final or quick
     family: str
     method: str
     learning_rate: float
     seed: int
-    held_out: bool  # of the final table; else for tuning
+    denoise_steps: int = 4
 
     @property
     def key(self) -> str:
         """Names its row and its work directory."""
-        stage = "final" if self.held_out else "tuning"
-        return f"{stage}-{self.family}-{self.method}-{self.learning_rate:g}-seed{self.seed}"
+        parts = self.stage, self.family, self.method, f"{self.learning_rate:g}", f"seed{self.seed}"
+        return "-".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """What did best in tuning."""
+
+    learning_rate: float
+    denoise_steps: int
 
 
 def tuning_runs() -> Iterator[Run]:
-    """All methods at all learning rates, one family after the other."""
-    for family in FAMILIES:
-        for rate in LEARNING_RATES:
+    """All methods at all learning rates."""
+    for rate in LEARNING_RATES:
+        for family in FAMILIES:
             for method in METHODS:
-                yield Run(family, method, rate, 0, False)
+                yield Run("tuning", family, method, rate, 0)
 
 
-def final_runs(rates: Mapping[tuple[str, str], float]) -> Iterator[Run]:
-    """All seeds of all methods.
+def own_tuning_runs(tuned: Mapping[tuple[str, str], Tuned]) -> Iterator[Run]:
+    """Our own changes at the rate of `drm`, for their test steps."""
+    for family in FAMILIES:
+        for change in OWN:
+            yield Run("tuning", family, change, tuned[family, "drm"].learning_rate, 0)
+
+
+def final_runs(tuned: Mapping[tuple[str, str], Tuned]) -> Iterator[Run]:
+    """All seeds of all methods and changes.
 
     Args:
-      rates: the learning rate that did best in tuning, by family and method.
+      tuned: by family and method.
     """
     for seed in SEEDS:
         for family in FAMILIES:
-            for method in METHODS:
-                yield Run(family, method, rates[family, method], seed, True)
+            for method in (*METHODS, *OWN):
+                best = tuned[family, method]
+                yield Run("final", family, method, best.learning_rate, seed, best.denoise_steps)
+
+
+def quick_runs() -> Iterator[Run]:
+    """One seed of everything, on the tasks for development, with few FLOPs and nothing tuned."""
+    for family in FAMILIES:
+        for method in (*METHODS, *OWN):
+            yield Run("quick", family, method, 1e-3, 0)
 
 
 def data_of(family: str, held_out: bool) -> Data:
@@ -76,7 +123,7 @@ def data_of(family: str, held_out: bool) -> Data:
             num_augmentations=16,
         )  # fmt: skip
     source = f"experiments.study.sudoku:{family}_{'final' if held_out else 'tuning'}"
-    return Data(train=(), evaluate=(source,), canvas=int(family[-1]) + 1, num_augmentations=16)
+    return Data(train=(), evaluate=(source,), canvas=int(family[-1]), num_augmentations=0)
 
 
 def experiment_of(run: Run) -> Experiment:
@@ -84,14 +131,21 @@ def experiment_of(run: Run) -> Experiment:
     base = Experiment(
         name=run.key,
         seed=run.seed,
-        data=data_of(run.family, run.held_out),
+        data=data_of(run.family, run.stage == "final"),
         model=Model(
             hidden=64, heads=2, cycles=_CYCLES, inner_steps=2, prefix=2, swiglu_multiple=64
         ),
         optimizer=Optimizer(learning_rate=run.learning_rate, warmup_steps=50, ema=0.99),
-        train=Train(steps=1, batch_size=_BATCH, log_every=_LOG, checkpoint_every=1000, keep_best=0),
-        evaluate=Evaluate(batch_size=64, denoise_steps=16),
+        train=Train(steps=1, batch_size=_BATCH, log_every=50, checkpoint_every=10_000, keep_best=0),
+        evaluate=Evaluate(batch_size=64, denoise_steps=run.denoise_steps),
     )
-    changed = with_changes(base, METHODS[run.method])
-    steps = TERAFLOPS * 1e12 / (_BATCH * count_flops(changed).train)
-    return with_changes(changed, {"train.steps": round(steps)})
+    changed = with_changes(base, {**METHODS, **OWN}[run.method])
+    flops = TERAFLOPS[run.family] * 1e12 * SHARES[run.stage]
+    steps = round(flops / flops_per_step(changed))
+    every = 0 if run.stage == "tuning" else -(-steps // _CURVE_POINTS)
+    return with_changes(changed, {"train.steps": steps, "evaluate.every": every})
+
+
+def flops_per_step(experiment: Experiment) -> float:
+    """FLOPs of one training step."""
+    return experiment.train.batch_size * count_flops(experiment).train

@@ -8,10 +8,11 @@ average, 6x6 boxes of 2x3 and 10 clues. The tests of `tuning` and of `final` are
 so are their demonstrations.
 """
 
+import itertools
 import random
 
 Grid = list[list[int]]
-TRAINED, TESTED = 512, 64
+TRAINED, TESTED = 1000, 64
 
 
 def sudoku4_tuning() -> dict[str, dict]:
@@ -66,45 +67,45 @@ def solve(puzzle: Grid, box_rows: int, most: int, rng: random.Random | None = No
     The empty cell with the fewest digits left is filled first.
     """
     side = len(puzzle)
-    box_columns = side // box_rows
+    every, used = 2 ** (side + 1) - 2, [0] * (3 * side)  # a bit for each digit; of each unit
+    units, empty = {}, set()
     grid, found = [row.copy() for row in puzzle], []
-    rows, columns, boxes = ([set() for _ in range(side)] for _ in range(3))
+    for r, c in itertools.product(range(side), repeat=2):
+        box = r // box_rows * box_rows + c // (side // box_rows)
+        units[r, c] = here = r, side + c, 2 * side + box
+        digit = 1 << grid[r][c]
+        if not grid[r][c]:
+            empty.add((r, c))
+        elif any(used[unit] & digit for unit in here):
+            return []
+        else:
+            for unit in here:
+                used[unit] |= digit
 
-    def box(r: int, c: int) -> int:
-        return r // box_rows * box_rows + c // box_columns
+    def left(cell: tuple[int, int]) -> int:
+        row, column, box = units[cell]
+        return every & ~(used[row] | used[column] | used[box])
 
-    for r in range(side):
-        for c in range(side):
-            if grid[r][c]:
-                for seen in (rows[r], columns[c], boxes[box(r, c)]):
-                    if grid[r][c] in seen:
-                        return []
-                    seen.add(grid[r][c])
-
-    def left(cell: tuple[int, int]) -> list[int]:
-        r, c = cell
-        used = rows[r] | columns[c] | boxes[box(r, c)]
-        return [digit for digit in range(1, side + 1) if digit not in used]
-
-    def fill(empty: set[tuple[int, int]]) -> None:
+    def fill() -> None:
         if not empty:
             found.append([row.copy() for row in grid])
             return
-        cell = min(empty, key=lambda cell: (len(left(cell)), cell))
-        digits = left(cell)
-        if rng is not None:
-            rng.shuffle(digits)
+        _, cell, digits = min((left(cell).bit_count(), cell, left(cell)) for cell in empty)
+        empty.remove(cell)
         r, c = cell
-        for digit in digits:
-            grid[r][c] = digit
-            for seen in (rows[r], columns[c], boxes[box(r, c)]):
-                seen.add(digit)
-            fill(empty - {cell})
-            grid[r][c] = 0
-            for seen in (rows[r], columns[c], boxes[box(r, c)]):
-                seen.remove(digit)
+        order = [digit for digit in range(1, side + 1) if digits >> digit & 1]
+        if rng is not None:
+            rng.shuffle(order)
+        for grid[r][c] in order:
+            for unit in units[cell]:
+                used[unit] ^= 1 << grid[r][c]
+            fill()
+            for unit in units[cell]:
+                used[unit] ^= 1 << grid[r][c]
             if len(found) >= most:
-                return
+                break
+        grid[r][c] = 0
+        empty.add(cell)
 
-    fill({(r, c) for r in range(side) for c in range(side) if not grid[r][c]})
+    fill()
     return found

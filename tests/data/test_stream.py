@@ -176,6 +176,23 @@ def test_levels_and_noise_are_spread_evenly(tasks, ids, kind):
         assert masked[here].mean() == pytest.approx((low + high) / 2000, abs=0.03)
 
 
+def test_start_states_of_our_own(tasks, ids):
+    """Some examples are masked whole or start from the model's answer; the others stay as drawn."""
+    noise = Noise(all_masked=0.25, own_answers=0.5)
+    changed = training_stream(dataclasses.replace(EXPERIMENT, noise=noise), tasks, ids)
+    plain = training_stream(EXPERIMENT, tasks, ids)
+    counts = np.zeros(2)
+    for batch, before in ((changed[i], plain[i]) for i in range(250)):
+        whole = batch["level"] == 1000
+        assert (batch["noised"][whole] == MASK).all()
+        assert (batch["reverse_targets"][whole, -1] == batch["target"][whole]).all()
+        for name in ("level", "noised", "reverse_targets"):
+            np.testing.assert_array_equal(batch[name][~whole], before[name][~whole])
+        counts += whole.sum(), batch["own_answer"].sum()
+        assert "own_answer" not in before
+    np.testing.assert_allclose(counts / 2000, [0.25, 0.5], atol=0.04)
+
+
 def test_offsets_are_spread_evenly(tasks, ids):
     stream = training_stream(dataclasses.replace(EXPERIMENT, seed=1), tasks, ids)
     target = np.concatenate([stream[i]["target"] for i in range(600)]).reshape(-1, 5, 5)
@@ -208,6 +225,9 @@ def test_the_fingerprint_tells_streams_apart(tasks, ids):
     assert fingerprint(dataclasses.replace(EXPERIMENT, name="x"), tasks, ids) == same
     noise = dataclasses.replace(EXPERIMENT, noise=Noise(kind="spatially_correlated"))
     assert fingerprint(noise, tasks, ids) != same
+    for field in ("all_masked", "own_answers"):
+        noise = dataclasses.replace(EXPERIMENT, noise=Noise(**{field: 0.5}))
+        assert fingerprint(noise, tasks, ids) != same
     assert fingerprint(EXPERIMENT, tasks[:2], puzzle_ids(tasks[:2], 4, 0)) != same
     assert fingerprint(EXPERIMENT, tasks, puzzle_ids(tasks, 3, 0)) != same
 

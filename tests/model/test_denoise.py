@@ -2,12 +2,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from drm_jax.arc.tokens import MASK, PAD
+from drm_jax.arc.tokens import MASK, PAD, grid_sizes, to_tokens
 from drm_jax.config import Data, Experiment, Model
-from drm_jax.model.denoise import denoise, remask_confidence, remask_uniform
+from drm_jax.model.denoise import denoise, pad_outside, remask_confidence, remask_uniform
 from drm_jax.model.network import init_params, make_network
 from drm_jax.model.recursion import forward
+from drm_jax.noise.schedules import level_ratios, mask_ratio
 
 EXPERIMENT = Experiment(
     "denoise",
@@ -60,6 +64,52 @@ def test_the_first_remask_masks_all_or_is_skipped():
     assert (run().trajectory_tokens[1] == MASK).all()
     skipped = run(first_remask="skip")
     np.testing.assert_array_equal(skipped.trajectory_tokens[1], skipped.trajectory_predicted[0])
+
+
+def test_the_share_that_is_masked_again_may_follow_the_training_schedule():
+    shares = level_ratios("cosine")
+    assert (shares[0], shares[1000]) == (0, 1)
+    few, many = run(), run(shares=shares)  # at level 445 the cosine masks 0.41
+    np.testing.assert_array_equal(few.trajectory_tokens[1], many.trajectory_tokens[1])
+    draw = jnp.linspace(0, 0.999, 1000)[None]
+    tokens = remask_uniform(jnp.full((1, 1000), 5), draw, jnp.int32(700), shares)
+    assert (tokens == MASK).sum() == round(1000 * float(mask_ratio("cosine", np.int64(700))))
+
+
+def test_z_may_begin_each_step_as_in_training():
+    result = run(carry_z=False)
+    tokens = result.trajectory_tokens[2]
+    variables = {"params": PARAMS}
+    x = NETWORK.apply(variables, INPUTS, ROWS, method="embed")
+    y = NETWORK.apply(variables, tokens, ROWS, answers=True, method="embed")
+    z = jnp.broadcast_to(CONSTANTS["z_init"], x.shape)
+    logits, *_ = forward(NETWORK, PARAMS, x, y, z)
+    np.testing.assert_array_equal(logits.argmax(-1), result.trajectory_predicted[2])
+    assert (run().trajectory_predicted != result.trajectory_predicted).any()
+
+
+@given(arrays(np.uint8, (4, 25), elements=st.integers(0, MASK)))
+def test_outside_of_the_answered_grid_is_padding(predicted):
+    predicted[0] = to_tokens(np.ones((2, 3), np.uint8), 5)
+    predicted[1, :] = 5
+    tokens = np.asarray(pad_outside(predicted))
+    np.testing.assert_array_equal(tokens[:2], predicted[:2])  # a target is left as it is
+    np.testing.assert_array_equal(grid_sizes(tokens), grid_sizes(predicted))
+    for row, (height, width) in zip(range(4), grid_sizes(predicted), strict=True):
+        kept = np.zeros((5, 5), bool)
+        kept[: height + 1, : width + 1] = True
+        kept[height : height + 1, width : width + 1] = False
+        assert (tokens[row].reshape(5, 5)[~kept] == PAD).all()
+        same = tokens[row].reshape(5, 5) == predicted[row].reshape(5, 5)
+        assert same[kept].all()
+
+
+def test_what_is_outside_enters_the_next_step_as_padding():
+    result = run(outside="pad")
+    entered = result.trajectory_tokens[-1]
+    wanted = pad_outside(result.trajectory_predicted[-2])
+    assert ((entered == wanted) | (entered == MASK)).all()
+    assert (result.trajectory_predicted[-2] != wanted).any()
 
 
 def test_a_row_does_not_depend_on_its_batch():

@@ -7,7 +7,7 @@ import jax
 import pytest
 from jax import lax
 
-from drm_jax.config import Data, Evaluate, Experiment, Model, Train
+from drm_jax.config import Data, Evaluate, Experiment, Model, Noise, Train
 from drm_jax.dist.mesh import make_mesh
 from drm_jax.errors import UsageError
 from drm_jax.evaluate.score import abstract_candidates, compile_denoise
@@ -34,6 +34,7 @@ CASES = {
     "trm": {"objective": "trm"},
     "sprm": {"objective": "sprm"},
     "diffusion": {"objective": "diffusion", "model": {"layers": 4}},
+    "own answers": {"noise": Noise(own_answers=0.5)},
     "mixer": {"model": {"mixer": "mlp", "swiglu_multiple": 64}},
 }
 

@@ -7,6 +7,7 @@ import pytest
 
 from drm_jax.arc.tokens import MASK, PAD
 from drm_jax.config import Data, Experiment, Model
+from drm_jax.model.denoise import denoise
 from drm_jax.model.network import init_params, make_network
 from drm_jax.model.recursion import forward
 from drm_jax.noise.corruption import corrupt, reverse_targets
@@ -171,6 +172,42 @@ def test_path_loss_and_gradients_are_those_of_a_plain_loop(start):
     assert np.abs(grads[0]["embed_answers"]).max() > 0
     doubled = jax.jit(jax.grad(lambda p: 2 * ours(p, rows)))(params)
     np.testing.assert_allclose(doubled["head"], 2 * grads[0]["head"], rtol=1e-5)
+
+
+def test_own_answers_start_where_a_tests_first_step_ends(start):
+    """By hand: the tokens and z of the second of a test's steps, with the masks of the target."""
+    params, rows, constants = start
+    batch = path_batch([700, 400, 1000]) | {"own_answer": np.array([True, False, True])}
+    first = denoise(
+        NETWORK, params, constants, batch["inputs"], rows, jax.random.split(jax.random.key(0), 3),
+        steps=1, remask="uniform",
+    )  # fmt: skip
+    own = np.where(batch["noised"] == MASK, MASK, first.predicted)
+    tokens = np.where([[True], [False], [True]], own, batch["noised"])
+    x = NETWORK.apply({"params": params}, batch["inputs"], rows, method="embed")
+    z = jnp.broadcast_to(constants["z_init"], x.shape)
+
+    def embed(params, tokens):
+        return NETWORK.apply({"params": params}, tokens, rows, answers=True, method="embed")
+
+    masked = embed(params, np.full_like(tokens, MASK))
+    *_, (_, z_after) = forward(NETWORK, params, x, masked, z)
+    z = jnp.where(batch["own_answer"][:, None, None], z_after, z)
+
+    def expected_loss(params):
+        x = NETWORK.apply({"params": params}, batch["inputs"], rows, method="embed")
+        logits, q, _ = forward(NETWORK, params, x, embed(params, tokens), z)
+        target = batch["target"]
+        return score(logits, q, target, target != PAD, batch["weight"])[0]
+
+    def loss(params):
+        return drm_loss(NETWORK, params, rows, constants, batch)[0]
+
+    found, expected = (jax.value_and_grad(f)(params) for f in (loss, expected_loss))
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found[1], expected[1])
+    plain = drm_loss(NETWORK, params, rows, constants, path_batch([700, 400, 1000]))[0]
+    assert float(plain) != pytest.approx(float(found[0]), rel=1e-3)
 
 
 def test_path_scores_what_a_level_shows(start):
