@@ -85,7 +85,7 @@ def test_all_methods_have_the_same_flops_and_nearly_the_same_parameters(family):
     for method in (*METHODS, *OWN):
         experiment = experiment_of(Run("final", family, method, 1e-3, 0))
         flops = flops_per_step(experiment) * experiment.train.steps
-        assert flops == pytest.approx(TERAFLOPS[family] * 1e12, rel=0.01)
+        assert flops == pytest.approx(TERAFLOPS["final"][family] * 1e12, rel=0.01)
         if family == "arc":
             params = jax.eval_shape(set_up(experiment).make_state).params
             sizes.append(sum(leaf.size for leaf in jax.tree.leaves(params)))
@@ -96,7 +96,8 @@ def test_all_methods_have_the_same_flops_and_nearly_the_same_parameters(family):
 def test_a_study_goes_on_where_it_stopped(tmp_path, monkeypatch):
     """What has a row isn't run again, and the final runs are as they did best in tuning."""
     monkeypatch.setattr(study, "ROOT", tmp_path)
-    monkeypatch.setattr(study, "ROWS", tmp_path / "rows")
+    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
+    rows = tmp_path / "rows"
     trained = []
 
     def train(command, **_):
@@ -105,7 +106,10 @@ def test_a_study_goes_on_where_it_stopped(tmp_path, monkeypatch):
         if len(trained) == 3:
             return subprocess.CompletedProcess(command, 1, "", "drm: the disk is full")
         (workdir / "metrics.jsonl").write_text('{"step": 50, "kind": "train", "loss": 1.5}\n')
-        (workdir / "history.jsonl").write_text('{"event": "start", "jax": "0.10.2"}\n')
+        (workdir / "history.jsonl").write_text(
+            '{"event": "start", "jax": "0.10.2", "time": "2026-01-01T00:00:00"}\n'
+            '{"event": "end", "time": "2026-01-01T00:01:30"}\n'
+        )
         return subprocess.CompletedProcess(command, 0, "", "")
 
     def score(run, experiment, workdir):
@@ -117,20 +121,21 @@ def test_a_study_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(study.subprocess, "run", train)
     monkeypatch.setattr(scoring, "score_run", score)
     with pytest.raises(SystemExit, match="the disk is full"):
-        study.run_all(tuning_runs(), ["tuning-arc"])
-    study.run_all(tuning_runs(), ["tuning-arc"])
+        study.run_all(tuning_runs(), ["tuning-arc"], rows)
+    study.run_all(tuning_runs(), ["tuning-arc"], rows)
     assert len(trained) == len(METHODS) * len(LEARNING_RATES) + 1
     assert trained[2] == trained[3]
     with pytest.raises(SystemExit, match="run the stage tuning first"):
-        study.best(study.read_rows(), METHODS)
-    study.run_all(tuning_runs(), [])
-    tuned = study.best(study.read_rows(), METHODS)
+        study.best(study.read_rows(rows), METHODS)
+    study.run_all(tuning_runs(), [], rows)
+    tuned = study.best(study.read_rows(rows), METHODS)
     assert set(tuned.values()) == {Tuned(1e-3, 4)}
-    study.run_all(own_tuning_runs(tuned), [])
-    tuned = study.best(study.read_rows(), (*METHODS, *OWN))
+    study.run_all(own_tuning_runs(tuned), [], rows)
+    tuned = study.best(study.read_rows(rows), (*METHODS, *OWN))
     assert len(tuned) == len(FAMILIES) * (len(METHODS) + len(OWN))
-    (row, *_) = (r for r in study.read_rows() if r["run"]["method"] == "trm")
+    (row, *_) = (r for r in study.read_rows(rows) if r["run"]["method"] == "trm")
     assert row["loss"] == [[50, 1.5]]
+    assert row["seconds"] == 90
     final = list(final_runs(tuned))
     assert len(final) == len({run.key for run in final}) == 72
     assert {run.denoise_steps for run in final} == {4}

@@ -2,7 +2,8 @@
 
 Each run is a `drm train` in runs/study/NAME, which goes on where it was stopped; a finished one is
 scored and leaves a row, experiments/study/rows/NAME.json. What has a row is not run again: delete
-it to. Once all rows are there, docs/results.md and its figures are written from them.
+it to. Once all rows are there, docs/results.md and its figures are written from them, which needs
+matplotlib: pip install -e '.[study]'.
 
   tuning   every method at every learning rate, on the tasks for development
   final    every method as it did best in tuning, and changes of our own: 3 seeds, tasks held out
@@ -11,6 +12,8 @@ it to. Once all rows are there, docs/results.md and its figures are written from
 """
 
 import argparse
+import datetime
+import itertools
 import json
 import subprocess
 import sys
@@ -29,6 +32,7 @@ from drm_jax.io.metrics import read_metrics
 from drm_jax.io.programs import keep_programs
 from drm_jax.run.history import read_history
 from drm_jax.run.workdir import claim
+from experiments.study.analysis import select
 from experiments.study.protocol import (
     FAMILIES,
     METHODS,
@@ -44,6 +48,7 @@ from experiments.study.protocol import (
 )
 
 ROOT = Path(__file__).parents[2]
+RUNS = ROOT / "runs" / "study"
 ROWS = Path(__file__).parent / "rows"
 STAGES = ("tuning", "final", "quick")
 
@@ -61,35 +66,56 @@ def main() -> int:
     options = parser.parse_args()
     keep_programs()
     if options.stage == "quick":
-        run_all(quick_runs(), options.only)
+        folder = RUNS / "quick"
+        run_all(quick_runs(), options.only, folder / "rows")
+        return write(read_rows(folder / "rows"), "quick", folder)
+    if options.stage in ("tuning", None):
+        run_all(tuning_runs(), options.only, ROWS)
+        run_all(own_tuning_runs(best(read_rows(ROWS), METHODS)), options.only, ROWS)
+    if options.stage in ("final", None):
+        run_all(final_runs(best(read_rows(ROWS), (*METHODS, *OWN))), options.only, ROWS)
+    return write(read_rows(ROWS), "final", ROOT / "docs") if options.stage != "tuning" else 0
+
+
+def write(rows: list[dict[str, Any]], stage: str, folder: Path) -> int:
+    """Writes results.md and its figures, if every method has a row of each family."""
+    missing = [
+        f"{family}-{method}"
+        for family, method in itertools.product(FAMILIES, (*METHODS, *OWN))
+        if not select(rows, stage, family, method)
+    ]
+    if missing:
+        print(f"no results.md yet: without a row of the stage {stage}: {', '.join(missing)}")
         return 0
-    if options.stage != "final":
-        run_all(tuning_runs(), options.only)
-        run_all(own_tuning_runs(best(read_rows(), METHODS)), options.only)
-    if options.stage != "tuning":
-        run_all(final_runs(best(read_rows(), (*METHODS, *OWN))), options.only)
+    try:
+        from experiments.study.results import write_results
+    except ModuleNotFoundError as error:
+        print(f"the figures need {error.name}: pip install -e '.[study]'", file=sys.stderr)
+        return 1
+    for path in write_results(rows, stage, folder):
+        print(path)
     return 0
 
 
-def run_all(runs: Iterable[Run], words: Iterable[str]) -> None:
-    """Makes the rows that are missing, one run after the other."""
+def run_all(runs: Iterable[Run], words: Iterable[str], folder: Path) -> None:
+    """Makes the rows that are missing in a folder, one run after the other."""
     words = list(words)
     missing = [
         run
         for run in runs
-        if not (ROWS / f"{run.key}.json").exists()
+        if not (folder / f"{run.key}.json").exists()
         and (not words or any(word in run.key for word in words))
     ]
     for run in track(missing, "study", console=Console(stderr=True)):
-        make_row(run)
+        make_row(run, folder)
 
 
-def make_row(run: Run) -> None:
+def make_row(run: Run, folder: Path) -> None:
     """Trains a run in a process of its own, scores it, and writes its row."""
     from experiments.study.scoring import score_run
 
     experiment = experiment_of(run)
-    workdir = work_path(ROOT / "runs" / "study" / run.key)
+    workdir = work_path(RUNS / run.key)
     workdir.mkdir(parents=True, exist_ok=True)
     claim(workdir, experiment)
     done = subprocess.run(
@@ -102,9 +128,9 @@ def make_row(run: Run) -> None:
     before = time.perf_counter()
     row = row_of(run, workdir) | score_run(run, experiment, workdir)
     row["seconds_of_scoring"] = round(time.perf_counter() - before, 1)
-    ROWS.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     text = ",\n".join(f"{json.dumps(name)}: {json.dumps(part)}" for name, part in row.items())
-    write_whole(work_path(ROWS / f"{run.key}.json"), "{" + text + "}\n")
+    write_whole(work_path(folder / f"{run.key}.json"), "{" + text + "}\n")
 
 
 def row_of(run: Run, workdir: epath.Path) -> dict[str, Any]:
@@ -121,13 +147,25 @@ def row_of(run: Run, workdir: epath.Path) -> dict[str, Any]:
             for x in lines
             if x["kind"] == "eval"
         ],
+        "seconds": _seconds(starts),
         "made_with": {k: starts[0].get(k) for k in ("time", "drm_jax", "jax", "python", "devices")},
     }
 
 
-def read_rows() -> list[dict[str, Any]]:
+def _seconds(history: Iterable[Mapping[str, Any]]) -> float:
+    """How long a run has trained, over all its starts that ended in order."""
+    total, start = 0.0, None
+    for line in history:
+        time = datetime.datetime.fromisoformat(line["time"])
+        if line["event"] == "end" and start is not None:
+            total += (time - start).total_seconds()
+        start = time if line["event"] == "start" else None
+    return total
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
     """All rows that there are."""
-    return [json.loads(path.read_text()) for path in sorted(ROWS.glob("*.json"))]
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 def best(rows: Iterable[Mapping[str, Any]], methods: Iterable[str]) -> dict[tuple[str, str], Tuned]:

@@ -3,7 +3,7 @@
 Every run of a family trains on the same number of FLOPs (by `drm_jax/run/flops.py`), so a method
 whose step costs more takes fewer steps. All have the same block, and so nearly the same parameters.
 
-    tuning   every method at every learning rate, one seed, half of the FLOPs, tasks for development
+    tuning   every method at every learning rate, one seed, fewer FLOPs, tasks for development
        |     -> the rate and the number of test steps with the fewest wrong cells
     final    every method, and each change of our own, three seeds, all FLOPs, tasks held out
 """
@@ -17,10 +17,12 @@ from drm_jax.run.flops import count_flops
 from experiments.study.tasks import CANVAS, chosen
 
 FAMILIES = ("arc", "sudoku4", "sudoku6")
-TERAFLOPS: Mapping[str, float] = {"arc": 10.0, "sudoku4": 2.5, "sudoku6": 6.0}
-"""10^12 FLOPs of training of each run of the final table."""
-SHARES: Mapping[str, float] = {"tuning": 0.5, "final": 1.0, "quick": 0.15}
-"""Which part of these FLOPs a run of a stage has."""
+TERAFLOPS: Mapping[str, Mapping[str, float]] = {
+    "tuning": {"arc": 5.0, "sudoku4": 1.25, "sudoku6": 3.0},
+    "final": {"arc": 8.0, "sudoku4": 2.5, "sudoku6": 5.0},
+    "quick": {"arc": 1.2, "sudoku4": 0.4, "sudoku6": 0.8},
+}
+"""10^12 FLOPs of training of each run, by stage and family."""
 LEARNING_RATES = (1e-3, 3e-3, 3e-4)
 """Each method is tried at all of them on the tasks for development, with seed 0."""
 TEST_STEPS = (1, 2, 4, 8, 16, 32)
@@ -140,7 +142,7 @@ def experiment_of(run: Run) -> Experiment:
         evaluate=Evaluate(batch_size=64, denoise_steps=run.denoise_steps),
     )
     changed = with_changes(base, {**METHODS, **OWN}[run.method])
-    flops = TERAFLOPS[run.family] * 1e12 * SHARES[run.stage]
+    flops = TERAFLOPS[run.stage][run.family] * 1e12
     steps = round(flops / flops_per_step(changed))
     every = 0 if run.stage == "tuning" else -(-steps // _CURVE_POINTS)
     return with_changes(changed, {"train.steps": steps, "evaluate.every": every})

@@ -1,0 +1,185 @@
+"""The figures of docs/results.md, as SVG."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.study.analysis import Row, mean_line, mean_of, select
+from experiments.study.protocol import FAMILIES, METHODS, OWN, PUBLISHED_STEPS, TEST_STEPS
+from experiments.study.scoring import LEVELS, VOTERS
+
+TITLES = {"arc": "ARC, up to 6×6", "sudoku4": "Sudoku 4×4", "sudoku6": "Sudoku 6×6"}
+_COLOURS = dict(zip((*METHODS, *OWN), mpl.colormaps["tab10"].colors, strict=False))
+mpl.rcParams.update(
+    {
+        "svg.fonttype": "none", "svg.hashsalt": "study", "font.size": 9, "axes.grid": True,
+        "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False,
+        "legend.frameon": False,
+    }
+)  # fmt: skip
+
+
+def draw_all(rows: Sequence[Row], stage: str, folder: Path) -> None:
+    """Writes all figures to a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {
+        "learning": learning(rows, stage),
+        "test_steps": test_steps(rows, stage),
+        "remask_and_votes": remask_and_votes(rows, stage),
+        "levels": levels(rows, stage),
+        "paths": paths(rows, stage),
+    }
+    for name, figure in drawn.items():
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, bbox_inches="tight")
+        plt.close(figure)
+
+
+def _panels(titles: Sequence[str], rows: int = 1) -> tuple[Figure, Sequence[Axes]]:
+    figure, axes = plt.subplots(
+        rows, len(titles), figsize=(3.3 * len(titles), 2.7 * rows), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title)
+    return figure, axes.flatten()
+
+
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    named = {}
+    for axis in axes:
+        named |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4)
+
+
+def learning(rows: Sequence[Row], stage: str) -> Figure:
+    """Wrong cells on the test inputs while training, by FLOPs and by examples."""
+    figure, axes = _panels([TITLES[family] for family in FAMILIES], rows=2)
+    for i, family in enumerate(FAMILIES):
+        for method in (*METHODS, *OWN):
+            of_method = select(rows, stage, family, method)
+            if not of_method:
+                continue
+            steps = [step for step, *_ in of_method[0]["evaluations"]]
+            wrong = [
+                sum(column) / len(column)
+                for column in zip(
+                    *([w for _, w, _ in row["evaluations"]] for row in of_method), strict=True
+                )
+            ]
+            flops = of_method[0]["flops_per_step"]
+            for axis, scale in ((axes[i], flops / 1e12), (axes[i + len(FAMILIES)], 32)):
+                axis.plot(
+                    [step * scale for step in steps], wrong, marker="o", markersize=3,
+                    color=_COLOURS[method], label=method, linestyle=_style(method),
+                )  # fmt: skip
+        axes[i].set_xlabel("10¹² FLOPs of training")
+        axes[i + len(FAMILIES)].set(xlabel="examples trained on", xscale="log")
+    for axis in axes[:: len(FAMILIES)]:
+        axis.set_ylabel("share of wrong cells")
+    _legend(figure, axes)
+    return figure
+
+
+def _style(method: str) -> str:
+    return "--" if method in OWN else "-"
+
+
+def test_steps(rows: Sequence[Row], stage: str) -> Figure:
+    """Wrong cells by passes at test time."""
+    figure, axes = _panels([TITLES[family] for family in FAMILIES])
+    for axis, family in zip(axes, FAMILIES, strict=True):
+        for method in (*METHODS, *OWN):
+            if of_method := select(rows, stage, family, method):
+                means = [mean_of(of_method, f"published@{steps}") for steps in TEST_STEPS]
+                axis.errorbar(
+                    TEST_STEPS, [m.value for m in means], [m.error for m in means],
+                    color=_COLOURS[method], label=method, linestyle=_style(method), marker="o",
+                    markersize=3,
+                )  # fmt: skip
+        axis.set(xlabel="passes at test time", xscale="log", xticks=TEST_STEPS)
+        axis.set_xticks(TEST_STEPS, map(str, TEST_STEPS))
+        axis.minorticks_off()
+    axes[0].set_ylabel("share of wrong cells")
+    _legend(figure, axes)
+    return figure
+
+
+def remask_and_votes(rows: Sequence[Row], stage: str) -> Figure:
+    """Uniform remasking against confidence; pass@2 by how many candidates vote."""
+    figure, axes = _panels([*(f"{TITLES[f]}: remasking" for f in FAMILIES), "ARC: voting"])
+    steps = TEST_STEPS[1:-1]
+    for axis, family in zip(axes, FAMILIES, strict=False):
+        for method in ("drm", "diffusion"):
+            of_method = select(rows, stage, family, method)
+            if not of_method:
+                continue
+            for remask, name, style in (
+                ("published", "uniform", "-"), ("confidence", "confidence", ":"),
+            ):  # fmt: skip
+                line = [mean_of(of_method, f"{remask}@{n}").value for n in steps]
+                axis.plot(
+                    steps, line, linestyle=style, marker="o", markersize=3,
+                    color=_COLOURS[method], label=f"{method}, {name}",
+                )  # fmt: skip
+        axis.set(xlabel="passes at test time", xscale="log")
+        axis.set_xticks(steps, map(str, steps))
+        axis.minorticks_off()
+    axes[0].set_ylabel("share of wrong cells")
+    for method in (*METHODS, *OWN):
+        if of_method := select(rows, stage, "arc", method):
+            chosen = of_method[0]["run"]["denoise_steps"]
+            names = [*(f"voters{n}@{chosen}" for n in VOTERS[:-1]), f"published@{chosen}"]
+            line = [mean_of(of_method, name, "pass@2").value for name in names]
+            axes[-1].plot(
+                VOTERS, line, color=_COLOURS[method], label=method, marker="o", markersize=3,
+                linestyle=_style(method),
+            )  # fmt: skip
+    axes[-1].set(xlabel="candidates of a test input", ylabel="pass@2", xscale="log")
+    axes[-1].set_xticks(VOTERS, map(str, VOTERS))
+    axes[-1].minorticks_off()
+    _legend(figure, axes)
+    return figure
+
+
+def levels(rows: Sequence[Row], stage: str) -> Figure:
+    """Errors of one pass from a state of training, by noise level."""
+    figure, axes = _panels([TITLES[family] for family in FAMILIES])
+    for axis, family in zip(axes, FAMILIES, strict=True):
+        for method in (*METHODS, *OWN):
+            of_method = select(rows, stage, family, method)
+            if of_method and "errors_by_level" in of_method[0]:
+                axis.plot(
+                    LEVELS, mean_line(of_method, "errors_by_level", "masked_wrong"),
+                    color=_COLOURS[method], label=method, linestyle=_style(method),
+                )  # fmt: skip
+        axis.set(xlabel="noise level of the true output", ylim=(0, None))
+    axes[0].set_ylabel("of the masked cells, wrong")
+    _legend(figure, axes)
+    return figure
+
+
+def paths(rows: Sequence[Row], stage: str) -> Figure:
+    """What the 16 passes of a test begin from, and answer."""
+    shown: Mapping[str, str] = {
+        "answered_wrong": "answered wrongly", "shown_wrong": "shown at the start, and wrong",
+    }  # fmt: skip
+    figure, axes = _panels([TITLES[family] for family in FAMILIES], rows=len(shown))
+    for row, (name, label) in enumerate(shown.items()):
+        for i, family in enumerate(FAMILIES):
+            axis = axes[row * len(FAMILIES) + i]
+            for method in (*METHODS, *OWN):
+                of_method = select(rows, stage, family, method)
+                if of_method and "path" in of_method[0]:
+                    axis.plot(
+                        range(1, PUBLISHED_STEPS + 1), mean_line(of_method, "path", name),
+                        color=_COLOURS[method], label=method, linestyle=_style(method),
+                    )  # fmt: skip
+            axis.set_ylim(0, None)
+            axis.set_xlabel("pass")
+        axes[row * len(FAMILIES)].set_ylabel(f"of the cells, {label}")
+    _legend(figure, axes)
+    return figure
