@@ -486,6 +486,29 @@ def _evaluate(argv: list[str]) -> int:
         "those who were the first to give the best two answers and the truth (selected, the "
         "default); all wrong ones too (failures: 2 to 5 KB of memory each); all; none"
     )  # fmt: skip
+    at_test = parser.add_argument_group(
+        "how test inputs are answered",
+        "as the run's configuration says, unless given. A score with other settings is\n"
+        "kept beside the run's own, in a folder whose name has them, such as\n"
+        "eval/step_4000_outside=pad; drm report and drm show show the run's own.",
+    )
+    at_test.add_argument("--denoise-steps", type=int, metavar="N", help="passes")
+    at_test.add_argument(
+        "--num-augmentations", type=int, metavar="N", help="augmentations that vote beside the "
+        "plain test input"
+    )  # fmt: skip
+    choices = {
+        "--remask": ("uniform", "confidence", "which cells are masked again"),
+        "--first-remask": ("full", "skip", "the first pass's grid is masked whole, or kept"),
+        "--remask-schedule": ("linear", "training", "how many cells are masked again at a level: "
+                              "level/1000, or as in training"),
+        "--outside": ("predicted", "pad", "what the next pass finds outside of the answered grid"),
+    }  # fmt: skip
+    for name, (*values, meaning) in choices.items():
+        at_test.add_argument(name, choices=values, help=meaning)
+    at_test.add_argument(
+        "--carry-z", action=argparse.BooleanOptionalAction, help="z goes on from pass to pass"
+    )
     group, argv = take_group(argv, "drm eval")
     args = parser.parse_args(argv)
     if args.last is not None and args.last < 1:
@@ -495,6 +518,7 @@ def _evaluate(argv: list[str]) -> int:
 
 def _evaluate_here(args: argparse.Namespace) -> int:
     _import_jax()
+    from drm_jax.config import AT_TEST
     from drm_jax.dist import processes
     from drm_jax.io.checkpoint import newest_steps
     from drm_jax.io.files import work_path
@@ -502,7 +526,8 @@ def _evaluate_here(args: argparse.Namespace) -> int:
     from drm_jax.run.loop import evaluate_ensemble, evaluate_workdir, read_to_evaluate
 
     workdir = work_path(args.workdir)
-    changes = {"batch_size": args.batch_size, "trajectories": args.trajectories}
+    names = "batch_size", "trajectories", *AT_TEST
+    changes = {name: getattr(args, name) for name in names}
     experiment = read_to_evaluate(workdir, **changes)
     _prepare_jax(experiment)
     console = open_console(silent=not processes.is_first())
@@ -701,6 +726,7 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
     from drm_jax.evaluate.tables import score_table, task_table
     from drm_jax.io.answers import unpack
     from drm_jax.report.write import write_report
+    from drm_jax.run.loop import changed_at_test
 
     if not report.evaluations:
         again = shlex.join(["drm", "eval", str(workdir)])
@@ -739,7 +765,8 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
             style="dim",
         )
     paths = set(report.paths)
-    if processes.is_first():
+    own = not changed_at_test(workdir, report.setup.experiment)
+    if processes.is_first() and own:  # the page shows what the run's own settings gave
         paths.add(write_report([workdir], steps=last.steps))
     console.print(f"\nWritten to {workdir}:", soft_wrap=True)
     for path in sorted(paths):

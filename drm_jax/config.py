@@ -358,6 +358,13 @@ class Evaluate:
             _at_least(self, "evaluate", 0, "num_augmentations")
 
 
+AT_TEST = (
+    "denoise_steps", "remask", "first_remask", "remask_schedule", "outside", "carry_z",
+    "num_augmentations",
+)  # fmt: skip
+"""Fields of `Evaluate` that answers depend on, and that a checkpoint may be scored with anew."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """All that decides a run, but for the rounding of the devices that it runs on."""

@@ -17,7 +17,7 @@ from etils import epath
 from drm_jax.arc.augment import augment
 from drm_jax.arc.tokens import MASK, to_tokens
 from drm_jax.config import Experiment
-from drm_jax.evaluate.score import Evaluation, evaluate, write_evaluation
+from drm_jax.evaluate.score import Evaluation, evaluate, evaluation_folder, write_evaluation
 from drm_jax.io.files import write_whole
 from drm_jax.model.denoise import Denoised
 from drm_jax.run.setup import Setup, set_up
@@ -86,7 +86,7 @@ def made_run(workdir: epath.Path, experiment: Experiment, step: int = 4) -> Eval
     workdir.mkdir(parents=True)
     claim(workdir, setup.experiment)
     evaluation = made_up(setup, step)
-    write_evaluation(workdir, evaluation)
+    write_evaluation(evaluation_folder(workdir, evaluation.steps), evaluation)
     lines = [
         {"step": i, "kind": "train", "loss": 3 / i, "exact_accuracy": i / step / 2,
          "examples_per_second": 100 + i}

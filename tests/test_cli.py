@@ -66,7 +66,16 @@ def test_train_then_eval(experiment_file, tmp_path, capsys):
     assert json.loads((workdir / "config.json").read_text())["seed"] == 3
     assert main(["eval", str(workdir), "--step", "1"]) == 0
     assert "step 1" in capsys.readouterr().out
-    assert (workdir / "eval" / "step_1" / "metrics.json").exists()
+    own = (workdir / "eval" / "step_1" / "metrics.json").read_text()
+    report = (workdir / "report.html").read_text()
+    settings = ["--denoise-steps", "3", "--outside", "pad", "--no-carry-z"]
+    assert main(["eval", str(workdir), "--step", "1", *settings]) == 0
+    folder = workdir / "eval" / "step_1_denoise_steps=3_outside=pad_carry_z=False"
+    assert str(folder) in capsys.readouterr().out
+    made = json.loads((folder / "metrics.json").read_text())["evaluate"]
+    assert (made["denoise_steps"], made["outside"], made["carry_z"]) == (3, "pad", False)
+    assert (workdir / "eval" / "step_1" / "metrics.json").read_text() == own
+    assert (workdir / "report.html").read_text() == report  # of the run's own settings
 
 
 def test_an_ensemble_is_made_and_named_only_when_asked_for(experiment_file, tmp_path, capsys):

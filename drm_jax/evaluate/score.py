@@ -456,13 +456,20 @@ def copy_baseline(tasks: Sequence[Task]) -> dict[str, Any]:
     return scores(ballot, asked)
 
 
-def evaluation_folder(workdir: epath.Path, steps: Sequence[int]) -> epath.Path:
-    """WORKDIR/eval/step_N, or steps_N_M of an ensemble; a short name also for many steps."""
+def evaluation_folder(
+    workdir: epath.Path, steps: Sequence[int], changed: Mapping[str, Any] | None = None
+) -> epath.Path:
+    """WORKDIR/eval/step_N, or steps_N_M of an ensemble; a short name also for many steps.
+
+    Args:
+      changed: what of the run's own settings was changed, by field of `evaluate`: in the name.
+    """
     name = "_".join(map(str, steps))
     if len(name) > 100:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         name = f"{steps[0]}_to_{steps[-1]}_{len(steps)}_of_them_{digest}"
-    return workdir / "eval" / (f"steps_{name}" if len(steps) > 1 else f"step_{name}")
+    settings = "".join(f"_{field}={value}" for field, value in (changed or {}).items())
+    return workdir / "eval" / f"step{'s' * (len(steps) > 1)}_{name}{settings}"
 
 
 def evaluations(workdir: epath.Path) -> dict[int, epath.Path]:
@@ -476,12 +483,11 @@ def evaluations(workdir: epath.Path) -> dict[int, epath.Path]:
     return dict(sorted(found.items()))
 
 
-def write_evaluation(workdir: epath.Path, evaluation: Evaluation) -> list[epath.Path]:
-    """Writes scores, submission, answers and trajectories to `evaluation_folder`.
+def write_evaluation(folder: epath.Path, evaluation: Evaluation) -> list[epath.Path]:
+    """Writes scores, submission, answers and trajectories to a folder, from `evaluation_folder`.
 
     Returns their paths. Without trajectories, those of an evaluation before are removed.
     """
-    folder = evaluation_folder(workdir, evaluation.steps)
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "metrics.json": json.dumps(evaluation.metrics, indent=2) + "\n",

@@ -26,7 +26,7 @@ from etils import epath
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from drm_jax.config import Experiment, with_changes
+from drm_jax.config import AT_TEST, Experiment, with_changes
 from drm_jax.data.stream import batches_from, training_stream
 from drm_jax.dist import processes
 from drm_jax.dist.mesh import global_batch
@@ -146,8 +146,7 @@ def read_to_evaluate(workdir: epath.Path, **changes: Any) -> Experiment:
     """The experiment of a work directory, to be scored with other fields of `evaluate`.
 
     Args:
-      changes: by the names of fields; None leaves the run's own value. No answer depends on
-        batch_size or trajectories.
+      changes: by the names of fields; None leaves the run's own value.
 
     Raises:
       InputError: it is not a work directory.
@@ -156,6 +155,16 @@ def read_to_evaluate(workdir: epath.Path, **changes: Any) -> Experiment:
     experiment = read_config(workdir)
     named = {f"evaluate.{name}": value for name, value in changes.items() if value is not None}
     return with_changes(experiment, named)
+
+
+def changed_at_test(workdir: epath.Path, experiment: Experiment) -> dict[str, Any]:
+    """Settings of a test that are not those of the work directory's run, by field of `evaluate`."""
+    own, now = read_config(workdir).evaluate, experiment.evaluate
+    return {
+        field: getattr(now, field)
+        for field in AT_TEST
+        if getattr(now, field) != getattr(own, field)
+    }
 
 
 def evaluate_workdir(
@@ -202,7 +211,8 @@ def _scorer(setup: Setup, workdir: epath.Path, console: Console) -> Iterator["_S
     ):
         stop.listen()
         together = StopTogether(stop, setup.mesh, STEPS_IN_FLIGHT)
-        yield _Scorer(setup, workdir, None, bar, together)
+        changed = changed_at_test(workdir, setup.experiment)
+        yield _Scorer(setup, workdir, None, bar, together, changed)
 
 
 def evaluate_ensemble(
@@ -417,8 +427,11 @@ class _Scorer:
         log: MetricsLog | None,
         bar: Progress,
         stop: StopTogether,
+        changed: Mapping[str, Any] | None = None,
     ):
+        """Args: changed: what of the run's own settings of a test was changed."""
         self.setup, self.workdir, self.log, self.bar, self.stop = setup, workdir, log, bar, stop
+        self.changed = changed
         self.evaluations: list[Evaluation] = []
         self.paths: list[epath.Path] = []
         self._denoise = compile_denoise(
@@ -477,11 +490,12 @@ class _Scorer:
     def _write(self, result: Evaluation, picture_name: str) -> None:
         if not processes.is_first():  # the first one has the trajectories, and writes
             return
-        self.paths += write_evaluation(self.workdir, result)
+        folder = evaluation_folder(self.workdir, result.steps, self.changed)
+        self.paths += write_evaluation(folder, result)
         if not result.pictured:
             return
         picture_HxWx3 = image([denoising(unpack(packed), 10) for packed in result.pictured])
-        path = evaluation_folder(self.workdir, result.steps) / picture_name
+        path = folder / picture_name
         write_whole(path, png(picture_HxWx3))
         self.paths.append(path)
         if self.log:

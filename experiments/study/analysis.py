@@ -51,10 +51,8 @@ class Difference:
 
 def select(rows: Iterable[Row], stage: str, family: str, method: str) -> list[Row]:
     """The rows of a method, by learning rate and seed."""
-    wanted = stage, family, method
-    found = [
-        r for r in rows if (r["run"]["stage"], r["run"]["family"], r["run"]["method"]) == wanted
-    ]
+    wanted = {"stage": stage, "family": family, "method": method}
+    found = [row for row in rows if wanted.items() <= row["run"].items()]
     return sorted(found, key=lambda r: (r["run"]["learning_rate"], r["run"]["seed"]))
 
 
@@ -102,7 +100,7 @@ def _units(row: Row, setting: str) -> dict[str, list[float]]:
 
 
 def mean_line(rows: Sequence[Row], part: str, name: str) -> list[float]:
-    """A number of each entry of `errors_by_level` or `path`, mean over rows; NaN where there is none."""
+    """A number of each entry of `errors_by_level` or `path`, mean over rows; NaN for none."""
     lines = [[entry[name] for entry in row[part]] for row in rows]
     return [
         statistics.fmean(values) if None not in values else math.nan

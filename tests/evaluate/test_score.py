@@ -291,6 +291,9 @@ def test_folders_of_evaluations(tmp_path):
     many = range(1000, 500_000, 1000)
     assert name(*many).startswith("steps_1000_to_499000_499_of_them_")
     assert len(name(*many)) < 100
+    settings = {"denoise_steps": 4, "outside": "pad"}
+    changed = evaluation_folder(tmp_path, [7], settings)
+    assert changed.name == "step_7_denoise_steps=4_outside=pad"
     assert name(*many) != name(1000, *range(3000, 499_500, 1000), 499_500, 499_000)
 
 

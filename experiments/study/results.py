@@ -1,0 +1,169 @@
+"""docs/results.md: its tables and figures from the rows, its account from results.md.jinja."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from experiments.study import figures
+from experiments.study.analysis import Row, compare, mean_line, mean_of, select
+from experiments.study.protocol import (
+    FAMILIES,
+    LEARNING_RATES,
+    METHODS,
+    OWN,
+    OWN_AT_TEST,
+    PUBLISHED_STEPS,
+    TERAFLOPS,
+    TEST_STEPS,
+)
+from experiments.study.scoring import LEVELS
+
+_AT_16 = f"published@{PUBLISHED_STEPS}"
+_TEMPLATE = Path(__file__).parent / "results.md.jinja"
+
+
+def write_results(rows: Sequence[Row], stage: str, folder: Path) -> list[Path]:
+    """Writes results.md, and the figures beside it in images/results; returns their paths."""
+    figures.draw_all(rows, stage, folder / "images" / "results")
+    path = folder / "results.md"
+    path.write_text(page(rows, stage))
+    return [path, *sorted((folder / "images" / "results").glob("*.svg"))]
+
+
+def page(rows: Sequence[Row], stage: str) -> str:
+    """The text of results.md."""
+    of_stage = [row for row in rows if row["run"]["stage"] == stage]
+    tuning = [row for row in rows if row["run"]["stage"] == "tuning"]
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, autoescape=False,
+    )  # fmt: skip
+    return environment.from_string(_TEMPLATE.read_text()).render(
+        stage=stage,
+        families=[(family, figures.TITLES[family]) for family in FAMILIES],
+        teraflops=TERAFLOPS,
+        main_tables={family: _table(main_table(rows, stage, family)) for family in FAMILIES},
+        own_table=_table(own_table(rows, stage)),
+        at_test_table=_table(at_test_table(rows, stage)),
+        tuning_table=_table(tuning_table(tuning)) if tuning else "",
+        levels_table=_table(levels_table(rows, stage)),
+        states_table=_table(states_table(rows, stage)),
+        made_with=_made_with(of_stage + tuning),
+        hours=sum(row["seconds"] + row["seconds_of_scoring"] for row in of_stage + tuning) / 3600,
+        runs=len(of_stage + tuning),
+    )
+
+
+def _table(lines: Iterator[Sequence[Any]]) -> str:
+    """A table in Markdown; the first line is its head."""
+    head, *body = ([str(cell) for cell in line] for line in lines)
+    rule = ["---"] * len(head)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
+
+
+def main_table(rows: Sequence[Row], stage: str, family: str) -> Iterator[Sequence[Any]]:
+    """All methods at the passes that did best in tuning, and at the published 16."""
+    solved = "pass@2, %" if family == "arc" else "solved, %"
+    yield (
+        "method", "steps", "rate", "passes", "wrong cells, %", solved, "wrong at 16 passes, %",
+        "wrong cells against drm, points",
+    )  # fmt: skip
+    drm = select(rows, stage, family, "drm")
+    for method in METHODS:
+        of_method = select(rows, stage, family, method)
+        run = of_method[0]["run"]
+        tuned = f"published@{run['denoise_steps']}"
+        difference = compare(of_method, tuned, drm, f"published@{drm[0]['run']['denoise_steps']}")
+        yield (
+            f"`{method}`", f"{of_method[0]['steps']:,}", f"{run['learning_rate']:g}",
+            run["denoise_steps"], mean_of(of_method, tuned), mean_of(of_method, tuned, "pass@2"),
+            mean_of(of_method, _AT_16), "" if method == "drm" else difference,
+        )  # fmt: skip
+
+
+def own_table(rows: Sequence[Row], stage: str) -> Iterator[Sequence[Any]]:
+    """Our own changes in training against `drm`, at 16 passes and at each one's tuned passes."""
+    yield (
+        "change", "tasks", "wrong at 16 passes, %", "against drm at 16, points", "passes",
+        "wrong cells, %", "pass@2 or solved, %", "against drm, each as tuned, points",
+    )  # fmt: skip
+    for method, family in itertools.product(("drm", *OWN), FAMILIES):
+        drm, changed = (select(rows, stage, family, name) for name in ("drm", method))
+        names = [f"published@{of[0]['run']['denoise_steps']}" for of in (changed, drm)]
+        own = method != "drm"
+        yield (
+            f"`{method}`", figures.TITLES[family], mean_of(changed, _AT_16),
+            compare(changed, _AT_16, drm, _AT_16) if own else "",
+            changed[0]["run"]["denoise_steps"], mean_of(changed, names[0]),
+            mean_of(changed, names[0], "pass@2"),
+            compare(changed, names[0], drm, names[1]) if own else "",
+        )  # fmt: skip
+
+
+def at_test_table(rows: Sequence[Row], stage: str) -> Iterator[Sequence[Any]]:
+    """Changes at test time alone, at 16 passes, against the published 16, of the same weights."""
+    yield "change at 16 passes", *(f"{figures.TITLES[family]}, points" for family in FAMILIES)
+    for change, options in OWN_AT_TEST.items():
+        named = ", ".join(f"`{k}={str(v).lower()}`" for k, v in options.items())
+        cells = []
+        for family in FAMILIES:
+            drm = select(rows, stage, family, "drm")
+            cells.append(compare(drm, f"{change}@{PUBLISHED_STEPS}", drm, _AT_16))
+        yield named, *cells
+
+
+def tuning_table(tuning: Sequence[Row]) -> Iterator[Sequence[Any]]:
+    """Wrong cells of every run of tuning, with the passes at which there were fewest."""
+    rates = sorted(LEARNING_RATES)
+    yield "tasks", "method", *(f"{rate:g}" for rate in rates)
+    for family, method in itertools.product(FAMILIES, (*METHODS, *OWN)):
+        cells = dict.fromkeys(rates, "")
+        for row in select(tuning, "tuning", family, method):
+            wrong, passes = min(
+                (row["scores"][f"published@{n}"]["wrong_cells"], n) for n in TEST_STEPS
+            )
+            cells[row["run"]["learning_rate"]] = f"{100 * wrong:.1f} ({passes})"
+        yield figures.TITLES[family], f"`{method}`", *cells.values()
+
+
+def levels_table(rows: Sequence[Row], stage: str) -> Iterator[Sequence[Any]]:
+    """Errors of one pass from the true output, masked at a level."""
+    shown = [100, 300, 500, 700, 900, 1000]
+    yield "tasks", "method", *(f"level {level}" for level in shown), "shown cells, at 500"
+    for family, method in itertools.product(FAMILIES, ("drm", "diffusion", *OWN)):
+        of_method = select(rows, stage, family, method)
+        masked = mean_line(of_method, "errors_by_level", "masked_wrong")
+        kept = mean_line(of_method, "errors_by_level", "shown_wrong")
+        yield (
+            figures.TITLES[family], f"`{method}`",
+            *(f"{100 * masked[LEVELS.index(level)]:.1f}" for level in shown),
+            f"{100 * kept[LEVELS.index(500)]:.1f}",
+        )  # fmt: skip
+
+
+def states_table(rows: Sequence[Row], stage: str) -> Iterator[Sequence[Any]]:
+    """What some of the 16 passes of a test begin from; in training the last two are 0."""
+    yield (
+        "tasks", "method", "pass", "masked, %", "shown cells that are wrong, %",
+        "shown cells outside of the grid that aren't PAD, %", "answered wrongly, %",
+    )  # fmt: skip
+    for family, method in itertools.product(FAMILIES, ("drm", "drm_own_answers")):
+        of_method = select(rows, stage, family, method)
+        for number in (1, 2, 3, 8, 16):
+            parts = ("masked", "shown_wrong", "outside_not_pad", "answered_wrong")
+            values = [mean_line(of_method, "path", part)[number - 1] for part in parts]
+            cells = ("–" if x != x else f"{100 * x:.1f}" for x in values)
+            yield figures.TITLES[family], f"`{method}`", number, *cells
+
+
+def _made_with(rows: Sequence[Row]) -> str:
+    """Versions and devices of the rows, and when they were made."""
+    found = {
+        tuple(row["made_with"][k] for k in ("drm_jax", "jax", "python", "devices")) for row in rows
+    }
+    days = sorted({row["made_with"]["time"][:10] for row in rows})
+    texts = [f"drm_jax {d}, jax {j}, Python {p}, {c}" for d, j, p, c in sorted(found)]
+    return f"{'; '.join(texts)}; {days[0]}" + (f" to {days[-1]}" if len(days) > 1 else "")
