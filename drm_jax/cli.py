@@ -752,6 +752,10 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
     if last.metrics["tasks"] <= 40:
         console.print(task_table(last))
     console.print(score_table(report.evaluations, report.setup.tasks))
+    changed = changed_at_test(workdir, report.setup.experiment)
+    if changed:
+        settings = ", ".join(f"{name}={value}" for name, value in changed.items())
+        console.print(f"With settings that are not the run's own: {settings}.")
     if last.is_ensemble:
         console.print(
             "The last score is of an ensemble, which pools the votes of its checkpoints: say so "
@@ -765,8 +769,7 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
             style="dim",
         )
     paths = set(report.paths)
-    own = not changed_at_test(workdir, report.setup.experiment)
-    if processes.is_first() and own:  # the page shows what the run's own settings gave
+    if processes.is_first() and not changed:  # the page shows what the run's own settings gave
         paths.add(write_report([workdir], steps=last.steps))
     console.print(f"\nWritten to {workdir}:", soft_wrap=True)
     for path in sorted(paths):

@@ -152,12 +152,12 @@ class Noise:
     kind: NoiseKind = "uniform"
     """Independent noise a cell, or noise blurred over neighbours."""
     all_masked: float = 0.0
-    """drm, diffusion: share of examples that are masked whole, as every test begins. Levels below
-    1000 hardly ever do that."""
+    """drm, diffusion: share of examples whose target is masked whole, as every test begins. Levels
+    below 1000 hardly ever do that."""
     own_answers: float = 0.0
     """drm, diffusion: share of examples that start from the model's own answer to a grid masked
-    whole, masked again, and from the latents of that pass, as the second step of a test does. Each
-    step costs one forward pass more."""
+    whole, masked again at the level drawn, and from the z of that pass: like a later step of a
+    test. Each step costs one forward pass more."""
     latent_levels: int = 100
     """sprm: levels that the noise on carried latents is drawn from, the lowest of 1000. (The
     paper's own run drew from all 1000.)"""
@@ -365,6 +365,12 @@ AT_TEST = (
 """Fields of `Evaluate` that answers depend on, and that a checkpoint may be scored with anew."""
 
 
+_OF_DENOISING = (
+    "noise.all_masked", "noise.own_answers", "evaluate.remask_schedule", "evaluate.outside",
+    "evaluate.carry_z",
+)  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """All that decides a run, but for the rounding of the devices that it runs on."""
@@ -404,12 +410,20 @@ class Experiment:
             "model.grad_cycles",
             f"supervision=path scores every cycle: must be {model.cycles}, not {model.grad_cycles}",
         )
-        for name in ("all_masked", "own_answers"):
+        rooms = {"noise": Noise(), "evaluate": Evaluate()}
+        for field in _OF_DENOISING:
+            room, name = field.split(".")
+            unused = getattr(getattr(self, room), name) == getattr(rooms[room], name)
             _check(
-                not getattr(self.noise, name) or self.objective not in CARRIED,
-                f"noise.{name}",
+                unused or self.objective not in CARRIED,
+                field,
                 f"is for the objectives drm and diffusion, not {self.objective}",
             )
+        _check(
+            self.evaluate.carry_z or self.objective != "diffusion",
+            "evaluate.carry_z",
+            "diffusion has no z: is for the objective drm",
+        )
         _check(
             not self.noise.own_answers or (self.objective in OBJECTIVES and not path),
             "noise.own_answers",

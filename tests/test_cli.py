@@ -71,7 +71,9 @@ def test_train_then_eval(experiment_file, tmp_path, capsys):
     settings = ["--denoise-steps", "3", "--outside", "pad", "--no-carry-z"]
     assert main(["eval", str(workdir), "--step", "1", *settings]) == 0
     folder = workdir / "eval" / "step_1_denoise_steps=3_outside=pad_carry_z=False"
-    assert str(folder) in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert str(folder) in out
+    assert "not the run's own: denoise_steps=3, outside=pad, carry_z=False." in out
     made = json.loads((folder / "metrics.json").read_text())["evaluate"]
     assert (made["denoise_steps"], made["outside"], made["carry_z"]) == (3, "pad", False)
     assert (workdir / "eval" / "step_1" / "metrics.json").read_text() == own

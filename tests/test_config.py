@@ -3,7 +3,17 @@ import math
 
 import pytest
 
-from drm_jax.config import Data, Experiment, Model, Optimizer, Train, from_json, to_json
+from drm_jax.config import (
+    Data,
+    Evaluate,
+    Experiment,
+    Model,
+    Noise,
+    Optimizer,
+    Train,
+    from_json,
+    to_json,
+)
 from drm_jax.errors import UsageError
 
 
@@ -58,6 +68,22 @@ def test_whole_numbers_are_floats_too():
         (lambda: Model(heads=3), "model.heads"),
         (lambda: Model(hidden=8, heads=8), "model.heads"),
         (lambda: Model(grad_cycles=4), "model.grad_cycles"),
+        (lambda: Noise(all_masked=1.1), "noise.all_masked: must be 0 to 1, not 1.1"),
+        (lambda: Experiment("x", objective="trm", noise=Noise(all_masked=0.5)), "noise.all_masked"),
+        (
+            lambda: Experiment("x", objective="sprm", evaluate=Evaluate(outside="pad")),
+            "evaluate.outside: is for the objectives drm and diffusion, not sprm",
+        ),
+        (
+            lambda: Experiment("x", objective="diffusion", evaluate=Evaluate(carry_z=False)),
+            "evaluate.carry_z: diffusion has no z",
+        ),
+        (
+            lambda: Experiment(
+                "x", supervision="path", noise=Noise(own_answers=0.5), model=Model(grad_cycles=3)
+            ),
+            "noise.own_answers",
+        ),
         (lambda: Model(prefix=0), "model.prefix"),
         (lambda: Data(canvas=1), "data.canvas: must be 2..30"),
         (lambda: Data(train=(), evaluate=()), "data.train"),

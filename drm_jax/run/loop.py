@@ -26,11 +26,11 @@ from etils import epath
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from drm_jax.config import AT_TEST, Experiment, with_changes
+from drm_jax.config import AT_TEST, CARRIED, Experiment, with_changes
 from drm_jax.data.stream import batches_from, training_stream
 from drm_jax.dist import processes
 from drm_jax.dist.mesh import global_batch
-from drm_jax.errors import InputError
+from drm_jax.errors import InputError, UsageError
 from drm_jax.evaluate.pictures import denoising, image, png
 from drm_jax.evaluate.score import (
     Evaluation,
@@ -153,6 +153,9 @@ def read_to_evaluate(workdir: epath.Path, **changes: Any) -> Experiment:
       UsageError: a value can't be.
     """
     experiment = read_config(workdir)
+    for name in ("remask", "first_remask"):  # a configuration may have them, and trm ignores them
+        if changes.get(name) is not None and experiment.objective in CARRIED:
+            raise UsageError(f"--{name.replace('_', '-')}: {experiment.objective} masks nothing")
     named = {f"evaluate.{name}": value for name, value in changes.items() if value is not None}
     return with_changes(experiment, named)
 

@@ -2,8 +2,8 @@
 
 Each run is a `drm train` in runs/study/NAME, which goes on where it was stopped; a finished one is
 scored and leaves a row, experiments/study/rows/NAME.json. What has a row is not run again: delete
-it to. Once all rows are there, docs/results.md and its figures are written from them, which needs
-matplotlib: pip install -e '.[study]'.
+it and the run's folder to. Once all rows are there, docs/results.md and its figures are written
+from them, which needs matplotlib: pip install -e '.[study]'.
 
   tuning   every method at every learning rate, on the tasks for development
   final    every method as it did best in tuning, and changes of our own: 3 seeds, tasks held out
@@ -13,12 +13,14 @@ matplotlib: pip install -e '.[study]'.
 
 import argparse
 import datetime
+import hashlib
 import itertools
 import json
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +28,22 @@ from etils import epath
 from rich.console import Console
 from rich.progress import track
 
+from drm_jax.config import to_json
 from drm_jax.dist.mesh import use_cpu_cores
+from drm_jax.errors import UsageError
 from drm_jax.io.files import work_path, write_whole
 from drm_jax.io.metrics import read_metrics
 from drm_jax.io.programs import keep_programs
 from drm_jax.run.history import read_history
 from drm_jax.run.workdir import claim
+from experiments.study import scoring
 from experiments.study.analysis import select
 from experiments.study.protocol import (
     FAMILIES,
+    LEARNING_RATES,
     METHODS,
     OWN,
+    TEST_STEPS,
     Run,
     Tuned,
     experiment_of,
@@ -65,72 +72,116 @@ def main() -> int:
                         "holds one of these, such as tuning-arc")  # fmt: skip
     options = parser.parse_args()
     keep_programs()
-    if options.stage == "quick":
+    try:
+        return run_stages(options.stage, options.only)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def run_stages(stage: str | None, words: Sequence[str]) -> int:
+    """Runs one stage, or tuning and final; returns the exit code."""
+    if stage == "quick":
         folder = RUNS / "quick"
-        run_all(quick_runs(), options.only, folder / "rows")
-        return write(read_rows(folder / "rows"), "quick", folder)
-    if options.stage in ("tuning", None):
-        run_all(tuning_runs(), options.only, ROWS)
-        run_all(own_tuning_runs(best(read_rows(ROWS), METHODS)), options.only, ROWS)
-    if options.stage in ("final", None):
-        run_all(final_runs(best(read_rows(ROWS), (*METHODS, *OWN))), options.only, ROWS)
-    return write(read_rows(ROWS), "final", ROOT / "docs") if options.stage != "tuning" else 0
+        runs = list(quick_runs())
+        check_words(words, runs)
+        run_all(runs, words, folder / "rows")
+        return write(runs, read_rows(runs, folder / "rows"), folder)
+    tuning = list(tuning_runs())
+    if stage != "final":
+        run_all(tuning, words, ROWS)
+    own = list(own_tuning_runs(best(read_rows(tuning, ROWS), METHODS)))
+    if stage != "final":
+        run_all(own, words, ROWS)
+    if stage == "tuning":
+        check_words(words, tuning + own)
+        return 0
+    tuning += own
+    runs = list(final_runs(best(read_rows(tuning, ROWS), (*METHODS, *OWN))))
+    check_words(words, runs if stage == "final" else tuning + runs)
+    run_all(runs, words, ROWS)
+    return write(runs, read_rows(tuning + runs, ROWS), ROOT / "docs")
 
 
-def write(rows: list[dict[str, Any]], stage: str, folder: Path) -> int:
-    """Writes results.md and its figures, if every method has a row of each family."""
-    missing = [
-        f"{family}-{method}"
-        for family, method in itertools.product(FAMILIES, (*METHODS, *OWN))
-        if not select(rows, stage, family, method)
-    ]
+def check_words(words: Sequence[str], runs: Sequence[Run]) -> None:
+    """Exits with code 2 if one of the words is in no run's name."""
+    for word in words:
+        if not any(word in run.key for run in runs):
+            print(f"--only: no run's name holds {word}; one is {runs[0].key}", file=sys.stderr)
+            sys.exit(2)
+
+
+def write(runs: Sequence[Run], rows: Sequence[dict[str, Any]], folder: Path) -> int:
+    """Writes results.md and its figures if all runs of a stage have rows; returns the exit code."""
+    missing = {run.key for run in runs} - {row["run"]["key"] for row in rows}
     if missing:
-        print(f"no results.md yet: without a row of the stage {stage}: {', '.join(missing)}")
+        some = ", ".join(sorted(missing)[:3])
+        print(f"no results.md yet: {len(missing)} runs have no row, such as {some}")
         return 0
     try:
         from experiments.study.results import write_results
     except ModuleNotFoundError as error:
         print(f"the figures need {error.name}: pip install -e '.[study]'", file=sys.stderr)
         return 1
-    for path in write_results(rows, stage, folder):
+    for path in write_results(rows, runs[0].stage, folder):
         print(path)
     return 0
 
 
-def run_all(runs: Iterable[Run], words: Iterable[str], folder: Path) -> None:
+def run_all(runs: Sequence[Run], words: Sequence[str], folder: Path) -> None:
     """Makes the rows that are missing in a folder, one run after the other."""
-    words = list(words)
+    there = {row["run"]["key"] for row in read_rows(runs, folder)}
     missing = [
         run
         for run in runs
-        if not (folder / f"{run.key}.json").exists()
-        and (not words or any(word in run.key for word in words))
+        if run.key not in there and (not words or any(word in run.key for word in words))
     ]
-    for run in track(missing, "study", console=Console(stderr=True)):
-        make_row(run, folder)
+    console = Console(stderr=True)
+    for run in track(missing, "study", console=console):
+        row = make_row(run, folder)
+        score = row["scores"][f"published@{run.denoise_steps}"]
+        console.print(f"{run.key}: {score['wrong_cells']:.1%} of the cells wrong", highlight=False)
 
 
-def make_row(run: Run, folder: Path) -> None:
+def make_row(run: Run, folder: Path) -> dict[str, Any]:
     """Trains a run in a process of its own, scores it, and writes its row."""
-    from experiments.study.scoring import score_run
-
     experiment = experiment_of(run)
     workdir = work_path(RUNS / run.key)
     workdir.mkdir(parents=True, exist_ok=True)
-    claim(workdir, experiment)
-    done = subprocess.run(
-        [sys.executable, "-m", "drm_jax.cli", "train", str(workdir)],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(f"{run.key}: {done.stderr}")
+    try:
+        claim(workdir, experiment)
+    except UsageError:
+        sys.exit(f"{workdir}: holds a run of another protocol: delete it")
+    train(workdir)
     use_cpu_cores(experiment.train.batch_size, experiment.evaluate.batch_size)
     before = time.perf_counter()
-    row = row_of(run, workdir) | score_run(run, experiment, workdir)
+    row = row_of(run, workdir) | scoring.score_run(run, experiment, workdir)
     row["seconds_of_scoring"] = round(time.perf_counter() - before, 1)
     folder.mkdir(parents=True, exist_ok=True)
     text = ",\n".join(f"{json.dumps(name)}: {json.dumps(part)}" for name, part in row.items())
     write_whole(work_path(folder / f"{run.key}.json"), "{" + text + "}\n")
+    return row
+
+
+def train(workdir: epath.Path) -> None:
+    """Trains a run to its end, in a process of its own; Ctrl-C reaches that too, and it saves."""
+    command = [sys.executable, "-m", "drm_jax.cli", "train", str(workdir)]
+    with tempfile.TemporaryFile("w+") as said:
+        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            child.wait()
+            raise
+        said.seek(0)
+        if code:
+            sys.exit(f"{workdir.name}: {said.read()}")
+
+
+def protocol_of(run: Run) -> str:
+    """A digest of all that decides a run's row: its experiment, and what it is scored at."""
+    decides = to_json(experiment_of(run)), run.denoise_steps, dict(scoring.settings(run))
+    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
 
 
 def row_of(run: Run, workdir: epath.Path) -> dict[str, Any]:
@@ -139,6 +190,7 @@ def row_of(run: Run, workdir: epath.Path) -> dict[str, Any]:
     lines, starts = read_metrics(workdir), read_history(workdir)
     return {
         "run": {**vars(run), "key": run.key},
+        "protocol": protocol_of(run),
         "steps": experiment.train.steps,
         "flops_per_step": flops_per_step(experiment),
         "loss": [[x["step"], round(x["loss"], 4)] for x in lines if x["kind"] == "train"][::8],
@@ -163,31 +215,36 @@ def _seconds(history: Iterable[Mapping[str, Any]]) -> float:
     return total
 
 
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """All rows that there are."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+def read_rows(runs: Iterable[Run], folder: Path) -> list[dict[str, Any]]:
+    """The rows of these runs, as far as they are there.
+
+    Exits with a message where one is of another protocol.
+    """
+    rows = []
+    for run in runs:
+        path = folder / f"{run.key}.json"
+        if path.exists():
+            rows.append(json.loads(path.read_text()))
+            if rows[-1]["protocol"] != protocol_of(run):
+                sys.exit(f"{path}: is of another protocol: delete it and {RUNS / run.key}")
+    return rows
 
 
-def best(rows: Iterable[Mapping[str, Any]], methods: Iterable[str]) -> dict[tuple[str, str], Tuned]:
+def best(rows: Sequence[Mapping[str, Any]], methods: Iterable[str]) -> dict[tuple[str, str], Tuned]:
     """By family and method the learning rate and test steps of fewest wrong cells in tuning.
 
     Of equals, the one with fewer steps. Exits with a message where rows of tuning are missing.
     """
-    of_method: dict[tuple[str, str], list[tuple[float, int, float]]] = {}
-    for row in rows:
-        run = row["run"]
-        if run["stage"] == "tuning":
-            for name, score in row["scores"].items():
-                change, steps = name.split("@")
-                if change == "published":
-                    found = of_method.setdefault((run["family"], run["method"]), [])
-                    found.append((score["wrong_cells"], int(steps), run["learning_rate"]))
     tuned = {}
-    for key in ((family, method) for family in FAMILIES for method in methods):
-        if key not in of_method:
-            sys.exit(f"{'-'.join(key)}: has no rows yet: run the stage tuning first")
-        _, steps, rate = min(of_method[key])
-        tuned[key] = Tuned(rate, steps)
+    for family, method in itertools.product(FAMILIES, methods):
+        found = select(rows, "tuning", family, method)
+        if len(found) < (len(LEARNING_RATES) if method in METHODS else 1):
+            sys.exit(f"{family}, {method}: not all is tuned yet: run the stage tuning first")
+        _, steps, rate = min(
+            (row["scores"][f"published@{steps}"]["wrong_cells"], steps, row["run"]["learning_rate"])
+            for row, steps in itertools.product(found, TEST_STEPS)
+        )
+        tuned[family, method] = Tuned(rate, steps)
     return tuned
 
 

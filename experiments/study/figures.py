@@ -1,14 +1,16 @@
 """The figures of docs/results.md, as SVG."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.ticker
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.study.analysis import Row, mean_line, mean_of, select
+from experiments.study.analysis import Row, mean_line, mean_of, select, tuned
 from experiments.study.protocol import FAMILIES, METHODS, OWN, PUBLISHED_STEPS, TEST_STEPS
 from experiments.study.scoring import LEVELS, VOTERS
 
@@ -28,8 +30,9 @@ def draw_all(rows: Sequence[Row], stage: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {
         "learning": learning(rows, stage),
-        "test_steps": test_steps(rows, stage),
-        "remask_and_votes": remask_and_votes(rows, stage),
+        "passes": passes(rows, stage),
+        "remask": remask(rows, stage),
+        "votes": votes(rows, stage),
         "levels": levels(rows, stage),
         "paths": paths(rows, stage),
     }
@@ -56,13 +59,11 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def learning(rows: Sequence[Row], stage: str) -> Figure:
-    """Wrong cells on the test inputs while training, by FLOPs and by examples."""
+    """Wrong cells on the test inputs while training, by FLOPs and by steps."""
     figure, axes = _panels([TITLES[family] for family in FAMILIES], rows=2)
     for i, family in enumerate(FAMILIES):
         for method in (*METHODS, *OWN):
             of_method = select(rows, stage, family, method)
-            if not of_method:
-                continue
             steps = [step for step, *_ in of_method[0]["evaluations"]]
             wrong = [
                 sum(column) / len(column)
@@ -71,77 +72,86 @@ def learning(rows: Sequence[Row], stage: str) -> Figure:
                 )
             ]
             flops = of_method[0]["flops_per_step"]
-            for axis, scale in ((axes[i], flops / 1e12), (axes[i + len(FAMILIES)], 32)):
+            for axis, scale in ((axes[i], flops / 1e12), (axes[i + len(FAMILIES)], 1)):
                 axis.plot(
                     [step * scale for step in steps], wrong, marker="o", markersize=3,
                     color=_COLOURS[method], label=method, linestyle=_style(method),
                 )  # fmt: skip
         axes[i].set_xlabel("10¹² FLOPs of training")
-        axes[i + len(FAMILIES)].set(xlabel="examples trained on", xscale="log")
+        lower = axes[i + len(FAMILIES)]
+        lower.set(xlabel="gradient steps", xscale="log")
+        lower.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     for axis in axes[:: len(FAMILIES)]:
         axis.set_ylabel("share of wrong cells")
     _legend(figure, axes)
     return figure
 
 
+def _ticks(axis: Axes, values: Sequence[int], label: str) -> None:
+    """These values, and no others, on a logarithmic axis."""
+    axis.set(xlabel=label, xscale="log")
+    axis.set_xticks(values, map(str, values))
+    axis.minorticks_off()
+
+
 def _style(method: str) -> str:
     return "--" if method in OWN else "-"
 
 
-def test_steps(rows: Sequence[Row], stage: str) -> Figure:
+def passes(rows: Sequence[Row], stage: str) -> Figure:
     """Wrong cells by passes at test time."""
     figure, axes = _panels([TITLES[family] for family in FAMILIES])
     for axis, family in zip(axes, FAMILIES, strict=True):
         for method in (*METHODS, *OWN):
-            if of_method := select(rows, stage, family, method):
-                means = [mean_of(of_method, f"published@{steps}") for steps in TEST_STEPS]
-                axis.errorbar(
-                    TEST_STEPS, [m.value for m in means], [m.error for m in means],
-                    color=_COLOURS[method], label=method, linestyle=_style(method), marker="o",
-                    markersize=3,
-                )  # fmt: skip
-        axis.set(xlabel="passes at test time", xscale="log", xticks=TEST_STEPS)
-        axis.set_xticks(TEST_STEPS, map(str, TEST_STEPS))
-        axis.minorticks_off()
+            of_method = select(rows, stage, family, method)
+            means = [mean_of(of_method, f"published@{steps}") for steps in TEST_STEPS]
+            axis.errorbar(
+                TEST_STEPS, [m.value for m in means], [m.error for m in means],
+                color=_COLOURS[method], label=method, linestyle=_style(method), marker="o",
+                markersize=3,
+            )  # fmt: skip
+        _ticks(axis, TEST_STEPS, "passes at test time")
     axes[0].set_ylabel("share of wrong cells")
     _legend(figure, axes)
     return figure
 
 
-def remask_and_votes(rows: Sequence[Row], stage: str) -> Figure:
-    """Uniform remasking against confidence; pass@2 by how many candidates vote."""
-    figure, axes = _panels([*(f"{TITLES[f]}: remasking" for f in FAMILIES), "ARC: voting"])
+def remask(rows: Sequence[Row], stage: str) -> Figure:
+    """Uniform remasking against confidence, by passes."""
+    figure, axes = _panels([TITLES[family] for family in FAMILIES])
+    kinds = {"uniform": ("published", "-"), "confidence": ("confidence", ":")}
     steps = TEST_STEPS[1:-1]
-    for axis, family in zip(axes, FAMILIES, strict=False):
-        for method in ("drm", "diffusion"):
+    for axis, family in zip(axes, FAMILIES, strict=True):
+        for method, (kind, (setting, style)) in itertools.product(
+            ("drm", "diffusion"), kinds.items()
+        ):
             of_method = select(rows, stage, family, method)
-            if not of_method:
-                continue
-            for remask, name, style in (
-                ("published", "uniform", "-"), ("confidence", "confidence", ":"),
-            ):  # fmt: skip
-                line = [mean_of(of_method, f"{remask}@{n}").value for n in steps]
-                axis.plot(
-                    steps, line, linestyle=style, marker="o", markersize=3,
-                    color=_COLOURS[method], label=f"{method}, {name}",
-                )  # fmt: skip
-        axis.set(xlabel="passes at test time", xscale="log")
-        axis.set_xticks(steps, map(str, steps))
-        axis.minorticks_off()
-    axes[0].set_ylabel("share of wrong cells")
-    for method in (*METHODS, *OWN):
-        if of_method := select(rows, stage, "arc", method):
-            chosen = of_method[0]["run"]["denoise_steps"]
-            names = [*(f"voters{n}@{chosen}" for n in VOTERS[:-1]), f"published@{chosen}"]
-            line = [mean_of(of_method, name, "pass@2").value for name in names]
-            axes[-1].plot(
-                VOTERS, line, color=_COLOURS[method], label=method, marker="o", markersize=3,
-                linestyle=_style(method),
+            line = [mean_of(of_method, f"{setting}@{n}").value for n in steps]
+            axis.plot(
+                steps, line, linestyle=style, marker="o", markersize=3, color=_COLOURS[method],
+                label=f"{method}, {kind}",
             )  # fmt: skip
-    axes[-1].set(xlabel="candidates of a test input", ylabel="pass@2", xscale="log")
-    axes[-1].set_xticks(VOTERS, map(str, VOTERS))
-    axes[-1].minorticks_off()
+        _ticks(axis, steps, "passes at test time")
+    axes[0].set_ylabel("share of wrong cells")
     _legend(figure, axes)
+    return figure
+
+
+def votes(rows: Sequence[Row], stage: str) -> Figure:
+    """pass@2 by how many candidates of an ARC test input vote."""
+    figure, axis = plt.subplots(figsize=(6, 2.7), layout="constrained")
+    for method in (*METHODS, *OWN):
+        of_method = select(rows, stage, "arc", method)
+        passes = of_method[0]["run"]["denoise_steps"]
+        names = [*(f"voters{n}@{passes}" for n in VOTERS[:-1]), tuned(of_method)]
+        line = [mean_of(of_method, name, "pass@2").value for name in names]
+        axis.plot(
+            VOTERS, line, color=_COLOURS[method], label=method, marker="o", markersize=3,
+            linestyle=_style(method),
+        )  # fmt: skip
+    _ticks(axis, VOTERS, "candidates of a test input: itself, and augmentations")
+    axis.set_ylabel("pass@2")
+    figure.legend(loc="outside right center")
     return figure
 
 
@@ -165,7 +175,8 @@ def levels(rows: Sequence[Row], stage: str) -> Figure:
 def paths(rows: Sequence[Row], stage: str) -> Figure:
     """What the 16 passes of a test begin from, and answer."""
     shown: Mapping[str, str] = {
-        "answered_wrong": "answered wrongly", "shown_wrong": "shown at the start, and wrong",
+        "answered_wrong": "of the cells, answered wrongly",
+        "shown_wrong": "of the cells shown, wrong",
     }  # fmt: skip
     figure, axes = _panels([TITLES[family] for family in FAMILIES], rows=len(shown))
     for row, (name, label) in enumerate(shown.items()):
@@ -180,6 +191,6 @@ def paths(rows: Sequence[Row], stage: str) -> Figure:
                     )  # fmt: skip
             axis.set_ylim(0, None)
             axis.set_xlabel("pass")
-        axes[row * len(FAMILIES)].set_ylabel(f"of the cells, {label}")
+        axes[row * len(FAMILIES)].set_ylabel(label)
     _legend(figure, axes)
     return figure

@@ -1,14 +1,14 @@
 """docs/results.md: its tables and figures from the rows, its account from results.md.jinja."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from experiments.study import figures
-from experiments.study.analysis import Row, compare, mean_line, mean_of, select
+from experiments.study.analysis import Row, compare, mean_line, mean_of, select, tuned
 from experiments.study.protocol import (
     FAMILIES,
     LEARNING_RATES,
@@ -52,9 +52,40 @@ def page(rows: Sequence[Row], stage: str) -> str:
         levels_table=_table(levels_table(rows, stage)),
         states_table=_table(states_table(rows, stage)),
         made_with=_made_with(of_stage + tuning),
+        **_facts(rows, stage),
         hours=sum(row["seconds"] + row["seconds_of_scoring"] for row in of_stage + tuning) / 3600,
         runs=len(of_stage + tuning),
     )
+
+
+def _facts(rows: Sequence[Row], stage: str) -> dict[str, Callable[..., str]]:
+    """Functions of family and method by which the account names a number of the rows."""
+
+    def wrong(family: str, method: str, setting: str | None = None) -> str:
+        found = select(rows, stage, family, method)
+        return f"{mean_of(found, setting or tuned(found))}%"
+
+    def solved(family: str, method: str, setting: str | None = None) -> str:
+        found = select(rows, stage, family, method)
+        return f"{mean_of(found, setting or tuned(found), 'pass@2')}%"
+
+    def against(family: str, method: str, other: str, setting: str | None = None) -> str:
+        found, others = (select(rows, stage, family, name) for name in (method, other))
+        settings = [setting or tuned(of) for of in (found, others)]
+        return str(compare(found, settings[0], others, settings[1]))
+
+    def in_path(family: str, method: str, part: str, number: int) -> str:
+        line = mean_line(select(rows, stage, family, method), "path", part)
+        return f"{100 * line[number - 1]:.0f}%"
+
+    def at_level(family: str, method: str, level: int, part: str = "masked_wrong") -> str:
+        line = mean_line(select(rows, stage, family, method), "errors_by_level", part)
+        return f"{100 * line[LEVELS.index(level)]:.0f}%"
+
+    return {
+        "wrong": wrong, "solved": solved, "against": against, "in_path": in_path,
+        "at_level": at_level,
+    }  # fmt: skip
 
 
 def _table(lines: Iterator[Sequence[Any]]) -> str:
@@ -75,12 +106,15 @@ def main_table(rows: Sequence[Row], stage: str, family: str) -> Iterator[Sequenc
     for method in METHODS:
         of_method = select(rows, stage, family, method)
         run = of_method[0]["run"]
-        tuned = f"published@{run['denoise_steps']}"
-        difference = compare(of_method, tuned, drm, f"published@{drm[0]['run']['denoise_steps']}")
+        setting, difference = (
+            tuned(of_method),
+            compare(of_method, tuned(of_method), drm, tuned(drm)),
+        )
         yield (
             f"`{method}`", f"{of_method[0]['steps']:,}", f"{run['learning_rate']:g}",
-            run["denoise_steps"], mean_of(of_method, tuned), mean_of(of_method, tuned, "pass@2"),
-            mean_of(of_method, _AT_16), "" if method == "drm" else difference,
+            run["denoise_steps"], mean_of(of_method, setting),
+            mean_of(of_method, setting, "pass@2"), mean_of(of_method, _AT_16),
+            "" if method == "drm" else difference,
         )  # fmt: skip
 
 
@@ -92,7 +126,7 @@ def own_table(rows: Sequence[Row], stage: str) -> Iterator[Sequence[Any]]:
     )  # fmt: skip
     for method, family in itertools.product(("drm", *OWN), FAMILIES):
         drm, changed = (select(rows, stage, family, name) for name in ("drm", method))
-        names = [f"published@{of[0]['run']['denoise_steps']}" for of in (changed, drm)]
+        names = tuned(changed), tuned(drm)
         own = method != "drm"
         yield (
             f"`{method}`", figures.TITLES[family], mean_of(changed, _AT_16),
@@ -120,13 +154,18 @@ def tuning_table(tuning: Sequence[Row]) -> Iterator[Sequence[Any]]:
     rates = sorted(LEARNING_RATES)
     yield "tasks", "method", *(f"{rate:g}" for rate in rates)
     for family, method in itertools.product(FAMILIES, (*METHODS, *OWN)):
-        cells = dict.fromkeys(rates, "")
-        for row in select(tuning, "tuning", family, method):
-            wrong, passes = min(
+        found = {
+            row["run"]["learning_rate"]: min(
                 (row["scores"][f"published@{n}"]["wrong_cells"], n) for n in TEST_STEPS
             )
-            cells[row["run"]["learning_rate"]] = f"{100 * wrong:.1f} ({passes})"
-        yield figures.TITLES[family], f"`{method}`", *cells.values()
+            for row in select(tuning, "tuning", family, method)
+        }
+        cells = {rate: f"{100 * wrong:.1f} ({passes})" for rate, (wrong, passes) in found.items()}
+        if len(found) > 1:
+            best = min(found, key=found.get)
+            edge = "†" if best in (rates[0], rates[-1]) else ""
+            cells[best] = f"**{cells[best]}**{edge}"
+        yield figures.TITLES[family], f"`{method}`", *(cells.get(rate, "") for rate in rates)
 
 
 def levels_table(rows: Sequence[Row], stage: str) -> Iterator[Sequence[Any]]:
@@ -145,10 +184,10 @@ def levels_table(rows: Sequence[Row], stage: str) -> Iterator[Sequence[Any]]:
 
 
 def states_table(rows: Sequence[Row], stage: str) -> Iterator[Sequence[Any]]:
-    """What some of the 16 passes of a test begin from; in training the last two are 0."""
+    """What some of the 16 passes of a test begin from, and answer."""
     yield (
-        "tasks", "method", "pass", "masked, %", "shown cells that are wrong, %",
-        "shown cells outside of the grid that aren't PAD, %", "answered wrongly, %",
+        "tasks", "method", "pass", "masked, %", "of the shown cells wrong, %",
+        "of those outside of the grid not PAD, %", "answered wrongly, %",
     )  # fmt: skip
     for family, method in itertools.product(FAMILIES, ("drm", "drm_own_answers")):
         of_method = select(rows, stage, family, method)

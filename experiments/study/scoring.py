@@ -86,7 +86,8 @@ def errors_by_level(setup: Setup, state: TrainState) -> list[dict[str, float | N
 
     Returns:
       For each level, the share of scored cells that are masked, and the shares of those masked, and
-      of those shown, that are answered wrongly; None where there are none.
+      of those shown, that are answered wrongly; None where there are none. Of the cells of all
+      candidates pooled, so that large grids weigh more than in a score.
     """
     experiment, network = setup.experiment, setup.network
     run_pass = one_pass if experiment.objective == "diffusion" else forward
@@ -129,8 +130,9 @@ def own_path(setup: Setup, state: TrainState) -> list[dict[str, float | None]]:
     Returns:
       For each pass: the share of scored cells that are masked when it begins; of those shown, the
       share that is wrong; of the cells outside of the true grid that are shown, the share that
-      isn't PAD (in training both are 0); of all scored cells the share that is answered wrongly,
-      and the share whose answer differs from that of the pass before.
+      isn't PAD (in training of drm both are 0); of all scored cells the share that is answered
+      wrongly, and the share whose answer differs from that of the pass before. Of the cells of all
+      candidates pooled.
     """
     experiment = with_changes(setup.experiment, {"evaluate.denoise_steps": PUBLISHED_STEPS})
     denoise = compile_denoise(experiment, setup.network, setup.mesh, setup.shardings)
