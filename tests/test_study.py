@@ -175,19 +175,18 @@ def trained(request, tmp_path_factory):
 
 def test_scores_of_a_run_are_those_of_drm_eval(trained, monkeypatch):
     run, experiment, workdir = trained
-    monkeypatch.setattr(scoring, "TEST_STEPS", (1, 4, 32))
-    monkeypatch.setattr(scoring, "OWN_AT_TEST", {"pad_outside": {"evaluate.outside": "pad"}} | {
-        "confidence": {"evaluate.remask": "confidence"}})  # fmt: skip
+    monkeypatch.setattr(scoring, "TEST_STEPS", (1, 4))
+    monkeypatch.setattr(scoring, "OWN_AT_TEST", {"pad_outside": {"evaluate.outside": "pad"}})
     row = scoring.score_run(run, experiment, workdir)
     metrics = json.loads((workdir / "eval" / "step_3" / "metrics.json").read_text())
     same = row["scores"]["published@4"]
     assert same["wrong_cells"] == pytest.approx(1 - metrics["cell_accuracy"], abs=1e-5)
     assert len(same["per_task"]["sudoku4"]) == 64
     if run.method == "trm":
-        assert set(row["scores"]) == {"published@1", "published@4", "published@32"}
+        assert set(row["scores"]) == {"published@1", "published@4"}
         assert "path" not in row
         return
-    assert set(row["scores"]) > {"confidence@4", "pad_outside@16"}
+    assert set(row["scores"]) == {"published@1", "published@4", "pad_outside@16"}
     levels, path = row["errors_by_level"], row["path"]
     assert levels[0]["masked"] == 0
     assert levels[0]["masked_wrong"] is None

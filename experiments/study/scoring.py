@@ -36,7 +36,7 @@ def settings(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"published@{steps}", {"evaluate.denoise_steps": steps}
     if run.method in ("drm", "diffusion"):
         for steps in TEST_STEPS[1:-1]:
-            changes = OWN_AT_TEST["confidence"] | {"evaluate.denoise_steps": steps}
+            changes = {"evaluate.remask": "confidence", "evaluate.denoise_steps": steps}
             yield f"confidence@{steps}", changes
     if run.method == "drm":
         for name, changes in OWN_AT_TEST.items():
