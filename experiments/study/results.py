@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from experiments.study import figures
-from experiments.study.analysis import Row, compare, mean_line, mean_of, select, tuned
+from experiments.study.analysis import Row, compare, mean, mean_line, mean_of, select, tuned
 from experiments.study.protocol import (
     FAMILIES,
     LEARNING_RATES,
@@ -82,8 +82,14 @@ def _facts(rows: Sequence[Row], stage: str) -> dict[str, Callable[..., str]]:
         line = mean_line(select(rows, stage, family, method), "errors_by_level", part)
         return f"{100 * line[LEVELS.index(level)]:.0f}%"
 
+    def while_training(family: str, method: str, number: int) -> str:
+        """At the n-th evaluation of a run: wrong cells, and after how many steps."""
+        found = select(rows, stage, family, method)
+        points = [row["evaluations"][number - 1] for row in found]
+        return f"{mean([wrong for _, wrong, _ in points])}% after {points[0][0]:,} steps"
+
     return {
-        "wrong": wrong, "solved": solved, "against": against, "in_path": in_path,
+        "while_training": while_training, "wrong": wrong, "solved": solved, "against": against, "in_path": in_path,
         "at_level": at_level,
     }  # fmt: skip
 
