@@ -190,7 +190,7 @@ def paths(rows: Sequence[Row], stage: str) -> Figure:
                         color=_COLOURS[method], label=method, linestyle=_style(method),
                     )  # fmt: skip
             axis.set_ylim(0, None)
-            axis.set_xlabel("pass")
+            axis.set(xlabel="pass", xticks=(1, 4, 8, 12, 16))
         axes[row * len(FAMILIES)].set_ylabel(label)
     _legend(figure, axes)
     return figure

@@ -69,18 +69,18 @@ def _facts(rows: Sequence[Row], stage: str) -> dict[str, Callable[..., str]]:
         found = select(rows, stage, family, method)
         return f"{mean_of(found, setting or tuned(found), 'pass@2')}%"
 
-    def against(family: str, method: str, other: str, setting: str | None = None) -> str:
+    def against(family: str, method: str, other: str, *settings: str) -> str:
         found, others = (select(rows, stage, family, name) for name in (method, other))
-        settings = [setting or tuned(of) for of in (found, others)]
-        return str(compare(found, settings[0], others, settings[1]))
+        here, there = settings or (tuned(found), tuned(others))
+        return str(compare(found, here, others, there))
 
     def in_path(family: str, method: str, part: str, number: int) -> str:
         line = mean_line(select(rows, stage, family, method), "path", part)
-        return f"{100 * line[number - 1]:.0f}%"
+        return f"{100 * line[number - 1]:.1f}%"
 
     def at_level(family: str, method: str, level: int, part: str = "masked_wrong") -> str:
         line = mean_line(select(rows, stage, family, method), "errors_by_level", part)
-        return f"{100 * line[LEVELS.index(level)]:.0f}%"
+        return f"{100 * line[LEVELS.index(level)]:.1f}%"
 
     def while_training(family: str, method: str, number: int) -> str:
         """At the n-th evaluation of a run: wrong cells, and after how many steps."""
@@ -89,8 +89,8 @@ def _facts(rows: Sequence[Row], stage: str) -> dict[str, Callable[..., str]]:
         return f"{mean([wrong for _, wrong, _ in points])}% after {points[0][0]:,} steps"
 
     return {
-        "while_training": while_training, "wrong": wrong, "solved": solved, "against": against, "in_path": in_path,
-        "at_level": at_level,
+        "while_training": while_training, "wrong": wrong, "solved": solved, "against": against,
+        "in_path": in_path, "at_level": at_level,
     }  # fmt: skip
 
 
