@@ -755,7 +755,7 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
     changed = changed_at_test(workdir, report.setup.experiment)
     if changed:
         settings = ", ".join(f"{name}={value}" for name, value in changed.items())
-        console.print(f"With settings that are not the run's own: {settings}.")
+        console.print(f"With settings that are not the run's own: {settings}.", soft_wrap=True)
     if last.is_ensemble:
         console.print(
             "The last score is of an ensemble, which pools the votes of its checkpoints: say so "

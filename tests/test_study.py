@@ -162,31 +162,19 @@ def test_a_study_says_what_is_wrong(tmp_path, monkeypatch):
 
 
 # --- what is measured of a run -----------------------------------------------------------------
-@pytest.fixture(scope="module", params=["drm", "trm"])
-def trained(request, tmp_path_factory):
-    """A run of a few steps, and its workdir."""
-    run = Run("final", "sudoku4", request.param, 1e-3, 0)
-    small = {"train.steps": 3, "model.hidden": 16, "evaluate.every": 0}
-    experiment = with_changes(experiment_of(run), small)
-    workdir = work_path(tmp_path_factory.mktemp(run.method))
+def test_scores_of_a_run_are_those_of_drm_eval(tmp_path, monkeypatch):
+    run, workdir = Run("final", "sudoku4", "drm", 1e-3, 0), work_path(tmp_path)
+    small = {"train.steps": 3, "model.hidden": 16, "model.cycles": 1, "model.inner_steps": 1}
+    experiment = with_changes(experiment_of(run), small | {"model.layers": 1, "evaluate.every": 0})
     train(experiment, workdir, Console(quiet=True))
-    return run, experiment, workdir
-
-
-def test_scores_of_a_run_are_those_of_drm_eval(trained, monkeypatch):
-    run, experiment, workdir = trained
     monkeypatch.setattr(scoring, "TEST_STEPS", (1, 4))
     monkeypatch.setattr(scoring, "OWN_AT_TEST", {"pad_outside": {"evaluate.outside": "pad"}})
     row = scoring.score_run(run, experiment, workdir)
+    assert set(row["scores"]) == {"published@1", "published@4", "pad_outside@16"}
     metrics = json.loads((workdir / "eval" / "step_3" / "metrics.json").read_text())
     same = row["scores"]["published@4"]
     assert same["wrong_cells"] == pytest.approx(1 - metrics["cell_accuracy"], abs=1e-5)
     assert len(same["per_task"]["sudoku4"]) == 64
-    if run.method == "trm":
-        assert set(row["scores"]) == {"published@1", "published@4"}
-        assert "path" not in row
-        return
-    assert set(row["scores"]) == {"published@1", "published@4", "pad_outside@16"}
     levels, path = row["errors_by_level"], row["path"]
     assert levels[0]["masked"] == 0
     assert levels[0]["masked_wrong"] is None
@@ -195,6 +183,16 @@ def test_scores_of_a_run_are_those_of_drm_eval(trained, monkeypatch):
     assert path[0]["answered_wrong"] == pytest.approx(levels[-1]["masked_wrong"], abs=1e-4)
     assert 0 < path[-1]["shown_wrong"] <= 1
     assert path[-1]["masked"] < path[5]["masked"] < 1
+
+
+def test_what_is_scored_of_a_run():
+    trm, drm, quick = (
+        set(dict(scoring.settings(Run(stage, "arc", method, 1e-3, 0))))
+        for stage, method in (("tuning", "trm"), ("tuning", "drm"), ("quick", "trm"))
+    )
+    assert trm == {f"published@{n}" for n in TEST_STEPS}
+    assert drm > trm | {"confidence@4", "confidence@16", "pad_outside@16", "fresh_z@16"}
+    assert quick == trm | {f"voters{n}@4" for n in (1, 2, 4, 8)}
 
 
 # --- from rows to the page ---------------------------------------------------------------------
