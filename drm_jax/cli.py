@@ -726,7 +726,6 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
     from drm_jax.evaluate.tables import score_table, task_table
     from drm_jax.io.answers import unpack
     from drm_jax.report.write import write_report
-    from drm_jax.run.loop import changed_at_test
 
     if not report.evaluations:
         again = shlex.join(["drm", "eval", str(workdir)])
@@ -752,9 +751,8 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
     if last.metrics["tasks"] <= 40:
         console.print(task_table(last))
     console.print(score_table(report.evaluations, report.setup.tasks))
-    changed = changed_at_test(workdir, report.setup.experiment)
-    if changed:
-        settings = ", ".join(f"{name}={value}" for name, value in changed.items())
+    if report.changed:
+        settings = ", ".join(f"{name}={value}" for name, value in report.changed.items())
         console.print(f"With settings that are not the run's own: {settings}.", soft_wrap=True)
     if last.is_ensemble:
         console.print(
@@ -769,7 +767,8 @@ def _print_report(console, report: "Report", workdir: os.PathLike) -> None:
             style="dim",
         )
     paths = set(report.paths)
-    if processes.is_first() and not changed:  # the page shows what the run's own settings gave
+    # The page shows what the run's own settings gave.
+    if processes.is_first() and not report.changed:
         paths.add(write_report([workdir], steps=last.steps))
     console.print(f"\nWritten to {workdir}:", soft_wrap=True)
     for path in sorted(paths):

@@ -48,7 +48,7 @@ from drm_jax.io.answers import (
     trajectories_bytes,
 )
 from drm_jax.io.files import write_whole
-from drm_jax.model.denoise import LINEAR, Denoised, denoise, refine, remasked_levels
+from drm_jax.model.denoise import Denoised, denoise, refine, remasked_levels
 from drm_jax.model.network import Network, at_windows, compute_dtype, exact_products
 from drm_jax.model.recursion import forward, one_pass
 from drm_jax.noise.schedules import NUM_LEVELS, level_ratios
@@ -107,7 +107,8 @@ def compile_denoise(
     The averaged weights are used, with the puzzle table's current rows. With canvas=fit it is
     compiled once for each size of window.
     """
-    config, seed, schedule = experiment.evaluate, experiment.seed, experiment.noise.schedule
+    config, seed = experiment.evaluate, experiment.seed
+    schedule = "linear" if config.remask_schedule == "linear" else experiment.noise.schedule
 
     def on_device(params, constants, table, batch):
         with exact_products(network):
@@ -127,7 +128,7 @@ def compile_denoise(
             steps=config.denoise_steps,
             remask=config.remask,
             first_remask=config.first_remask,
-            shares=LINEAR if config.remask_schedule == "linear" else level_ratios(schedule),
+            shares=level_ratios(schedule),
             outside=config.outside,
             carry_z=config.carry_z,
             forward=one_pass if experiment.objective == "diffusion" else forward,

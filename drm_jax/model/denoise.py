@@ -25,7 +25,7 @@ from jax import lax
 from drm_jax.arc.tokens import FIRST_COLOUR, MASK, PAD
 from drm_jax.model.network import Network, Params
 from drm_jax.model.recursion import Forward, forward
-from drm_jax.noise.schedules import NUM_LEVELS, denoising_levels
+from drm_jax.noise.schedules import denoising_levels, level_ratios
 
 
 @struct.dataclass
@@ -44,7 +44,7 @@ def _percent(confidence_BxS: jax.Array) -> jax.Array:
     return jnp.round(100 * confidence_BxS).astype(jnp.uint8)
 
 
-LINEAR = np.arange(NUM_LEVELS + 1, dtype=np.float32) / np.float32(NUM_LEVELS)
+LINEAR = level_ratios("linear")
 """(1001,) level/1000 in float32, as numpy rounds it.
 
 Looked up, since XLA turns a division by a constant into a product with its inverse, and the last

@@ -65,6 +65,8 @@ class Report:
     setup: Setup
     evaluations: tuple[Evaluation, ...]
     paths: tuple[epath.Path, ...]
+    changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Of the run's own settings of a test, by field of `evaluate`."""
 
 
 def train(
@@ -127,7 +129,7 @@ def train(
             progress_bar(console) as bar,
         ):
             together = StopTogether(stop, setup.mesh, STEPS_IN_FLIGHT)
-            scorer = _Scorer(setup, workdir, log, bar, together)
+            scorer = _Scorer(setup, workdir, log, bar, together, changed={})
             with Profiler(workdir, begin.step, profile_steps if first else 0) as profiler:
                 run = _Training(setup, begin, saver, log, scorer, held, profiler)
                 run.steps(started)
@@ -192,7 +194,7 @@ def evaluate_workdir(
     console.print(f"Checkpoint of step {restored.step} in {workdir}", soft_wrap=True)
     with _scorer(setup, workdir, console) as scorer:
         scorer.score(restored.state)
-    return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths))
+    return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths), scorer.changed)
 
 
 def _set_up_to_evaluate(workdir: epath.Path, changes: Mapping[str, Any], **options: Any) -> Setup:
@@ -251,7 +253,7 @@ def evaluate_ensemble(
     console.print(f"Ensemble of the checkpoints of steps {named} in {workdir}", soft_wrap=True)
     with _scorer(setup, workdir, console) as scorer:
         scorer.score_together(steps, restore)
-    return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths))
+    return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths), scorer.changed)
 
 
 def describe(setup: Setup) -> str:
@@ -430,7 +432,7 @@ class _Scorer:
         log: MetricsLog | None,
         bar: Progress,
         stop: StopTogether,
-        changed: Mapping[str, Any] | None = None,
+        changed: Mapping[str, Any],
     ):
         """Args: changed: what of the run's own settings of a test was changed."""
         self.setup, self.workdir, self.log, self.bar, self.stop = setup, workdir, log, bar, stop

@@ -160,15 +160,6 @@ def _own_answers(
     )
 
 
-def _embed_both(
-    network: Network, params: Params, rows_BxD: jax.Array, batch: Batch
-) -> tuple[jax.Array, jax.Array]:
-    """The inputs, and the noised targets, embedded."""
-    variables = {"params": params}
-    x = network.apply(variables, batch["inputs"], rows_BxD, method="embed")
-    return x, network.apply(variables, batch["noised"], rows_BxD, answers=True, method="embed")
-
-
 def path_loss(
     network: Network, params: Params, rows_BxD: jax.Array, constants: Params, batch: Batch
 ) -> tuple[jax.Array, Sums]:
@@ -186,7 +177,9 @@ def path_loss(
         trained: tuple[Params, jax.Array], latents: Latents, k: jax.Array
     ) -> tuple[jax.Array, tuple[Sums, Latents]]:
         params, rows_BxD = trained
-        x, noised = _embed_both(network, params, rows_BxD, batch)
+        variables = {"params": params}
+        x = network.apply(variables, batch["inputs"], rows_BxD, method="embed")
+        noised = network.apply(variables, batch["noised"], rows_BxD, answers=True, method="embed")
         y, z = latents
         y = jnp.where(k == 0, noised, y)
         y, z = cycle(block, params, x, (y, z), inner_steps)

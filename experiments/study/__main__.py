@@ -45,6 +45,7 @@ from experiments.study.protocol import (
     LEARNING_RATES,
     METHODS,
     OWN,
+    TERAFLOPS,
     TEST_STEPS,
     Run,
     Tuned,
@@ -59,7 +60,6 @@ from experiments.study.protocol import (
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "runs" / "study"
 ROWS = Path(__file__).parent / "rows"
-STAGES = ("tuning", "final", "quick")
 
 
 def main() -> int:
@@ -67,7 +67,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--stage", choices=STAGES, help="only this one; by default tuning and then final"
+        "--stage", choices=TERAFLOPS, help="only this one; by default tuning and then final"
     )
     parser.add_argument("--quick", action="store_const", dest="stage", const="quick")
     parser.add_argument("--only", nargs="+", metavar="WORD", default=[], help="runs whose name "

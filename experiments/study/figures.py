@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.ticker
@@ -73,10 +74,8 @@ def learning(rows: Sequence[Row], stage: str) -> Figure:
             ]
             flops = of_method[0]["flops_per_step"]
             for axis, scale in ((axes[i], flops / 1e12), (axes[i + len(FAMILIES)], 1)):
-                axis.plot(
-                    [step * scale for step in steps], wrong, marker="o", markersize=3,
-                    color=_COLOURS[method], label=method, linestyle=_style(method),
-                )  # fmt: skip
+                x = [step * scale for step in steps]
+                axis.plot(x, wrong, marker="o", markersize=3, **_look(method))
         axes[i].set_xlabel("10¹² FLOPs of training")
         lower = axes[i + len(FAMILIES)]
         lower.set(xlabel="gradient steps", xscale="log")
@@ -94,8 +93,10 @@ def _ticks(axis: Axes, values: Sequence[int], label: str) -> None:
     axis.minorticks_off()
 
 
-def _style(method: str) -> str:
-    return "--" if method in OWN else "-"
+def _look(method: str) -> dict[str, Any]:
+    """Of a method's line, wherever it is drawn."""
+    style = "--" if method in OWN else "-"
+    return {"color": _COLOURS[method], "label": method, "linestyle": style}
 
 
 def passes(rows: Sequence[Row], stage: str) -> Figure:
@@ -107,8 +108,7 @@ def passes(rows: Sequence[Row], stage: str) -> Figure:
             means = [mean_of(of_method, f"published@{steps}") for steps in TEST_STEPS]
             axis.errorbar(
                 TEST_STEPS, [m.value for m in means], [m.error for m in means],
-                color=_COLOURS[method], label=method, linestyle=_style(method), marker="o",
-                markersize=3,
+                **_look(method), marker="o", markersize=3,
             )  # fmt: skip
         _ticks(axis, TEST_STEPS, "passes at test time")
     axes[0].set_ylabel("share of wrong cells")
@@ -145,10 +145,7 @@ def votes(rows: Sequence[Row], stage: str) -> Figure:
         passes = of_method[0]["run"]["denoise_steps"]
         names = [*(f"voters{n}@{passes}" for n in VOTERS[:-1]), tuned(of_method)]
         line = [mean_of(of_method, name, "pass@2").value for name in names]
-        axis.plot(
-            VOTERS, line, color=_COLOURS[method], label=method, marker="o", markersize=3,
-            linestyle=_style(method),
-        )  # fmt: skip
+        axis.plot(VOTERS, line, marker="o", markersize=3, **_look(method))
     _ticks(axis, VOTERS, "candidates of a test input: itself, and augmentations")
     axis.set_ylabel("pass@2")
     figure.legend(loc="outside right center")
@@ -161,11 +158,12 @@ def levels(rows: Sequence[Row], stage: str) -> Figure:
     for axis, family in zip(axes, FAMILIES, strict=True):
         for method in (*METHODS, *OWN):
             of_method = select(rows, stage, family, method)
-            if of_method and "errors_by_level" in of_method[0]:
+            if "errors_by_level" in of_method[0]:
                 axis.plot(
-                    LEVELS, mean_line(of_method, "errors_by_level", "masked_wrong"),
-                    color=_COLOURS[method], label=method, linestyle=_style(method),
-                )  # fmt: skip
+                    LEVELS,
+                    mean_line(of_method, "errors_by_level", "masked_wrong"),
+                    **_look(method),
+                )
         axis.set(xlabel="noise level of the true output", ylim=(0, None))
     axes[0].set_ylabel("of the masked cells, wrong")
     _legend(figure, axes)
@@ -184,11 +182,12 @@ def paths(rows: Sequence[Row], stage: str) -> Figure:
             axis = axes[row * len(FAMILIES) + i]
             for method in (*METHODS, *OWN):
                 of_method = select(rows, stage, family, method)
-                if of_method and "path" in of_method[0]:
+                if "path" in of_method[0]:
                     axis.plot(
-                        range(1, PUBLISHED_STEPS + 1), mean_line(of_method, "path", name),
-                        color=_COLOURS[method], label=method, linestyle=_style(method),
-                    )  # fmt: skip
+                        range(1, PUBLISHED_STEPS + 1),
+                        mean_line(of_method, "path", name),
+                        **_look(method),
+                    )
             axis.set_ylim(0, None)
             axis.set(xlabel="pass", xticks=(1, 4, 8, 12, 16))
         axes[row * len(FAMILIES)].set_ylabel(label)

@@ -112,10 +112,8 @@ def main_table(rows: Sequence[Row], stage: str, family: str) -> Iterator[Sequenc
     for method in METHODS:
         of_method = select(rows, stage, family, method)
         run = of_method[0]["run"]
-        setting, difference = (
-            tuned(of_method),
-            compare(of_method, tuned(of_method), drm, tuned(drm)),
-        )
+        setting = tuned(of_method)
+        difference = compare(of_method, setting, drm, tuned(drm))
         yield (
             f"`{method}`", f"{of_method[0]['steps']:,}", f"{run['learning_rate']:g}",
             run["denoise_steps"], mean_of(of_method, setting),
