@@ -54,11 +54,11 @@ def _of_each(values: list[float], form: str) -> str:
 
 def window_shares(what: str, windows: list[int]) -> list[float]:
     """Shares of windows: of the training pairs, or of where test inputs are answered first."""
-    from drm_jax.arc.tasks import training_pairs
     from drm_jax.config import Experiment
     from drm_jax.data.evaluation import evaluation_rows, first_windows
     from drm_jax.data.windows import pair_windows
     from drm_jax.data.windows import window_shares as shares_of
+    from drm_jax.puzzles.arc.tasks import training_pairs
     from drm_jax.run.setup import load_puzzles
 
     data = Data(
@@ -75,7 +75,7 @@ def window_shares(what: str, windows: list[int]) -> list[float]:
 
 def child(case: dict[str, Any]) -> dict[str, Any]:
     """The figures of one case, in this process."""
-    from drm_jax.run.flops import count_flops
+    from drm_jax.plan.flops import count_flops
 
     windows, running = case["windows"], step.Running(case)
     jobs = [running.program(side)[0] for side in windows]

@@ -141,7 +141,7 @@ def matmul_rate(side: int = 4096) -> float:
     import jax.numpy as jnp
     import numpy as np
 
-    from drm_jax.dist.mesh import make_mesh, placed
+    from drm_jax.parallel.mesh import make_mesh, placed
 
     mesh = make_mesh()
     split = placed(mesh, "batch")

@@ -44,11 +44,11 @@ import numpy as np
 
 from benchmarks.harness import peak_bytes
 from drm_jax.config import Data, Experiment, Model, Train
-from drm_jax.dist.mesh import global_batch, make_mesh
 from drm_jax.io import checkpoint
 from drm_jax.io.checksums import checksums
 from drm_jax.io.files import work_path
 from drm_jax.model.network import make_network
+from drm_jax.parallel.mesh import global_batch, make_mesh
 from drm_jax.train.state import abstract_state, init_state, make_sharded, state_shardings
 from drm_jax.train.step import compile_train_step, make_optimizer
 

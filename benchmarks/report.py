@@ -80,11 +80,11 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
 
 def made_up(augmentations: int) -> tuple[Any, Any]:
     """An experiment, and an evaluation of it without a network."""
-    from drm_jax.arc.augment import augment
-    from drm_jax.arc.tokens import MASK, to_tokens
     from drm_jax.config import Data, Evaluate, Experiment
     from drm_jax.evaluate.score import evaluate
-    from drm_jax.model.denoise import Denoised
+    from drm_jax.methods.denoising import Denoised
+    from drm_jax.puzzles.arc.augment import augment
+    from drm_jax.puzzles.arc.tokens import MASK, to_tokens
     from drm_jax.run.setup import set_up
 
     experiment = Experiment(

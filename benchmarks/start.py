@@ -60,7 +60,7 @@ def _run(caches: os.PathLike | str, *arguments: str) -> tuple[str, float]:
     clean |= {"XDG_CACHE_HOME": str(caches)}
     before = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "drm_jax.cli", *arguments],
+        [sys.executable, "-m", "drm_jax", *arguments],
         cwd=harness.ROOT, env=clean, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     return done.stdout, time.perf_counter() - before

@@ -140,8 +140,8 @@ class Running:
     def __init__(self, case: dict[str, Any]):
         import jax
 
-        from drm_jax.dist.mesh import make_mesh, platform_of, use_cpu_cores
         from drm_jax.model.network import make_network
+        from drm_jax.parallel.mesh import make_mesh, platform_of, use_cpu_cores
         from drm_jax.train.state import init_state, make_sharded, state_shardings
         from drm_jax.train.step import make_optimizer
 
@@ -169,9 +169,9 @@ class Running:
         """
         import numpy as np
 
-        from drm_jax.dist.mesh import global_batch
         from drm_jax.evaluate.score import abstract_candidates, compile_denoise
-        from drm_jax.train.objectives import abstract_batch
+        from drm_jax.methods.objectives import abstract_batch
+        from drm_jax.parallel.mesh import global_batch
         from drm_jax.train.step import compile_train_step
 
         trains, rng = self.case["what"] == "train", np.random.default_rng(0)
@@ -197,7 +197,7 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
 
     import jax
 
-    from drm_jax.run.flops import count_flops
+    from drm_jax.plan.flops import count_flops
 
     running = Running(case)
     before = harness.matmul_rate()

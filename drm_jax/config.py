@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from drm_jax.errors import UsageError
-from drm_jax.extension import did_you_mean, is_reference
+from drm_jax.references import did_you_mean, is_reference
 
 MAX_SIDE = 30
 """Cells along the longest side of an ARC grid."""

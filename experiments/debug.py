@@ -11,8 +11,8 @@ Expected memory: under 2 GB.
 Expected result: the loss falls from about 2.2 to below 1.0; few or no test inputs are solved.
 """
 
-from drm_jax.arc.tasks import load_source, smallest_tasks
 from drm_jax.config import Data, Evaluate, Experiment, Model, Optimizer, Train
+from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
 
 CANVAS = 12
 

@@ -16,8 +16,8 @@ or in other colours. Copying the input and the untrained model solve none. The s
 on other tasks: see demo_tuning.py.
 """
 
-from drm_jax.arc.tasks import load_source, smallest_tasks
 from drm_jax.config import Data, Evaluate, Experiment, Model, Optimizer, Train
+from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
 
 CANVAS = 6
 

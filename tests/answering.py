@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from drm_jax.model.denoise import Denoised
+from drm_jax.methods.denoising import Denoised
 
 
 def denoised(

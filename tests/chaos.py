@@ -71,7 +71,7 @@ class Chaos:
         clean |= {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(Path(__file__).parents[1])}
         clean |= kept_programs(self.folder / "programs")
         port, started = free_port(), []
-        command = [program] if program else ["-m", "drm_jax.cli"]
+        command = [program] if program else ["-m", "drm_jax"]
         for i in range(processes):
             together = ["--coordinator", f"127.0.0.1:{port}", "--process-id", str(i)]
             together += ["--num-processes", str(processes)]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from drm_jax.config import Data, Experiment, Model, Optimizer, Train
-from drm_jax.io.torch_import import JOINT, TRM, parameter_names, parameter_tree
 from drm_jax.model.network import make_network
+from drm_jax.published.weights import JOINT, TRM, parameter_names, parameter_tree
 
 GOLDENS = Path(__file__).parent / "goldens"
 EXPERIMENT = Experiment(

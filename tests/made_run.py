@@ -14,12 +14,12 @@ import json
 import numpy as np
 from etils import epath
 
-from drm_jax.arc.augment import augment
-from drm_jax.arc.tokens import MASK, to_tokens
 from drm_jax.config import Experiment
 from drm_jax.evaluate.score import Evaluation, evaluate, evaluation_folder, write_evaluation
 from drm_jax.io.files import write_whole
-from drm_jax.model.denoise import Denoised
+from drm_jax.methods.denoising import Denoised
+from drm_jax.puzzles.arc.augment import augment
+from drm_jax.puzzles.arc.tokens import MASK, to_tokens
 from drm_jax.run.setup import Setup, set_up
 from drm_jax.run.workdir import claim
 

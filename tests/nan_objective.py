@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from drm_jax.train.objectives import drm_loss
+from drm_jax.methods.objectives import drm_loss
 
 HIGH = 997
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from drm_jax.arc.augment import Augmentation
+from drm_jax.puzzles.arc.augment import Augmentation
 
 # Every code point, lone surrogates and line ends too.
 TEXT = st.text(st.characters() | st.sampled_from("\n\x85\u2028\ud800"), max_size=8)

@@ -29,7 +29,7 @@ from drm_jax.config import (
     to_json,
 )
 from drm_jax.errors import UsageError
-from drm_jax.extension import is_reference
+from drm_jax.references import is_reference
 
 COUNTS = st.integers(1, MAX_NUMBER)
 RATES = st.floats(0, MAX_NUMBER)

@@ -9,12 +9,12 @@ from pathlib import Path
 import jax
 import pytest
 
-from drm_jax.cli import load_experiment
+from drm_jax.commands.main import load_experiment
 from drm_jax.config import from_json, to_json
-from drm_jax.dist.mesh import make_mesh
 from drm_jax.evaluate.score import abstract_candidates, compile_denoise
+from drm_jax.methods.objectives import abstract_batch
 from drm_jax.model.network import make_network
-from drm_jax.train.objectives import abstract_batch
+from drm_jax.parallel.mesh import make_mesh
 from drm_jax.train.state import init_state, state_shardings
 from drm_jax.train.step import make_optimizer, make_train_step
 

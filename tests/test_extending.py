@@ -14,15 +14,15 @@ import jax
 import numpy as np
 import pytest
 
-from drm_jax.arc.tokens import MASK
-from drm_jax.cli import main
+from drm_jax.commands.main import main
 from drm_jax.config import Experiment, Noise, from_json
+from drm_jax.corruption.schedules import ratio_table
 from drm_jax.data.stream import training_stream
 from drm_jax.errors import UsageError
-from drm_jax.extension import is_reference
-from drm_jax.noise.schedules import ratio_table
+from drm_jax.methods.objectives import abstract_batch
+from drm_jax.puzzles.arc.tokens import MASK
+from drm_jax.references import is_reference
 from drm_jax.run.setup import set_up
-from drm_jax.train.objectives import abstract_batch
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text()
@@ -181,7 +181,7 @@ def test_evaluating_a_work_directory_finds_them_again(folder, workdir, capsys):
 
 def test_the_installed_command_looks_in_the_current_directory(folder):
     """-P: like an installed command, without the current directory on the path."""
-    code = "import sys; from drm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from drm_jax.commands.main import main; sys.exit(main(sys.argv[1:]))"
     run = subprocess.run(
         [sys.executable, "-P", "-c", code, "data", "experiments.my_source:mirrors"],
         capture_output=True,

@@ -13,15 +13,15 @@ import optax
 import pytest
 from golden_weights import EXPERIMENT, GOLDENS, NETWORK, read_params
 
-from drm_jax.arc import augment, identifiers, voting
-from drm_jax.arc.tasks import parse_task
-from drm_jax.arc.tokens import MASK, crop, to_tokens
-from drm_jax.dist.mesh import make_mesh
-from drm_jax.model.denoise import remask_confidence, remask_uniform
+from drm_jax.corruption.masking import blur_line, correlated_uniform, corrupt
+from drm_jax.corruption.schedules import denoising_levels, mask_ratio
+from drm_jax.methods.denoising import remask_confidence, remask_uniform
+from drm_jax.methods.objectives import drm_loss
 from drm_jax.model.recursion import forward
-from drm_jax.noise.corruption import blur_line, correlated_uniform, corrupt
-from drm_jax.noise.schedules import denoising_levels, mask_ratio
-from drm_jax.train.objectives import drm_loss
+from drm_jax.parallel.mesh import make_mesh
+from drm_jax.puzzles.arc import augment, identifiers, voting
+from drm_jax.puzzles.arc.tasks import parse_task
+from drm_jax.puzzles.arc.tokens import MASK, crop, to_tokens
 from drm_jax.train.optim import adam_atan2, average, sign_sgd
 from drm_jax.train.state import TrainState
 from drm_jax.train.step import make_optimizer, make_train_step

@@ -15,11 +15,11 @@ import pytest
 from golden_weights import EXPERIMENT, GOLDENS, NETWORK, read_params
 
 from drm_jax.config import Halting
-from drm_jax.dist.mesh import make_mesh
-from drm_jax.model.denoise import refine
+from drm_jax.methods.carried import Carry, empty_carry, kept_signal, leaves_slot, perturb, refill
+from drm_jax.methods.denoising import refine
+from drm_jax.methods.objectives import trm_loss
 from drm_jax.model.recursion import forward
-from drm_jax.train.carry import Carry, empty_carry, kept_signal, leaves_slot, perturb, refill
-from drm_jax.train.objectives import trm_loss
+from drm_jax.parallel.mesh import make_mesh
 from drm_jax.train.optim import average, sign_sgd
 from drm_jax.train.state import TrainState
 from drm_jax.train.step import SLOT_IDS, make_optimizer, make_train_step

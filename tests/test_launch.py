@@ -344,7 +344,7 @@ def test_the_real_drm_resumes_on_a_new_slice(cloud, fake_gcs, tmp_path):
     }
     here = shlex.join(f"{name}={value}" for name, value in variables.items())
     python = shlex.quote(sys.executable)
-    cloud.drm(f'#!/bin/sh\nexec env {here} {python} -m drm_jax.cli "$@"\n')
+    cloud.drm(f'#!/bin/sh\nexec env {here} {python} -m drm_jax "$@"\n')
     cloud.set("hosts", "1")
     tiny = (Path(__file__).parent / "tiny.py").read_text()
     (cloud.project / TRAIN[0]).write_text(f"{tiny}\n\ndef experiment():\n    return TINY\n")

@@ -20,11 +20,11 @@ from pathlib import Path
 import pytest
 from stand_ins import SLOW, Cloud, executable, read_until, wait_for
 
-from drm_jax.cli import main
-from drm_jax.run import plan as plan_module
-from drm_jax.run.chips import parse_topology
-from drm_jax.run.flops import layer_flops
-from drm_jax.run.plan import Plan, make_plan
+from drm_jax.commands.main import main
+from drm_jax.plan import plan as plan_module
+from drm_jax.plan.chips import parse_topology
+from drm_jax.plan.flops import layer_flops
+from drm_jax.plan.plan import Plan, make_plan
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "scaling.md").read_text()

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from drm_jax.arc.tasks import load_source, smallest_tasks
 from drm_jax.config import with_changes
 from drm_jax.io.files import work_path
+from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
 from drm_jax.run.loop import train
 from drm_jax.run.setup import set_up
 from drm_jax.run.workdir import claim

@@ -25,7 +25,7 @@ from tiny import TINY
 
 from drm_jax.config import Evaluate, Halting, Optimizer, Train
 from drm_jax.data.stream import training_stream
-from drm_jax.dist.mesh import global_batch, make_mesh
+from drm_jax.parallel.mesh import global_batch, make_mesh
 from drm_jax.run.setup import set_up
 from drm_jax.train import step as step_module
 from drm_jax.train.optim import sign_sgd

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from drm_jax.arc.augment import PuzzleIds
-from drm_jax.arc.layout import flatten, lay_out
-from drm_jax.arc.tasks import Pair, Task
-from drm_jax.arc.tokens import PAD, grid_sizes
 from drm_jax.data.windows import window_sides
+from drm_jax.puzzles.arc.augment import PuzzleIds
+from drm_jax.puzzles.arc.layout import flatten, lay_out
+from drm_jax.puzzles.arc.tasks import Pair, Task
+from drm_jax.puzzles.arc.tokens import PAD, grid_sizes
 
 
 def evaluation_rows(

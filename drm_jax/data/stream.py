@@ -16,14 +16,14 @@ from collections.abc import Iterator, Sequence
 import grain
 import numpy as np
 
-from drm_jax.arc.augment import PuzzleIds
-from drm_jax.arc.layout import FlatGrids, flatten, lay_out, turned_sizes
-from drm_jax.arc.tasks import Task, training_pairs
 from drm_jax.config import CARRIED, Experiment
+from drm_jax.corruption.masking import corrupt, noise_from, reverse_targets
+from drm_jax.corruption.schedules import NUM_LEVELS, ratio_table
 from drm_jax.data.windows import pair_windows
-from drm_jax.extension import is_reference
-from drm_jax.noise.corruption import corrupt, noise_from, reverse_targets
-from drm_jax.noise.schedules import NUM_LEVELS, ratio_table
+from drm_jax.puzzles.arc.augment import PuzzleIds
+from drm_jax.puzzles.arc.layout import FlatGrids, flatten, lay_out, turned_sizes
+from drm_jax.puzzles.arc.tasks import Task, training_pairs
+from drm_jax.references import is_reference
 
 # Longer than any run, short enough that an index stays an exact int64.
 _ENDLESS = 2**40

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drm_jax.arc.tasks import Pair
+from drm_jax.puzzles.arc.tasks import Pair
 
 
 def window_sides(largest_N: np.ndarray, sides: Sequence[int]) -> np.ndarray:

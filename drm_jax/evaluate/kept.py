@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drm_jax.arc import voting
-from drm_jax.arc.augment import PuzzleIds
-from drm_jax.arc.tasks import Task
 from drm_jax.config import Experiment
-from drm_jax.io.answers import Packed, Trajectory, pack
+from drm_jax.evaluate.answers import Packed, Trajectory, pack
+from drm_jax.puzzles.arc import voting
+from drm_jax.puzzles.arc.augment import PuzzleIds
+from drm_jax.puzzles.arc.tasks import Task
 
 PICTURED = 8
 """Test inputs whose denoising is pictured."""

@@ -10,9 +10,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from drm_jax.arc.augment import augment, augmented_name, undo_tokens
-from drm_jax.arc.tasks import Task
-from drm_jax.arc.tokens import (
+from drm_jax.evaluate.answers import Trajectory
+from drm_jax.puzzles.arc.augment import augment, augmented_name, undo_tokens
+from drm_jax.puzzles.arc.tasks import Task
+from drm_jax.puzzles.arc.tokens import (
     EOS,
     FIRST_COLOUR,
     MASK,
@@ -21,7 +22,6 @@ from drm_jax.arc.tokens import (
     on_canvas,
     to_tokens,
 )
-from drm_jax.io.answers import Trajectory
 
 # ARC's own ten colours, 0..9.
 ARC_COLOURS = (

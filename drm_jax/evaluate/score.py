@@ -22,11 +22,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from drm_jax import __version__
-from drm_jax.arc import voting
-from drm_jax.arc.augment import PuzzleIds
-from drm_jax.arc.tasks import Task
-from drm_jax.arc.tokens import MASK, on_canvas
 from drm_jax.config import CARRIED, Experiment
+from drm_jax.corruption.schedules import NUM_LEVELS, level_ratios
 from drm_jax.data.evaluation import (
     Truths,
     evaluation_batches,
@@ -34,10 +31,7 @@ from drm_jax.data.evaluation import (
     first_windows,
     touches_border,
 )
-from drm_jax.dist import processes, puzzle_table
-from drm_jax.dist.mesh import AXIS, SPECS, global_batch, placed, platform_of
-from drm_jax.evaluate.kept import Kept
-from drm_jax.io.answers import (
+from drm_jax.evaluate.answers import (
     ANSWERS,
     TRAJECTORIES,
     Answers,
@@ -47,11 +41,17 @@ from drm_jax.io.answers import (
     describe_answers,
     trajectories_bytes,
 )
+from drm_jax.evaluate.kept import Kept
 from drm_jax.io.files import write_whole
-from drm_jax.model.denoise import Denoised, denoise, refine, remasked_levels
+from drm_jax.methods.denoising import Denoised, denoise, refine, remasked_levels
 from drm_jax.model.network import Network, at_windows, compute_dtype, exact_products
 from drm_jax.model.recursion import forward, one_pass
-from drm_jax.noise.schedules import NUM_LEVELS, level_ratios
+from drm_jax.parallel import processes, puzzle_table
+from drm_jax.parallel.mesh import AXIS, SPECS, global_batch, placed, platform_of
+from drm_jax.puzzles.arc import voting
+from drm_jax.puzzles.arc.augment import PuzzleIds
+from drm_jax.puzzles.arc.tasks import Task
+from drm_jax.puzzles.arc.tokens import MASK, on_canvas
 from drm_jax.train.state import TrainState
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from drm_jax.arc.tasks import Task
-from drm_jax.arc.voting import PASS_KS
 from drm_jax.evaluate.score import Evaluation, copy_baseline
+from drm_jax.puzzles.arc.tasks import Task
+from drm_jax.puzzles.arc.voting import PASS_KS
 
 
 def answers_of(evaluation: Evaluation) -> str:

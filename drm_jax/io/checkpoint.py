@@ -30,11 +30,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from drm_jax.dist import processes
 from drm_jax.errors import InputError, StoppedError
 from drm_jax.io import lock
 from drm_jax.io.checksums import checksums
 from drm_jax.io.files import is_remote
+from drm_jax.parallel import processes
 from drm_jax.train.state import TrainState, leaf_names
 
 # Orbax tells of every file it writes, and of a failure in a traceback for each thread and array;

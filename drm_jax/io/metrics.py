@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from drm_jax.dist import processes
 from drm_jax.io import lock
 from drm_jax.io.files import is_remote, json_lines, write_whole
+from drm_jax.parallel import processes
 
 # tensorboardX imports torch where it is installed, for a second or two: nothing here needs it.
 _hidden = "torch" not in sys.modules

@@ -14,12 +14,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from drm_jax.arc.augment import augment
-from drm_jax.arc.tokens import FIRST_COLOUR, grid_sizes, to_tokens
 from drm_jax.config import Experiment, to_json
 from drm_jax.errors import InputError
-from drm_jax.evaluate.score import evaluation_folder, evaluations
-from drm_jax.io.answers import (
+from drm_jax.evaluate.answers import (
     Answers,
     Packed,
     Trajectory,
@@ -28,7 +25,10 @@ from drm_jax.io.answers import (
     read_trajectories,
     unpack,
 )
+from drm_jax.evaluate.score import evaluation_folder, evaluations
 from drm_jax.io.metrics import read_metrics
+from drm_jax.puzzles.arc.augment import augment
+from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, grid_sizes, to_tokens
 from drm_jax.run.history import read_history
 from drm_jax.run.workdir import read_config
 

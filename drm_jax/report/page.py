@@ -11,9 +11,9 @@ from typing import Any
 
 import jinja2
 
-from drm_jax.arc.voting import PASS_KS
+from drm_jax.evaluate.answers import Trajectory
 from drm_jax.evaluate.pictures import ARC_COLOURS
-from drm_jax.io.answers import Trajectory
+from drm_jax.puzzles.arc.voting import PASS_KS
 from drm_jax.report.collect import (
     OUTCOMES,
     PERCENT,

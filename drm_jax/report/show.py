@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from etils import epath
 from rich.console import Console
 
-from drm_jax.arc.tasks import load_source
 from drm_jax.errors import InputError
+from drm_jax.evaluate.answers import ANSWERS, read_answers, read_trajectories, unpack
 from drm_jax.evaluate.pictures import Row, denoising, image, png, task_rows, terminal_row
-from drm_jax.io.answers import ANSWERS, read_answers, read_trajectories, unpack
 from drm_jax.io.files import write_whole
+from drm_jax.puzzles.arc.tasks import load_source
 from drm_jax.report.collect import SHOWN_PATHS, evaluation_of
 from drm_jax.run.workdir import read_config
 

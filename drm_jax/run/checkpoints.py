@@ -10,8 +10,8 @@ from rich.table import Table
 from drm_jax.errors import InputError
 from drm_jax.io import checkpoint
 from drm_jax.io.metrics import read_metrics
-from drm_jax.run.progress import progress_bar
 from drm_jax.run.workdir import read_config
+from drm_jax.runtime.progress import progress_bar
 
 
 def list_checkpoints(workdir: epath.Path, console: Console) -> bool:

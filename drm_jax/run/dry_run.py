@@ -7,12 +7,12 @@ import numpy as np
 from etils import epath
 from rich.console import Console
 
-from drm_jax.arc.tasks import training_pairs
 from drm_jax.config import Experiment
 from drm_jax.data.evaluation import evaluation_batches, evaluation_rows
 from drm_jax.data.stream import training_stream
 from drm_jax.evaluate.score import compile_denoise
 from drm_jax.io import checkpoint, lock
+from drm_jax.puzzles.arc.tasks import training_pairs
 from drm_jax.run.loop import describe
 from drm_jax.run.setup import Setup, set_up
 from drm_jax.run.start import check_init_from

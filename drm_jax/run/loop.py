@@ -28,9 +28,8 @@ from rich.progress import Progress, TaskID
 
 from drm_jax.config import AT_TEST, CARRIED, Experiment, with_changes
 from drm_jax.data.stream import batches_from, training_stream
-from drm_jax.dist import processes
-from drm_jax.dist.mesh import global_batch
 from drm_jax.errors import InputError, UsageError
+from drm_jax.evaluate.answers import unpack
 from drm_jax.evaluate.pictures import denoising, image, png
 from drm_jax.evaluate.score import (
     Evaluation,
@@ -42,18 +41,20 @@ from drm_jax.evaluate.score import (
     write_evaluation,
 )
 from drm_jax.io import checkpoint, lock
-from drm_jax.io.answers import unpack
 from drm_jax.io.files import make_folder, remove_halves, write_whole
 from drm_jax.io.metrics import MetricsLog
-from drm_jax.run import history, maintenance
+from drm_jax.parallel import processes
+from drm_jax.parallel.mesh import global_batch
+from drm_jax.run import history
 from drm_jax.run.interval import STEPS_IN_FLIGHT, Interval
 from drm_jax.run.profile import Profiler
-from drm_jax.run.progress import progress_bar
 from drm_jax.run.setup import Setup, set_up
 from drm_jax.run.start import Start, check_init_from, restore_own, start
-from drm_jax.run.stop import StopRequest, StopTogether
 from drm_jax.run.together import check_same_data, check_same_start, check_shared
 from drm_jax.run.workdir import check_claim, claim, read_config
+from drm_jax.runtime import maintenance
+from drm_jax.runtime.progress import progress_bar
+from drm_jax.runtime.stop import StopRequest, StopTogether
 from drm_jax.train.state import TrainState
 from drm_jax.train.step import compile_train_step, watched
 

@@ -7,21 +7,21 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from drm_jax.arc.augment import PuzzleIds, puzzle_ids
-from drm_jax.arc.identifiers import adopt_identifiers, read_identifiers
-from drm_jax.arc.roles import load_tasks
-from drm_jax.arc.tasks import Task, largest_side, training_pairs
 from drm_jax.config import Data, Experiment
+from drm_jax.corruption.schedules import ratio_table
 from drm_jax.data.stream import fingerprint
-from drm_jax.dist.mesh import make_mesh, platform_of
-from drm_jax.dist.puzzle_table import ROW_MULTIPLE
 from drm_jax.errors import InputError, UsageError
-from drm_jax.extension import is_reference
 from drm_jax.io.files import reaching
+from drm_jax.methods.objectives import check_objective
 from drm_jax.model.network import Network, make_network
-from drm_jax.noise.schedules import ratio_table
+from drm_jax.parallel.mesh import make_mesh, platform_of
+from drm_jax.parallel.puzzle_table import ROW_MULTIPLE
+from drm_jax.puzzles.arc.augment import PuzzleIds, puzzle_ids
+from drm_jax.puzzles.arc.identifiers import adopt_identifiers, read_identifiers
+from drm_jax.puzzles.arc.roles import load_tasks
+from drm_jax.puzzles.arc.tasks import Task, largest_side, training_pairs
+from drm_jax.references import is_reference
 from drm_jax.run.workdir import identifiers_path
-from drm_jax.train.objectives import check_objective
 from drm_jax.train.state import TrainState, init_state, state_shardings
 from drm_jax.train.step import make_optimizer
 

@@ -9,12 +9,12 @@ import jax
 from etils import epath
 from jax.sharding import Mesh, NamedSharding
 
-from drm_jax.arc.leaks import leaks_from_digests, trained_digests
-from drm_jax.dist import processes
-from drm_jax.dist.mesh import placed
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import reaching, work_path
+from drm_jax.parallel import processes
+from drm_jax.parallel.mesh import placed
+from drm_jax.puzzles.arc.leaks import leaks_from_digests, trained_digests
 from drm_jax.run.setup import Setup
 from drm_jax.train.state import TrainState, abstract_state, make_sharded, mean_row, start_from
 

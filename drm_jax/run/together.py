@@ -12,10 +12,10 @@ from typing import Any
 from etils import epath
 
 import drm_jax
-from drm_jax.dist import processes
 from drm_jax.errors import InputError
-from drm_jax.extension import code_digest, is_reference
 from drm_jax.io import lock
+from drm_jax.parallel import processes
+from drm_jax.references import code_digest, is_reference
 from drm_jax.run.setup import Setup
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")

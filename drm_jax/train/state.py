@@ -10,11 +10,11 @@ from flax import struct
 from jax.sharding import Mesh, NamedSharding
 
 from drm_jax.config import CARRIED, Experiment
-from drm_jax.dist.mesh import placed
-from drm_jax.dist.puzzle_table import padded_rows
+from drm_jax.methods.carried import Carry, empty_carry
 from drm_jax.model.network import Network, Params, init_params
 from drm_jax.model.precision import wide_type
-from drm_jax.train.carry import Carry, empty_carry
+from drm_jax.parallel.mesh import placed
+from drm_jax.parallel.puzzle_table import padded_rows
 
 
 @struct.dataclass

@@ -19,11 +19,11 @@ from jax import lax
 from jax.sharding import Mesh
 
 from drm_jax.config import Experiment
-from drm_jax.dist import puzzle_table
-from drm_jax.dist.mesh import AXIS, SPECS, placed
+from drm_jax.methods.carried import perturb_latents, refill
+from drm_jax.methods.objectives import find_objective, trains_answers
 from drm_jax.model.network import Network, Params, at_windows, exact_products
-from drm_jax.train.carry import perturb_latents, refill
-from drm_jax.train.objectives import find_objective, trains_answers
+from drm_jax.parallel import puzzle_table
+from drm_jax.parallel.mesh import AXIS, SPECS, placed
 from drm_jax.train.optim import average, network_optimizer, sign_sgd, warmup
 from drm_jax.train.state import TrainState, leaf_names
 

@@ -31,13 +31,13 @@ from rich.console import Console
 from rich.progress import track
 
 from drm_jax.config import to_json
-from drm_jax.dist.mesh import use_cpu_cores
 from drm_jax.errors import UsageError
 from drm_jax.io.files import work_path, write_whole
 from drm_jax.io.metrics import read_metrics
-from drm_jax.io.programs import keep_programs
+from drm_jax.parallel.mesh import use_cpu_cores
 from drm_jax.run.history import read_history
 from drm_jax.run.workdir import claim
+from drm_jax.runtime.programs import keep_programs
 from experiments.study import scoring
 from experiments.study.analysis import select
 from experiments.study.protocol import (
@@ -167,7 +167,7 @@ def make_row(run: Run, folder: Path) -> dict[str, Any]:
 
 def train(workdir: epath.Path) -> None:
     """Trains a run to its end, in a process of its own; Ctrl-C reaches that too, and it saves."""
-    command = [sys.executable, "-m", "drm_jax.cli", "train", str(workdir)]
+    command = [sys.executable, "-m", "drm_jax", "train", str(workdir)]
     with tempfile.TemporaryFile("w+") as said:
         child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
         try:

@@ -1,6 +1,6 @@
 """The methods, and what is the same for all of them: tasks, FLOPs, parameters, tuning.
 
-Every run of a family trains on the same number of FLOPs (by `drm_jax/run/flops.py`), so a method
+Every run of a family trains on the same number of FLOPs (by `drm_jax/plan/flops.py`), so a method
 whose step costs more takes fewer steps. All have the same block, and so nearly the same parameters.
 
     tuning   every method at every learning rate, one seed, fewer FLOPs, tasks for development
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from drm_jax.config import Data, Evaluate, Experiment, Model, Optimizer, Train, with_changes
-from drm_jax.run.flops import count_flops
+from drm_jax.plan.flops import count_flops
 from experiments.study.tasks import CANVAS, chosen
 
 FAMILIES = ("arc", "sudoku4", "sudoku6")

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from drm_jax.arc.tokens import MASK, PAD
 from drm_jax.config import CARRIED, Experiment, with_changes
+from drm_jax.corruption.masking import corrupt
 from drm_jax.data.evaluation import Truths, evaluation_batches, evaluation_rows
 from drm_jax.evaluate.score import compile_denoise, evaluate
 from drm_jax.model.recursion import forward, one_pass
-from drm_jax.noise.corruption import corrupt
+from drm_jax.puzzles.arc.tokens import MASK, PAD
 from drm_jax.run.setup import Setup, set_up
 from drm_jax.run.start import restore_own
 from drm_jax.train.state import TrainState

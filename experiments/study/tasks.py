@@ -9,7 +9,7 @@ solved, so the tasks were made smaller.)
 import functools
 import random
 
-from drm_jax.arc.tasks import load_source, smallest_tasks
+from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
 
 CANVAS, COUNT, SEEN = 6, 16, 24
 

@@ -4,10 +4,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from drm_jax.arc.augment import augment, puzzle_ids
-from drm_jax.arc.roles import load_tasks
-from drm_jax.arc.tasks import Pair, Task, load_source, training_pairs
-from drm_jax.arc.tokens import MASK, crop, to_tokens
 from drm_jax.config import OBJECTIVES, Data, Evaluate, Experiment, Halting, Model, Noise, Train
 from drm_jax.data.evaluation import (
     evaluation_batches,
@@ -23,7 +19,11 @@ from drm_jax.data.stream import (
     fingerprint,
     training_stream,
 )
-from drm_jax.train.objectives import abstract_batch
+from drm_jax.methods.objectives import abstract_batch
+from drm_jax.puzzles.arc.augment import augment, puzzle_ids
+from drm_jax.puzzles.arc.roles import load_tasks
+from drm_jax.puzzles.arc.tasks import Pair, Task, load_source, training_pairs
+from drm_jax.puzzles.arc.tokens import MASK, crop, to_tokens
 
 EXPERIMENT = Experiment(
     "stream",

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from answering import denoised
 
-from drm_jax.arc.augment import augment
-from drm_jax.arc.tokens import to_tokens
-from drm_jax.dist.mesh import make_mesh
+from drm_jax.evaluate.answers import unpack
 from drm_jax.evaluate.score import evaluate
-from drm_jax.io.answers import unpack
+from drm_jax.parallel.mesh import make_mesh
+from drm_jax.puzzles.arc.augment import augment
+from drm_jax.puzzles.arc.tokens import to_tokens
 from drm_jax.run.setup import set_up
 
 

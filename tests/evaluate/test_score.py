@@ -7,12 +7,8 @@ import numpy as np
 import pytest
 from answering import denoised
 
-from drm_jax.arc import voting
-from drm_jax.arc.augment import Augmentation, augment
-from drm_jax.arc.tasks import Pair, Task
-from drm_jax.arc.tokens import MASK, to_tokens
 from drm_jax.data.evaluation import Truths, evaluation_rows
-from drm_jax.dist.mesh import make_mesh
+from drm_jax.evaluate.answers import Trajectory, unpack
 from drm_jax.evaluate.pictures import denoising, image, terminal_picture, token_colours
 from drm_jax.evaluate.score import (
     compile_denoise,
@@ -23,7 +19,11 @@ from drm_jax.evaluate.score import (
     scores,
 )
 from drm_jax.evaluate.tables import score_table, task_table
-from drm_jax.io.answers import Trajectory, unpack
+from drm_jax.parallel.mesh import make_mesh
+from drm_jax.puzzles.arc import voting
+from drm_jax.puzzles.arc.augment import Augmentation, augment
+from drm_jax.puzzles.arc.tasks import Pair, Task
+from drm_jax.puzzles.arc.tokens import MASK, to_tokens
 from drm_jax.run.setup import set_up
 from drm_jax.train.state import make_sharded
 

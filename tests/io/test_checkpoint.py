@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from drm_jax.data.stream import training_stream
-from drm_jax.dist.mesh import global_batch, make_mesh
 from drm_jax.errors import InputError
 from drm_jax.io import checkpoint
 from drm_jax.io.checksums import checksums
 from drm_jax.io.files import work_path
+from drm_jax.parallel.mesh import global_batch, make_mesh
 from drm_jax.run.setup import set_up
 from drm_jax.train.state import abstract_state, leaf_names, make_sharded
 from drm_jax.train.step import compile_train_step

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drm_jax.dist.mesh import make_mesh, placed
 from drm_jax.io.checksums import checksums, leaf_checksum
+from drm_jax.parallel.mesh import make_mesh, placed
 
 
 def test_the_checksum_does_not_depend_on_how_an_array_lies():

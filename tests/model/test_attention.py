@@ -14,7 +14,6 @@ from jax.experimental.pallas.ops.tpu import splash_attention
 
 from drm_jax.config import Data, Experiment, Model
 from drm_jax.data.stream import training_stream
-from drm_jax.dist.mesh import global_batch, make_mesh, platform_of
 from drm_jax.errors import UsageError
 from drm_jax.model import attention
 from drm_jax.model.attention import (
@@ -26,6 +25,7 @@ from drm_jax.model.attention import (
     plain_attention,
 )
 from drm_jax.model.network import init_params, make_network
+from drm_jax.parallel.mesh import global_batch, make_mesh, platform_of
 from drm_jax.run.setup import set_up
 from drm_jax.train.state import make_sharded
 from drm_jax.train.step import compile_train_step

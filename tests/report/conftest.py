@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 from made_run import made_run
 
-from drm_jax.arc.tasks import load_source, smallest_tasks
 from drm_jax.io.files import work_path
+from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
 from drm_jax.report.write import write_report
 
 

@@ -13,11 +13,11 @@ import pytest
 from made_run import made_run
 
 from benchmarks.browser import launch
-from drm_jax.arc.augment import undo_tokens
-from drm_jax.arc.tokens import FIRST_COLOUR, grid_sizes
+from drm_jax.evaluate.answers import read_answers, read_trajectories, unpack
 from drm_jax.evaluate.pictures import ARC_COLOURS
-from drm_jax.io.answers import read_answers, read_trajectories, unpack
 from drm_jax.io.files import work_path
+from drm_jax.puzzles.arc.augment import undo_tokens
+from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, grid_sizes
 from drm_jax.report.page import SAFE_COLOURS
 from drm_jax.report.write import write_report
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from made_run import KINDS, kind_of, made_run
 
-from drm_jax.arc.augment import augment
-from drm_jax.arc.roles import load_tasks
-from drm_jax.arc.tokens import crop
-from drm_jax.cli import main
+from drm_jax.commands.main import main
+from drm_jax.evaluate.answers import answers_bytes, grid_of, read_answers, read_trajectories, unpack
 from drm_jax.evaluate.pictures import ARC_COLOURS
-from drm_jax.io.answers import answers_bytes, grid_of, read_answers, read_trajectories, unpack
 from drm_jax.io.files import work_path
+from drm_jax.puzzles.arc.augment import augment
+from drm_jax.puzzles.arc.roles import load_tasks
+from drm_jax.puzzles.arc.tokens import crop
 from drm_jax.report.collect import described_tasks, overview, read_run, unpacked
 from drm_jax.report.curves import curve
 from drm_jax.report.page import SAFE_COLOURS, comparison_page, single_page

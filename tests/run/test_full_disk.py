@@ -25,7 +25,7 @@ def experiment():
 # Fills the disk, lists what is left, makes room, goes on.
 SCRIPT = """
 mount -t tmpfs -o size=1500k tmpfs disk || exit 77
-run="$PYTHON -m drm_jax.cli"
+run="$PYTHON -m drm_jax"
 $run train full.py --workdir disk/run; echo "exit code $?"
 ls disk/run/checkpoints
 $run checkpoints disk/run; echo "exit code $?"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from workdirs import quiet
 
-from drm_jax.arc.augment import augmented_name, puzzle_ids
-from drm_jax.arc.roles import load_tasks
 from drm_jax.config import Experiment
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
+from drm_jax.puzzles.arc.augment import augmented_name, puzzle_ids
+from drm_jax.puzzles.arc.roles import load_tasks
 from drm_jax.run.dry_run import dry_run
 from drm_jax.run.loop import evaluate_workdir, train
 from drm_jax.run.setup import set_up

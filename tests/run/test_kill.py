@@ -38,7 +38,7 @@ def experiment():
 CHILD = """
 import os, signal, sys, threading, time
 import drm_jax.run.loop as loop
-from drm_jax.cli import main
+from drm_jax.commands.main import main
 
 batch, rename, evaluate = loop.global_batch, os.rename, loop.evaluate
 finish, waited_for = loop.checkpoint.finish, threading.Event()

@@ -18,12 +18,12 @@ import pytest
 from rich.progress import Progress
 from workdirs import log_lines, quiet, saved
 
-from drm_jax.arc import voting
 from drm_jax.config import from_json, to_json
 from drm_jax.data.stream import training_stream
 from drm_jax.errors import InputError, StoppedError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
+from drm_jax.puzzles.arc import voting
 from drm_jax.run import loop, start
 from drm_jax.run.checkpoints import list_checkpoints
 from drm_jax.run.loop import evaluate_ensemble, evaluate_workdir, train
@@ -260,7 +260,7 @@ def test_a_batch_must_split_over_the_devices(tiny):
 
 def test_hidden_outputs_are_answered_but_not_scored(tiny, finished, tmp_path):
     """A Kaggle challenge without solutions: a submission, and no score."""
-    from drm_jax.arc.tasks import load_source
+    from drm_jax.puzzles.arc.tasks import load_source
 
     (task,) = (t for t in load_source("arc1/training") if t.id == "25d8a9c8")
     challenge = {

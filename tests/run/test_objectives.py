@@ -9,7 +9,7 @@ import pytest
 from workdirs import log_lines, quiet, saved
 
 from drm_jax.config import Halting
-from drm_jax.io.answers import unpack
+from drm_jax.evaluate.answers import unpack
 from drm_jax.io.files import work_path
 from drm_jax.run.loop import evaluate_workdir, train
 

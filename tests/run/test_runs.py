@@ -7,7 +7,7 @@ import pytest
 from made_run import made_run
 from workdirs import quiet
 
-from drm_jax.cli import main
+from drm_jax.commands.main import main
 from drm_jax.config import Experiment
 from drm_jax.errors import InputError, PreemptedError, StoppedError
 from drm_jax.io import lock

@@ -43,7 +43,7 @@ def answer_as_one(run: Chaos) -> None:
 SLOW_EVAL = """
 import sys, time
 import drm_jax.evaluate.score as score
-from drm_jax.cli import main
+from drm_jax.commands.main import main
 
 batch = score.global_batch
 def slow_batch(*args):
@@ -74,8 +74,8 @@ def preempted_while_scored(run: Chaos) -> None:
 BROKEN = """
 import os, resource, sys, time
 import drm_jax.run.loop as loop
-from drm_jax.cli import main
-from drm_jax.dist import processes
+from drm_jax.commands.main import main
+from drm_jax.parallel import processes
 
 where, process, *argv = sys.argv[1:]
 batch, seen, rename = loop.global_batch, [], os.rename
@@ -195,7 +195,7 @@ def start_in(
     """A process in a folder of its own; `before` are words that come before the command."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_FLAGS", "JAX_"))}
     clean |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "JAX_NUM_CPU_DEVICES": "1"}
-    command = [sys.executable, "-m", "drm_jax.cli", "train", str(run.folder / "chaos.py")]
+    command = [sys.executable, "-m", "drm_jax", "train", str(run.folder / "chaos.py")]
     command += ["--workdir", str(run.folder / "never"), "--coordinator", f"127.0.0.1:{port}"]
     command += ["--num-processes", str(count), "--process-id", str(index)]
     return subprocess.Popen(

@@ -8,14 +8,14 @@ import pytest
 from answering import denoised
 from workdirs import log_lines, quiet, saved
 
-from drm_jax.arc.tokens import to_tokens
 from drm_jax.config import Data, Experiment, Model, from_json, to_json
 from drm_jax.data.stream import training_stream
-from drm_jax.dist.mesh import global_batch, make_mesh
 from drm_jax.errors import UsageError
+from drm_jax.evaluate.answers import unpack
 from drm_jax.evaluate.score import evaluate
-from drm_jax.io.answers import unpack
 from drm_jax.io.files import work_path
+from drm_jax.parallel.mesh import global_batch, make_mesh
+from drm_jax.puzzles.arc.tokens import to_tokens
 from drm_jax.run.loop import train
 from drm_jax.run.setup import set_up
 from drm_jax.train.state import make_sharded

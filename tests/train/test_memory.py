@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from drm_jax.data.stream import training_stream
-from drm_jax.dist.mesh import global_batch, make_mesh
 from drm_jax.errors import UsageError
+from drm_jax.parallel.mesh import global_batch, make_mesh
 from drm_jax.run.setup import set_up
 from drm_jax.train.state import make_sharded
 from drm_jax.train.step import compile_train_step, parts_of

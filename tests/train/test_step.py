@@ -11,9 +11,9 @@ from jax.sharding import PartitionSpec as P
 from drm_jax.config import Optimizer
 from drm_jax.data.evaluation import evaluation_batches
 from drm_jax.data.stream import training_stream
-from drm_jax.dist import puzzle_table
-from drm_jax.dist.mesh import AXIS, global_batch, make_mesh
 from drm_jax.evaluate.score import compile_denoise
+from drm_jax.parallel import puzzle_table
+from drm_jax.parallel.mesh import AXIS, global_batch, make_mesh
 from drm_jax.run.setup import set_up
 from drm_jax.train.optim import average, network_optimizer, sign_sgd, warmup
 from drm_jax.train.state import init_state, make_sharded

@@ -1,0 +1,1 @@
+"""What a network is trained on, and how it answers: one file a method."""

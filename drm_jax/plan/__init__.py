@@ -1,0 +1,1 @@
+"""Memory, FLOPs and time of a run on devices that one doesn't have."""

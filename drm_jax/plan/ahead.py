@@ -1,0 +1,262 @@
+"""The real programs of a run, compiled for a slice of TPUs that isn't there.
+
+libtpu compiles without any TPU: what it says of memory, and what travels, are the compiler's own
+figures. Compilers for GPUs want one.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from drm_jax.config import Experiment
+from drm_jax.errors import InputError, UsageError, one_line
+from drm_jax.evaluate.score import abstract_candidates, compile_denoise
+from drm_jax.methods.objectives import abstract_batch
+from drm_jax.model.network import Network, attention_form, make_network
+from drm_jax.parallel.mesh import make_mesh, placed, platform_of
+from drm_jax.plan.chips import Topology
+from drm_jax.train.state import TrainState, abstract_state, init_state, state_shardings
+from drm_jax.train.step import compile_train_step, make_optimizer
+
+_COLLECTIVE = re.compile(
+    r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|"
+    r"collective-broadcast|ragged-all-to-all)(-start)?\("
+)
+_HOST = re.compile(r" (infeed|outfeed|send|recv)\(|MoveToHost|MoveToDevice|host_compute|callback")
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What the compiler says of one program, in bytes on each device."""
+
+    name: str
+    fits: bool
+    needed: float  # all of it; where it doesn't fit, of the temporaries alone
+    available: float | None  # of the device, where the compiler has said so
+    arguments: int = 0
+    temporaries: int = 0
+    collectives: tuple[tuple[str, tuple[int, ...], bool], ...] = ()
+    """(kind, elements of each array that it gives, whether it stands in a loop)."""
+    host_transfers: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """What would make a step fit that doesn't."""
+
+    options: str | None  # of the command line, tried and found to fit
+    needed: float
+    largest_batch: int | None  # with the options as they are
+
+
+def tpu_mesh(topology: Topology) -> Mesh:
+    """A mesh of devices that aren't there.
+
+    Raises:
+      UsageError: it is not a slice of TPUs, libtpu is missing or knows no such slice.
+    """
+    if not topology.is_tpu:
+        raise UsageError(
+            f"--compile: {topology.name}: only programs for TPUs can be compiled without the "
+            "device; leave --compile out, or run drm train --dry-run on a machine that has one"
+        )
+    try:
+        with quiet():
+            found = topologies.get_topology_desc(platform="tpu", topology_name=topology.name)
+    except Exception as error:  # of many kinds: no plugin, no such topology
+        if "not installed" in str(error) or importlib.util.find_spec("libtpu") is None:
+            raise UsageError(
+                "--compile: libtpu is needed to compile for TPUs (no TPU is): "
+                "pip install -e '.[tpu]' (Linux on x86)"
+            ) from error
+        raise UsageError(
+            f"--topology: {topology.name}: libtpu knows no such slice: {one_line(error)[:200]}"
+        ) from error
+    return make_mesh(list(found.devices))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps away what C++ writes to standard error, page after page."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def compile_step(experiment: Experiment, num_ids: int, mesh: Mesh) -> Program:
+    """The training step; `num_ids` is the number of puzzle ids, the blank one counted."""
+    network, state, shardings = _state(experiment, num_ids, mesh)
+    step = compile_train_step(experiment, network, mesh, shardings)
+    return _compile(
+        "training step", lambda: step.lower(state, _split(abstract_batch(experiment), mesh))
+    )
+
+
+def compile_evaluation(experiment: Experiment, num_ids: int, mesh: Mesh) -> Program:
+    """The denoising of one batch of candidates."""
+    network, state, shardings = _state(experiment, num_ids, mesh)
+    run = compile_denoise(experiment, network, mesh, shardings)
+    batch = _split(abstract_candidates(experiment), mesh)
+    return _compile("evaluation", lambda: run.lower(state, batch))
+
+
+def _state(
+    experiment: Experiment, num_ids: int, mesh: Mesh
+) -> tuple[Network, TrainState, TrainState]:
+    """The network; shapes and types of a state, and its shardings."""
+    network = make_network(experiment, platform_of(mesh))
+    optimizer = make_optimizer(experiment)
+
+    def make_state():
+        return init_state(experiment, network, optimizer, num_ids)
+
+    shardings = state_shardings(jax.eval_shape(make_state), mesh)
+    return network, abstract_state(make_state, shardings), shardings
+
+
+def _split(batch: dict[str, jax.ShapeDtypeStruct], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    sharding = placed(mesh, "batch")
+    return {k: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for k, x in batch.items()}
+
+
+def _compile(name: str, lower: Callable[[], Any]) -> Program:
+    try:
+        with quiet():
+            compiled = lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise InputError(f"--compile: the {name} can't be compiled: {error}") from error
+        sizes = [float(n) * _UNITS[unit] for n, unit in re.findall(r"([\d.]+)([KMGT])", str(error))]
+        needed, available = (*sizes[:2], None, None)[:2]
+        return Program(name, False, needed or math.inf, available)
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    needed = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    needed += memory.generated_code_size_in_bytes
+    needed += memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return Program(
+        name,
+        True,
+        needed,
+        None,
+        memory.argument_size_in_bytes,
+        memory.temp_size_in_bytes,
+        tuple(collectives(text)),
+        len(_HOST.findall(text)),
+    )
+
+
+def collectives(text: str) -> list[tuple[str, tuple[int, ...], bool]]:
+    """(kind, elements of each array that it gives, whether it stands in a loop), of a program.
+
+    Args:
+      text: a compiled program's own.
+    """
+    found, bodies, calls, here, parts = [], set(), {}, "", set()
+    for line in text.splitlines():
+        if re.match(r"(ENTRY )?%\S+ .*\{$", line):
+            here, in_entry = line.removeprefix("ENTRY ").split(" ")[0], line.startswith("ENTRY")
+        bodies |= set(re.findall(r"(?:body|condition)=(%[\w.-]+)", line))
+        called = re.findall(r"(?:calls|to_apply|branch_computations)=\{?(%[\w.-]+)", line)
+        calls.setdefault(here, set()).update(called)
+        match = _COLLECTIVE.search(line)
+        if match:
+            shapes = re.findall(r"\w+\[([\d,]*)\]", match[1])
+            sizes = tuple(math.prod(int(n) for n in shape.split(",") if n) for shape in shapes)
+            # A TPU spreads one over several fusions, to compute meanwhile; each of them names it.
+            part = (match[2], sizes, *re.findall(r"channel_id=\d+", line))
+            if in_entry or part not in parts:
+                found.append((here, match[2], sizes))
+            if not in_entry:
+                parts.add(part)
+    in_loops, todo = set(), list(bodies)
+    while todo:
+        name = todo.pop()
+        if name not in in_loops:
+            in_loops.add(name)
+            todo += calls.get(name, ())
+    return [(kind, sizes, where in in_loops) for where, kind, sizes in found]
+
+
+# --- what would fit ------------------------------------------------------------------------------
+def advise(
+    experiment: Experiment, num_ids: int, mesh: Mesh, failed: Program, say: Callable[[str], None]
+) -> Advice:
+    """What would make a training step fit: options that were compiled and do; the largest batch."""
+    for remat, accumulate in _LESS_MEMORY:
+        changed = _with(experiment, remat=remat, accumulate=accumulate)
+        part = experiment.train.batch_size // mesh.size
+        if part % accumulate or not _is_less(changed, experiment):
+            continue
+        if remat == "attention" and attention_form(experiment, platform_of(mesh)) != "plain":
+            continue  # it keeps no scores anyway
+        options = f"--model.remat {remat}"
+        options += f" --train.accumulate {accumulate}" if accumulate > 1 else ""
+        say(f"Trying {options}")
+        program = compile_step(changed, num_ids, mesh)
+        if _safely(program, failed):
+            break
+    else:
+        options, program = None, failed
+    return Advice(options, program.needed, _largest_batch(experiment, num_ids, mesh, failed, say))
+
+
+def _safely(program: Program, failed: Program) -> bool:
+    """Whether it fits by its own figures too: the compiler takes some that add up to more."""
+    return program.fits and program.needed <= (failed.available or math.inf)
+
+
+_LESS_MEMORY = [("attention", 1), ("layer", 1), *(("layer", 2**n) for n in range(1, 8))]
+
+
+def _is_less(changed: Experiment, experiment: Experiment) -> bool:
+    """Whether it keeps less, or computes in more parts, and neither the other way round."""
+    levels = ("none", "attention", "layer")
+    now, then = ((levels.index(x.model.remat), x.train.least_parts) for x in (experiment, changed))
+    return now != then and then[0] >= now[0] and then[1] >= now[1]
+
+
+def _with(experiment: Experiment, *, remat: str, accumulate: int) -> Experiment:
+    model = dataclasses.replace(experiment.model, remat=remat)
+    train = dataclasses.replace(experiment.train, accumulate=accumulate)
+    return dataclasses.replace(experiment, model=model, train=train)
+
+
+def _largest_batch(
+    experiment: Experiment, num_ids: int, mesh: Mesh, failed: Program, say: Callable[[str], None]
+) -> int | None:
+    """The largest batch that compiles, found by halves; None where not even one example a part."""
+    unit = mesh.size * experiment.train.least_parts
+
+    def fits(parts: int) -> bool:
+        say(f"Trying --train.batch-size {parts * unit}")
+        train = dataclasses.replace(experiment.train, batch_size=parts * unit)
+        program = compile_step(dataclasses.replace(experiment, train=train), num_ids, mesh)
+        return _safely(program, failed)
+
+    low, high = 0, experiment.train.batch_size // unit  # fits; doesn't
+    if failed.available:  # memory grows about as the batch: most of the search is saved
+        guess = int(high * failed.available / failed.needed)
+        if 0 < guess < high:
+            low, high = (guess, high) if fits(guess) else (low, guess)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low * unit or None

@@ -1,0 +1,274 @@
+"""all_config.yaml, the options of a published run, as an Experiment."""
+
+import contextlib
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from drm_jax.config import (
+    CARRIED,
+    MAX_SIDE,
+    NUM_LEVELS,
+    Data,
+    Evaluate,
+    Experiment,
+    Halting,
+    Model,
+    Noise,
+    Optimizer,
+    Train,
+)
+from drm_jax.errors import InputError, UsageError
+from drm_jax.published.torch_files import load_package
+from drm_jax.published.weights import JOINT, Published
+from drm_jax.puzzles.arc.tokens import MASK
+
+
+class _Options:
+    """all_config.yaml by dotted keys. Errors name the file and the key."""
+
+    def __init__(self, path: Path):
+        yaml = load_package("yaml", path, "pyyaml")
+        self.path = path
+        try:
+            self._values = yaml.safe_load(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{path}: can't be read: {error.strerror}") from error
+        except RecursionError as error:
+            raise InputError(f"{path}: not valid YAML: nested too deeply") from error
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
+            mark = getattr(error, "problem_mark", None)
+            where = f"line {mark.line + 1}: " if mark else ""
+            said = getattr(error, "problem", None) or str(error).splitlines()[0]
+            raise InputError(f"{path}: not valid YAML: {where}{said}") from error
+        if not isinstance(self._values, dict) or not isinstance(self._values.get("arch"), dict):
+            raise InputError(f"{path}: must hold the options of a run: arch is missing")
+
+    def _find(self, key: str) -> Any:
+        value = self._values
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    def get(self, key: str, kind: type, default: Any = None) -> Any:
+        """A value of a kind: str, bool, int, float. Needed where there is no default."""
+        value = self._find(key)
+        if value is None:
+            if default is None:
+                raise InputError(f"{self.path}: {key} is missing")
+            return default
+        if kind in (int, float) and not isinstance(value, bool):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                number = float(value)  # YAML takes 1e-4, without a point, for a text
+                if kind is float or number.is_integer():
+                    return kind(number)
+        elif type(value) is kind:
+            return value
+        raise InputError(f"{self.path}: {key}: {value!r} is not {_KINDS[kind]}")
+
+    def names(self, key: str) -> list[str]:
+        """A list of texts; a single one counts, and so does none."""
+        value = self._find(key)
+        value = [] if value is None else value if isinstance(value, list) else [value]
+        return [str(item) for item in value]
+
+    def refuse(self, key: str, reason: str) -> InputError:
+        value = self._find(key)
+        shown = str(value).lower() if isinstance(value, bool) else value
+        return InputError(f"{self.path}: {key} is {shown}: {reason}")
+
+    def only(self, key: str, kind: type, allowed: Any, default: Any = None) -> None:
+        """Raises unless a value is the one that we have."""
+        value = self.get(key, kind, default)
+        if value != allowed:
+            raise self.refuse(key, f"only {allowed} can be imported")
+
+
+_KINDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
+
+
+def read_experiment(
+    path: Path,
+    published: Published,
+    *,
+    name: str,
+    step: int,
+    identifiers: str | None = None,
+    train: Sequence[str] | None = None,
+    evaluate: Sequence[str] | None = None,
+) -> tuple[Experiment, list[str]]:
+    """The Experiment of a published run's all_config.yaml, and notes on how ours would differ.
+
+    Args:
+      path: of all_config.yaml.
+      step: training steps that the checkpoint has had.
+      identifiers, train, evaluate: for `config.Data`; the sources are those of `data_paths` where
+        None.
+
+    Raises:
+      InputError: a key is missing, has a value that we have no like of, or says otherwise than the
+        checkpoint.
+      UsageError: `data_paths` doesn't tell the sources.
+    """
+    options = _Options(path)
+    try:
+        experiment = _experiment(options, published, name, step)
+    except UsageError as error:  # a value out of range, which our field's name stands for
+        raise InputError(f"{path}: {error}") from error
+    paths = options.names("data_paths")
+    default = _sources(paths)
+    if default is None and (train is None or evaluate is None):
+        raise UsageError(
+            f"{path}: data_paths is {', '.join(paths) or 'missing'}, which doesn't tell the tasks: "
+            "name them with --train and --evaluate"
+        )
+    augmentations = re.search(r"aug-(\d{1,6})", " ".join(paths))
+    data = Data(
+        train=default[0] if train is None else tuple(train),
+        evaluate=default[1] if evaluate is None else tuple(evaluate),
+        leaks="drop",
+        canvas=experiment.data.canvas,
+        num_augmentations=int(augmentations[1]) if augmentations else Data.num_augmentations,
+        identifiers=identifiers,
+    )
+    return dataclasses.replace(experiment, data=data), _notes(options, published, experiment)
+
+
+def _experiment(options: _Options, published: Published, name: str, step: int) -> Experiment:
+    """All but the tasks."""
+    get = options.get
+    objective = _objective(options, published)
+    batch_size = get("global_batch_size", int)
+    max_steps = get("arch.halt_max_steps", int)
+    noise, evaluate = Noise(), Evaluate(batch_size=batch_size, denoise_steps=max_steps)
+    if objective not in CARRIED:
+        options.only("arch.mask_token_id", int, MASK, MASK)
+        options.only("arch.diffusion_num_training_steps", int, NUM_LEVELS, NUM_LEVELS)
+        noise = Noise(
+            schedule=get("arch.diffusion_schedule", str),
+            kind=get("arch.diffusion_noise_type", str),
+        )
+        by_confidence = get("arch.diffusion_inference_confidence_masking", bool, False)
+        evaluate = Evaluate(
+            batch_size=batch_size,
+            denoise_steps=get("arch.diffusion_num_inference_steps", int),
+            remask="confidence" if by_confidence else "uniform",
+        )
+    return Experiment(
+        name=name,
+        seed=get("seed", int, 0),
+        data=Data(canvas=_canvas(options)),
+        noise=noise,
+        objective=objective,
+        halting=Halting(max_steps, get("arch.halt_exploration_prob", float)),
+        model=_model(options, published),
+        optimizer=Optimizer(
+            learning_rate=get("lr", float),
+            weight_decay=get("weight_decay", float),
+            beta1=get("beta1", float, Optimizer.beta1),
+            beta2=get("beta2", float, Optimizer.beta2),
+            puzzle_learning_rate=get("puzzle_emb_lr", float),
+            puzzle_weight_decay=get("puzzle_emb_weight_decay", float),
+            warmup_steps=get("lr_warmup_steps", int),
+            ema=get("ema_rate", float, Optimizer.ema) if get("ema", bool, True) else 0.0,
+        ),
+        # What was selected there isn't known, and nothing is selected here.
+        train=Train(steps=step, batch_size=batch_size, keep_best=0),
+        evaluate=evaluate,
+    )
+
+
+def _objective(options: _Options, published: Published) -> str:
+    """drm or sprm where its flag is set, else trm."""
+    flags = {"arch.discrete_diffusion_init": "drm", "arch.state_perturbation": "sprm"}
+    chosen = [key for key in flags if options.get(key, bool, False)]
+    if len(chosen) > 1:
+        raise InputError(f"{options.path}: {' and '.join(chosen)} are both set: only one can be")
+    if not chosen:
+        return "trm"
+    if published.naming.answers is None:
+        raise InputError(
+            f"{options.path}: {chosen[0]} is set, but {published.path} is a checkpoint of TRM: use "
+            "the all_config.yaml of this very checkpoint"
+        )
+    return flags[chosen[0]]
+
+
+def _model(options: _Options, published: Published) -> Model:
+    """What decides the network, as far as we have the like of it, and as the checkpoint has it.
+
+    The published code doesn't read arch.H_layers: a second stack would show in the checkpoint.
+    """
+    get = options.get
+    hidden = get("arch.hidden_size", int)
+    if get("arch.puzzle_emb_ndim", int) != hidden:
+        raise options.refuse(
+            "arch.puzzle_emb_ndim", f"only the width, arch.hidden_size {hidden}, can be imported"
+        )
+    options.only("arch.loss.loss_type", str, _LOSS, _LOSS)
+    options.only("arch.rms_norm_eps", float, 1e-5, 1e-5)
+    options.only("arch.rope_theta", float, 1e4, 1e4)
+    mixer = "mlp" if get("arch.mlp_t", bool, False) else "attention"
+    if mixer == "attention":
+        options.only("arch.pos_encodings", str, "rope")
+    elif get("arch.pos_encodings", str, "none") == "learned":
+        raise options.refuse("arch.pos_encodings", "learned positions can't be imported")
+    model = Model(
+        hidden=hidden,
+        heads=get("arch.num_heads", int),
+        layers=get("arch.L_layers", int),
+        mixer=mixer,
+        cycles=get("arch.H_cycles", int),
+        inner_steps=get("arch.L_cycles", int),
+        prefix=get("arch.puzzle_emb_len", int) or 1,  # 0: as many as the row fills
+        expansion=get("arch.expansion", float),
+        vocab=published.vocab,
+    )
+    for key, has, kind in (
+        ("arch.L_layers", published.layers, int),
+        ("arch.mlp_t", published.mixer == "mlp", bool),
+        ("arch.vocab_size", published.vocab, int),
+        ("arch.num_puzzle_identifiers", published.num_ids, int),
+    ):
+        if get(key, kind, has if kind is int else False) != has:
+            raise options.refuse(key, f"{published.path} has {str(has).lower()}")
+    return model
+
+
+_LOSS = "stablemax_cross_entropy"
+
+
+def _canvas(options: _Options) -> int:
+    cells = options.get("arch.seq_len", int, MAX_SIDE**2)
+    side = math.isqrt(max(cells, 0))
+    if side * side != cells:
+        raise options.refuse("arch.seq_len", "only a square canvas can be imported")
+    return side
+
+
+def _sources(data_paths: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """(train, evaluate) sources of a published dataset's name; None where it tells none."""
+    known = {"arc1": r"arc-?(agi-?)?1(?!\d)", "arc2": r"arc-?(agi-?)?2(?!\d)"}
+    text = " ".join(data_paths).lower().replace("_", "-")
+    found = [source for source, pattern in known.items() if re.search(pattern, text)]
+    if len(found) != 1:
+        return None
+    return (f"{found[0]}/training",), (f"{found[0]}/evaluation",)
+
+
+def _notes(options: _Options, published: Published, experiment: Experiment) -> list[str]:
+    """Where ours would differ, one line each."""
+    notes = []
+    if published.naming is JOINT and experiment.objective in CARRIED:
+        notes.append(
+            f"{experiment.objective} begins an answer from y_init here; the joint code begins it "
+            "from all MASK"
+        )
+    if options.get("lr_min_ratio", float, 1.0) != 1:
+        notes.append("Trained on, the learning rate stays as it is; there it falls (lr_min_ratio)")
+    if not options.get("arch.no_ACT_continue", bool, True):
+        notes.append("Trained on, halting learns from q_halt alone; there from q_continue too")
+    return notes

@@ -1,0 +1,262 @@
+"""`drm import`: a published PyTorch checkpoint becomes a checkpoint of a work directory.
+
+file, all_config.yaml -> Experiment -> tasks, ids      all is checked before anything is written
+weights -> params and average, table -> rows           moments, carry: fresh; step: the file's
+identifiers.json, checkpoint, config.json last         a kill in between: the same command again
+"""
+
+import dataclasses
+import functools
+import math
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from rich.console import Console
+
+from drm_jax.config import Experiment, Train
+from drm_jax.errors import InputError, UsageError
+from drm_jax.io import checkpoint, lock
+from drm_jax.io.checksums import checksums
+from drm_jax.io.files import make_folder, reaching, remove_halves, write_whole
+from drm_jax.model.network import Params
+from drm_jax.parallel.puzzle_table import padded_rows
+from drm_jax.published.config import read_experiment
+from drm_jax.published.weights import Published, open_published, puzzle_rows, read_network
+from drm_jax.puzzles.arc.leaks import trained_digests
+from drm_jax.run.loop import describe
+from drm_jax.run.setup import Setup, set_up
+from drm_jax.run.workdir import check_claim, claim, read_config
+from drm_jax.train.state import TrainState, abstract_state, mean_row, start_from
+
+
+def import_published(
+    file: Path,
+    config: Path,
+    workdir: epath.Path,
+    console: Console,
+    *,
+    identifiers: Path | None = None,
+    reset_puzzle_table: bool = False,
+    step: int | None = None,
+    name: str | None = None,
+    train: Sequence[str] | None = None,
+    evaluate: Sequence[str] | None = None,
+) -> None:
+    """Writes the checkpoint of a published run, which `drm eval` and `drm train` can use.
+
+    A second one of the same run, of another step, may join the first in its work directory.
+
+    Args:
+      file: made by torch.save, or safetensors.
+      config: the run's all_config.yaml.
+      workdir: from `io.files.work_path`.
+      identifiers: the dataset's identifiers.json, the names of the puzzle table's rows.
+      reset_puzzle_table: instead of it, draw puzzle ids and begin every row with the mean row.
+      step: training steps done; the file's name, step_N, tells them where None.
+      name: of the experiment; that of the work directory where None.
+      train, evaluate: sources of tasks; where None, those of the dataset that the config names.
+
+    Raises:
+      InputError: a file can't be used, or the checkpoint's place is taken.
+      UsageError: options that can't be combined, or another run in the work directory.
+    """
+    if (identifiers is None) != reset_puzzle_table:
+        raise UsageError(
+            "a puzzle table belongs to a list of puzzles: name it, --identifiers identifiers.json "
+            "of the published dataset, or begin with new rows, --reset-puzzle-table"
+            if identifiers is None
+            else "--identifiers keeps the puzzle table and --reset-puzzle-table doesn't: choose one"
+        )
+    say = functools.partial(console.print, soft_wrap=True)
+    step = _step(file, step)
+    name = Experiment(name or workdir.name, train=Train(steps=step)).name
+    published = open_published(file)
+    experiment, notes = read_experiment(
+        config,
+        published,
+        name=name,
+        step=step,
+        identifiers=None if identifiers is None else str(identifiers.absolute()),
+        train=train,
+        evaluate=evaluate,
+    )
+    experiment = _joined(workdir, experiment, identifiers)
+    setup = set_up(experiment, workdir=workdir)
+    if identifiers is not None and len(setup.ids) != published.num_ids:
+        raise InputError(
+            f"{identifiers}: names {len(setup.ids)} puzzle ids, but the table in {file} has "
+            f"{published.num_ids} rows: use the identifiers.json that it was trained with"
+        )
+    params, constants = read_network(published, setup.network)
+    say(describe(setup))
+    state = _state(setup, published, params, constants, step)
+    make_folder(workdir)
+    with lock.hold(workdir, say) as held:
+        remove_halves(workdir)
+        check_claim(workdir, experiment)
+        there = _is_there(setup, workdir, step, state, say)
+        if not there:
+            if identifiers is not None:
+                write_whole(workdir / "identifiers.json", identifiers.read_bytes())
+            record = {
+                "fingerprint": setup.fingerprint,
+                "num_ids": len(setup.ids),
+                "trained_on": trained_digests(setup.tasks),
+                "interval": {},
+            }
+            with checkpoint.open_checkpoints(workdir, sys.maxsize, 0, {}) as saver:
+                held.check()
+                checkpoint.save(saver, step, state, record)
+                checkpoint.finish(saver)
+        claim(workdir, experiment)
+    for line in _summary(setup, published, workdir, step, there, notes):
+        say(line)
+
+
+def _step(file: Path, step: int | None) -> int:
+    """The step that was given, or that of a file called step_N."""
+    in_name = re.fullmatch(r"step_(\d{1,10})(\.\w+)?", file.name)
+    if step is None and in_name is None:
+        raise UsageError(f"{file}: the name, unlike step_N, doesn't tell the steps: give --step N")
+    return int(in_name[1]) if step is None else step
+
+
+def _joined(workdir: epath.Path, experiment: Experiment, identifiers: Path | None) -> Experiment:
+    """The experiment, made as long as that of the work directory, if there is one.
+
+    Raises:
+      UsageError: what is there is another experiment.
+    """
+    with reaching(workdir):
+        if (workdir / "config.json").exists():
+            before, kept = read_config(workdir), workdir / "identifiers.json"
+            if identifiers is not None and kept.exists():
+                if kept.read_bytes() != identifiers.read_bytes():
+                    raise UsageError(
+                        f"{workdir}: holds a run with other identifiers: use another --workdir"
+                    )
+                data = dataclasses.replace(experiment.data, identifiers=before.data.identifiers)
+                experiment = dataclasses.replace(experiment, data=data)
+            steps = max(experiment.train.steps, before.train.steps)
+            longer = dataclasses.replace(experiment.train, steps=steps)
+            experiment = dataclasses.replace(experiment, train=longer)
+    check_claim(workdir, experiment)
+    return experiment
+
+
+def _state(
+    setup: Setup, published: Published, params: Params, constants: Params, step: int
+) -> TrainState:
+    """A state as after `step` steps, but for moments and carry, which are fresh."""
+    num_ids, width = len(setup.ids), setup.network.config.hidden
+    keeps_rows = setup.experiment.data.identifiers is not None
+
+    def begin(params: Params, constants: Params, row_D: jax.Array) -> TrainState:
+        fresh = setup.make_state()
+        params = {**fresh.params, **params}  # TRM's file has no embed_answers
+        state = start_from(fresh, params, params, constants, row_D, num_ids)
+        state = state.replace(step=jnp.asarray(step, jnp.int32))
+        return state.replace(table=None) if keeps_rows else state
+
+    # The table first: it is the largest, and twice in memory while it is read.
+    table, row_D, shardings = _table(setup, published), jnp.zeros(width), setup.shardings
+    if keeps_rows:
+        shardings = shardings.replace(table=None)
+    else:
+        row_D = jax.jit(mean_row, static_argnames="num_ids")(table, num_ids=published.num_ids)
+        table = None
+    state = jax.jit(begin, out_shardings=shardings)(params, constants, row_D)
+    return state.replace(table=table) if keeps_rows else state
+
+
+def _table(setup: Setup, published: Published) -> jax.Array:
+    """The published puzzle table, padded as ours are; each device reads its own rows."""
+    shape = (padded_rows(published.num_ids), setup.network.config.hidden)
+
+    def rows_of_device(index: tuple[slice, ...]) -> np.ndarray:
+        start, stop, _ = index[0].indices(shape[0])
+        return puzzle_rows(published, start, stop)
+
+    return jax.make_array_from_callback(shape, setup.shardings.table, rows_of_device)
+
+
+def _is_there(
+    setup: Setup, workdir: epath.Path, step: int, state: TrainState, say: Callable[[str], None]
+) -> bool:
+    """Whether this very checkpoint was imported before. If it was damaged since, it is set aside.
+
+    Raises:
+      InputError: another one has its place, or stands there without a config.json.
+    """
+    folder = checkpoint.checkpoint_folder(workdir)
+    steps = checkpoint.steps_in(folder)
+    others = sorted({*steps} - {step})
+    if others and not (workdir / "config.json").exists():  # it could be of any run
+        raise InputError(
+            f"{folder / str(others[0])}: is of an import that was stopped: give that command again "
+            "first, or use another --workdir"
+        )
+    if step not in steps:
+        return False
+    try:
+        saved = checkpoint.read_record(workdir, step)["checksums"]
+        for leaf, value in checksums(state).items():
+            if leaf.startswith(("params/", "constants/", "table")) and saved.get(leaf) != value:
+                raise InputError(
+                    f"{folder / str(step)}: is another checkpoint of this step ({leaf} differs): "
+                    "use another --workdir, or say which --step this one is of"
+                )
+        checkpoint.restore(workdir, step, abstract_state(setup.make_state, setup.shardings))
+    except checkpoint.DamagedError as error:
+        say(f"{error}; moved to {checkpoint.set_aside(workdir, step)}")
+        return False
+    return True
+
+
+def _summary(
+    setup: Setup,
+    published: Published,
+    workdir: epath.Path,
+    step: int,
+    there: bool,
+    notes: Sequence[str],
+) -> list[str]:
+    """What was imported, where it lies, and what can be done with it."""
+    experiment = setup.experiment
+    numbers = sum(math.prod(t.shape) for t in published.tensors.values())
+    rows = math.prod(published.tensors[published.naming.table].shape)
+    table = f"the puzzle table of {published.num_ids:,} rows"
+    if experiment.data.identifiers is None:
+        table = (
+            f"the mean of {published.num_ids - 1:,} puzzle rows for {len(setup.ids) - 1:,} new ids"
+        )
+    lines = [
+        f"{published.path}: {'was imported before' if there else 'imported'} as step {step:,} of "
+        f"{experiment.name}: {experiment.objective}, {len(published.tensors)} tensors, "
+        f"{numbers - rows:,} numbers of the network, {table}",
+    ]
+    if published.naming.answers is None:
+        lines.append("TRM has no table of answer embeddings: drawn from the seed, and not used")
+    lines += notes
+    lines.append("Moments begin anew, and with them the warm-up of the network's learning rate")
+    paths = [checkpoint.checkpoint_folder(workdir) / str(step), workdir / "config.json"]
+    if experiment.data.identifiers is not None:
+        paths.append(workdir / "identifiers.json")
+    lines += [
+        f"\n{'It lies in' if there else 'Written to'} {workdir}:",
+        *(f"  {path}" for path in paths),
+    ]
+    longer = step + max(1, round(step / 10))
+    lines += [
+        "\nNext:",
+        f"  drm eval {shlex.quote(str(workdir))} --step {step}",
+        f"  drm train {shlex.quote(str(workdir))} --train.steps {longer}",
+    ]
+    return lines

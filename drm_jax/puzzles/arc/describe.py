@@ -1,0 +1,124 @@
+"""`drm data`: what sources of tasks hold, and what is wrong in them."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from drm_jax.errors import InputError, UsageError, one_line
+from drm_jax.puzzles.arc.leaks import Leak, find_leaks, leaks_between, shows_its_test
+from drm_jax.puzzles.arc.tasks import BUILT_IN, Task, grids, load_source
+
+_SHOWN = 3  # ids named in a line
+_SIDES = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (21, 30))
+
+
+def describe_sources(names: Sequence[str]) -> int:
+    """Prints a summary of each source and of what they share; 1 if one of them is wrong."""
+    loaded: dict[str, list[Task]] = {}
+    wrong = 0
+    for name in _halves(names):
+        try:
+            loaded[name] = load_source(name)
+        except (InputError, UsageError) as error:
+            wrong += 1
+            print(f"{one_line(name) or repr(name)}: WRONG\n  {one_line(error)}\n")
+        else:
+            print("\n".join([f"{name}", *(f"  {line}" for line in describe(loaded[name]))]) + "\n")
+    for line in overlaps(loaded):
+        print(line)
+    return 1 if wrong else 0
+
+
+def _halves(names: Sequence[str]) -> list[str]:
+    """Built-in sources split into training and evaluation, which play different roles."""
+    return [
+        f"{name}/{half}" if half else name
+        for name in names
+        for half in (("training", "evaluation") if name in BUILT_IN else ("",))
+    ]
+
+
+def describe(tasks: Sequence[Task]) -> list[str]:
+    """Lines that say how many tasks, pairs and cells there are, and how they are spread."""
+    tests = [pair for task in tasks for pair in task.tests]
+    hidden = sum(pair.output is None for pair in tests)
+    all_grids = [grid for task in tasks for grid in grids(task)]
+    sides = np.array([max(grid.shape) for grid in all_grids])
+    colours = Counter(np.concatenate([np.unique(grid) for grid in all_grids]).tolist())
+    lines = [
+        f"{len(tasks)} tasks, {sum(len(t.demonstrations) for t in tasks)} demonstrations, "
+        f"{len(tests)} test inputs" + (f", {hidden} of them without an output" if hidden else ""),
+        f"demonstrations a task: {_histogram([len(t.demonstrations) for t in tasks])}",
+        f"test inputs a task: {_histogram([len(t.tests) for t in tasks])}",
+        f"{len(all_grids)} grids, {sum(g.size for g in all_grids):,} cells; longest side:",
+    ]
+    for low, high in _SIDES:
+        count = int(((sides >= low) & (sides <= high)).sum())
+        share = count / len(sides)
+        lines.append(f"  {low:2}–{high:<2} {count:5}  {share:4.0%} {'█' * round(40 * share)}")
+    shown = ", ".join(f"{c}: {colours[c] / len(all_grids):.0%}" for c in range(10))
+    lines.append(f"grids with each colour: {shown}")
+    same = sum(
+        pair.output is not None and pair.input.shape == pair.output.shape
+        for task in tasks
+        for pair in task.demonstrations + task.tests
+    )
+    lines.append(f"pairs whose output has the size of the input: {same}")
+    shown = sorted(task.id for task in tasks if shows_its_test(task))
+    if shown:
+        lines.append(
+            f"tasks that show a test of their own, augmented: {len(shown)}: {_first(shown)}"
+        )
+    return lines
+
+
+def _histogram(counts: Sequence[int]) -> str:
+    return ", ".join(f"{value}: {count}" for value, count in sorted(Counter(counts).items()))
+
+
+def overlaps(loaded: dict[str, list[Task]]) -> list[str]:
+    """What training on one source would give away of another, and of its own tasks' tests."""
+    lines = []
+    for evaluated, tasks in loaded.items():
+        as_evaluated = [dataclasses.replace(task, role="evaluate") for task in tasks]
+        for trained, others in loaded.items():
+            if trained == evaluated:  # another task of the same source may show a test
+                shared, found = [], find_leaks(as_evaluated)
+                title = f"demonstrations of {trained} → itself"
+            else:
+                shared = sorted({task.id for task in others} & {task.id for task in tasks})
+                found = leaks_between(others, as_evaluated)
+                title = f"{trained} → {evaluated}"
+            if shared or found:
+                lines += [f"  {title}: {_how_many(found, tasks)}", *_which(shared, found)]
+    return ["training on the left gives away tests of the right:", *lines] if lines else []
+
+
+def _how_many(leaks: Sequence[Leak], tasks: Sequence[Task]) -> str:
+    exact = {leak.test for leak in leaks if leak.exact}
+    augmented = len({leak.test for leak in leaks} - exact)
+    tests = sum(len(task.tests) for task in tasks)
+    note = f", {augmented} of them under augmentation" if augmented else ""
+    return f"{len(exact) + augmented} of {tests}{note}"
+
+
+def _which(shared: Sequence[str], leaks: Sequence[Leak]) -> list[str]:
+    """The tasks that stand in both; each test that another task shows, with that task."""
+    elsewhere = [leak for leak in leaks if leak.evaluated.id not in shared]
+    best = {leak.test: leak for leak in sorted(elsewhere, key=lambda leak: leak.exact)}
+
+    def text(leak: Leak) -> str:
+        notes = ["augmented"] * (not leak.exact) + ["its input"] * (leak.test.output is None)
+        return f"{leak.evaluated.id} ({', '.join([f'in {leak.trained.id}', *notes])})"
+
+    lines = [f"    {len(shared)} tasks stand in both: {_first(shared)}"] if shared else []
+    if best:
+        lines.append(f"    under another id: {_first(sorted(map(text, best.values())))}")
+    return lines
+
+
+def _first(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

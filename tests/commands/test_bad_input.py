@@ -1,0 +1,637 @@
+"""Bad input of every kind: one clear line, the right exit code, and nothing is lost.
+
+Each case makes something wrong in a folder of its own, gives a command, and says which words the
+one line must hold. Afterwards every file of the folder is byte for byte what it was.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import drm_jax
+from drm_jax.commands import main as cli
+from drm_jax.commands.main import main
+
+MINI = """
+from drm_jax.config import Data, Evaluate, Experiment, Model, Train
+
+def experiment():
+    return Experiment(
+        name="mini",
+        data=Data(train=(), evaluate=("ok.json",), canvas=4, num_augmentations=1),
+        model=Model(hidden=8, heads=1, layers=1, cycles=1, inner_steps=1, prefix=1,
+                    swiglu_multiple=8),
+        train=Train(steps=1, batch_size=4, log_every=1, checkpoint_every=1),
+        evaluate=Evaluate(batch_size=4, denoise_steps=1),
+    )
+"""
+PAIR = {"input": [[1, 2], [3, 4]], "output": [[4, 3], [2, 1]]}
+OTHER = {"input": [[5, 5, 5]], "output": [[6]]}
+OK = json.dumps({"train": [PAIR], "test": [OTHER]})
+HIDDEN = {"train": [PAIR], "test": [{"input": [[5, 5, 5]]}]}
+Make = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with an experiment, a task, and a whole run of them."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "mini.py").write_text(MINI)
+    (folder / "ok.json").write_text(OK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", "mini.py", "--workdir", "run"]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch) -> Path:
+    """A copy of it to spoil, and the current directory."""
+    shutil.copytree(trained, tmp_path / "x", symlinks=True)
+    monkeypatch.chdir(tmp_path / "x")
+    return tmp_path / "x"
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """Everything below a folder: bytes of files, targets of links.
+
+    But for history.jsonl, which grows with every start.
+    """
+    found = {}
+    for path in folder.rglob("*"):
+        is_link = path.is_symlink()
+        what = os.readlink(path) if is_link else path.read_bytes() if path.is_file() else None
+        if "__pycache__" not in path.parts and path.name != "history.jsonl":
+            found[str(path)] = what
+    return found
+
+
+def assert_answered(argv: list[str], code: int, words: str, folder: Path, capsys) -> None:
+    before = contents(folder)
+    assert main(argv) == code
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    assert "unexpected" not in out + err
+    if argv[0] == "data" and code == 1:
+        wrong, line, *rest = out.split("\n")
+        assert wrong.endswith(": WRONG")
+        assert rest == ["", ""]
+        assert err == ""
+    else:
+        line, *rest = err.split("\n")
+        assert rest == [""]
+    for word in words.split(" … "):
+        assert word in line
+    assert contents(folder) == before
+
+
+# --- files of tasks ----------------------------------------------------------------------------
+def task(**changed: object) -> str:
+    return json.dumps({"train": [PAIR], "test": [OTHER]} | changed)
+
+
+def grid(text: str) -> str:
+    """A task whose first input is this JSON."""
+    return f'{{"train": [{{"input": {text}, "output": [[1]]}}], "test": [{{"input": [[1]]}}]}}'
+
+
+IN = "bad.json: task bad: train[0].input: "
+FILES: dict[str, tuple[str | bytes, str]] = {
+    "ragged": (grid("[[1, 2], [3]]"), IN + "row 1 has 1 cells, but row 0 has 2"),
+    "no rows": (grid("[]"), IN + "a grid is a list of rows, found an empty list"),
+    "empty row": (grid("[[]]"), IN + "row 0 must be a list of colours, found an empty list"),
+    "31 wide": (grid(f"[{[0] * 31}]"), IN + "1x31 cells; a side has at most 30"),
+    "31 high": (grid(str([[0] * 30] * 31)), IN + "31x30 cells"),
+    "colour 10": (grid("[[10]]"), IN + "row 0, column 0: 10 is not a colour 0..9"),
+    "colour -1": (grid("[[0, -1]]"), IN + "row 0, column 1: -1 is not a colour 0..9"),
+    "1.5": (grid("[[1.5]]"), IN + "row 0, column 0: 1.5 is not a colour"),
+    "1.0": (grid("[[1.0]]"), "1.0 is not a colour"),
+    "1e1": (grid("[[1e1]]"), "10.0 is not a colour"),
+    "true": (grid("[[true]]"), "true is not a colour"),
+    "a row of a truth value": (grid("[true]"), "row 0 must be a list of colours, found a truth"),
+    "NaN": (grid("[[NaN]]"), "NaN is not a colour"),
+    "infinity": (grid("[[-Infinity]]"), "-Infinity is not a colour"),
+    "1e400": (grid("[[1e400]]"), "Infinity is not a colour"),
+    "10^400": (grid(f"[[1{'0' * 400}]]"), "row 0, column 0: 1000 … is not a colour"),
+    "10^5000": (grid(f"[[1{'0' * 5000}]]"), "bad.json: a number in it has thousands of digits"),
+    "string cell": (grid('[["1"]]'), '"1" is not a colour'),
+    "string row": (grid('["12"]'), "row 0 must be a list of colours, found a string"),
+    "line end in a cell": (grid(r'[["a\nb"]]'), r'"a\nb" is not a colour'),
+    "lone surrogate in a cell": (grid(r'[["\ud800"]]'), r"\ud800 … is not a colour"),
+    "three levels": (grid("[[[1]]]"), "[1] is not a colour"),
+    "900 levels": (grid("[[" + "[" * 900 + "]" * 900 + "]]"), "[[[ … is not a colour"),
+    "null grid": (grid("null"), IN + "a grid is a list of rows, found null"),
+    "a grid by name": (grid('{"0": [1]}'), IN + "a grid is a list of rows, found an object"),
+    "no pairs": (task(train=[]), 'task bad: "train" must be a list of at least one pair'),
+    "null pairs": (task(train=None), '"train" must be a list of at least one pair'),
+    "pairs by name": (task(train=PAIR), '"train" must be a list of at least one pair'),
+    "a pair as a list": (task(train=[[[[1]], [[1]]]]), "train[0]: expected an object … a list"),
+    "no test": (json.dumps({"train": [PAIR]}), '"test" must be a list of at least one pair'),
+    "empty test": (task(test=[]), '"test" must be a list of at least one pair'),
+    "missing output": (task(train=[{"input": [[1]]}]), 'train[0]: "output" is missing'),
+    "missing input": (task(test=[{"output": [[1]]}]), 'test[0]: "input" is missing'),
+    "null output": (task(test=[{"input": [[1]], "output": None}]), "test[0].output … found null"),
+    "null": ("null", "bad.json: expected an object of tasks by id, found null"),
+    "a number": ("5", "bad.json: expected an object of tasks by id, found a number"),
+    "an empty list": ("[]", "found an empty list"),
+    "an empty object": ("{}", "found an empty object"),
+    "empty file": ("", "bad.json: not valid JSON"),
+    "truncated": (OK[:40], "bad.json: not valid JSON: Unterminated string … line 1 column"),
+    "more after it": (OK + "x", "bad.json: not valid JSON: Extra data"),
+    "a comment": ("// x\n" + OK, "bad.json: not valid JSON"),
+    "quoted as in Python": ("{'train': []}", "bad.json: not valid JSON"),
+    # How deep is too deep for Python's parser depends on its version.
+    "5,000 brackets": ("[" * 5000, "bad.json: "),
+    "5,000 closed brackets": ("[" * 5000 + "]" * 5000, "bad.json: "),
+    "100,000 brackets": ("[" * 100_000, "bad.json: brackets nested too deeply"),
+    "100,000 objects": ('{"a":' * 100_000, "bad.json: brackets nested too deeply"),
+    "two byte-order marks": (b"\xef\xbb\xbf" * 2 + OK.encode(), "bad.json: not valid JSON"),
+    "UTF-16": (OK.encode("utf-16"), "bad.json: not a text file in UTF-8 (byte 0)"),
+    "random bytes": (bytes(range(128, 256)), "bad.json: not a text file in UTF-8"),
+    "NUL bytes": (b'{"train":\0}', "bad.json: not valid JSON"),
+    "a key twice": ('{"train": [], "train": []}', "bad.json: the key 'train' stands twice"),
+    "line end in a key": (r'{"a\nb": 1, "a\nb": 1}', r"bad.json: the key 'a\nb' stands twice"),
+    "line end in an id": (r'{"a\nb": ' + OK + "}", r"task 'a\nb': an id must be printable text"),
+    "an empty id": ('{"": ' + OK + "}", "bad.json: task '': an id must be printable text"),
+}  # fmt: skip
+
+
+def link(path: Path, target: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(target)
+
+
+def write(folder: Path, **files: object) -> None:
+    """Files of these names below s/, of text or of JSON."""
+    (folder / "s").mkdir(exist_ok=True)
+    for name, value in files.items():
+        path = folder / "s" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
+
+
+def kaggle(challenges: object, solutions: object) -> Make:
+    return lambda f: write(f, k_challenges=challenges, k_solutions=solutions)
+
+
+def two_folders(folder: Path) -> None:
+    for name in ("s/a", "s/b"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "t.json").write_text(OK)
+
+
+A = {"a": HIDDEN}
+SOURCES: dict[str, tuple[Make, str, str]] = {
+    "no such source": (lambda f: None, "arc9", "arc9: no such source; use arc1"),
+    "empty name": (lambda f: None, "", "'': no such source"),
+    "a long name": (lambda f: None, "x" * 300, "xxx: no such source"),
+    "folder without tasks": (lambda f: (f / "s").mkdir(), "s", "s: the folder holds no .json file"),
+    "bad file in a folder": (lambda f: write(f, ok=OK, bad="x"), "s", "s/bad.json: not valid JSON"),
+    "line end in a file's name": (lambda f: write(f, **{"a\nb": "x"}), "s", r"s/a\nb.json: not va"),
+    "dangling link": (lambda f: link(f / "s/a.json", "no"), "s", "s/a.json: can't be read: No"),
+    "link to itself": (lambda f: link(f / "s/a.json", "a.json"), "s", "s/a.json: can't be read"),
+    "folder of a file's name": (lambda f: (f / "s/a.json").mkdir(parents=True), "s", "s/a.json:"),
+    "pipe": (lambda f: ((f / "s").mkdir(), os.mkfifo(f / "s/a.json")), "s", "s/a.json: not a file"),
+    "two of one id": (two_folders, "s", "s/a/t.json and s/b/t.json: two tasks of one id: remove"),
+    "Kaggle files in a folder": (kaggle(A, {}), "s", "s/k_challenges.json: a Kaggle … source s/k"),
+    "solutions alone": (lambda f: write(f, k_solutions={}), "s/k", "s/k_challenges.json is"),
+    "solutions named": (kaggle(A, {}), "s/k_solutions.json", "solutions alone; name the source"),
+    "too many solutions": (kaggle(A, {"a": [[[1]], [[2]]]}), "s/k", "k_solutions.json: task a: 1 "
+                           "test inputs, but the solutions hold 2 outputs"),
+    "solutions without a task": (kaggle(A, {}), "s/k", "k_solutions.json: task a: … hold null"),
+    "solutions of another task": (kaggle(A, {"a": [[[1]]], "b": [[[1]]]}), "s/k",
+                                  "s/k_solutions.json: task 'b' is not in s/k_challenges.json"),
+    "null solutions": (kaggle(A, None), "s/k", "k_solutions.json: expected an object of task ids"),
+    "a null solution": (kaggle(A, {"a": [None]}), "s/k", "task a: solution 0: … found null"),
+    "wrong solution": (kaggle(A, {"a": [[[10]]]}), "s/k", "k_solutions.json: task a: solution 0:"),
+    "truncated solutions": (kaggle(A, '{"a": [['), "s/k", "s/k_solutions.json: not valid JSON"),
+    "solutions that contradict": (kaggle({"a": json.loads(OK)}, {"a": [[[7]]]}), "s/k",
+                                  "task a: solution 0 is not the output that the challenges hold"),
+    "dangling answers": (lambda f: (write(f, k_challenges=A), link(f / "s/k_solutions.json", "x")),
+                           "s/k", "s/k_solutions.json: can't be read: No such file"),
+}  # fmt: skip
+TASKS = [(name, text, "bad.json", words) for name, (text, words) in FILES.items()]
+TASKS += [(name, *case) for name, case in SOURCES.items()]
+
+
+@pytest.mark.parametrize("command", ["data", "train"])
+@pytest.mark.parametrize(
+    ("make", "source", "words"), [case[1:] for case in TASKS], ids=[case[0] for case in TASKS]
+)
+def test_tasks(make, source, words, command, folder, capsys):
+    if callable(make):
+        make(folder)
+    else:
+        (folder / "bad.json").write_bytes(make if isinstance(make, bytes) else make.encode())
+    argv = ["train", "mini.py", "--workdir", "new", "--data.evaluate"] * (command == "train")
+    assert_answered([*(argv or ["data"]), source], 1, words, folder, capsys)
+
+
+@pytest.mark.parametrize("text", [b"\xef\xbb\xbf" + OK.encode(), OK.replace(" ", "\r\n").encode()])
+def test_a_byte_order_mark_and_foreign_line_ends_do_no_harm(folder, capsys, text):
+    (folder / "bom.json").write_bytes(text)
+    assert main(["data", "bom.json"]) == 0
+    assert "1 tasks" in capsys.readouterr().out
+
+
+# --- options, experiment files, work directories -----------------------------------------------
+def experiment(text: str) -> Make:
+    return lambda folder: (folder / "bad.py").write_text(text)
+
+
+def with_field(text: str) -> Make:
+    start = "from drm_jax.config import *\ndef experiment():\n    return Experiment('x', "
+    return experiment(f"{start}{text})")
+
+
+def nothing(folder: Path) -> None:
+    pass
+
+
+def config(text: str | bytes | Callable[[str], str]) -> Make:
+    """run/config.json replaced, or changed."""
+
+    def make(folder: Path) -> None:
+        path = folder / "run" / "config.json"
+        new = text(path.read_text()) if callable(text) else text
+        path.write_bytes(new if isinstance(new, bytes) else new.encode())
+
+    return make
+
+
+def instead(name: str, kind: str) -> Make:
+    """A folder or a file of text where run/NAME was."""
+
+    def make(folder: Path) -> None:
+        path = folder / "run" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        path.mkdir() if kind == "folder" else path.write_text("x")
+
+    return make
+
+
+def newer(name: str) -> Make:
+    return lambda folder: (folder / "run" / "checkpoints" / name).mkdir()
+
+
+def ids(text: str) -> Make:
+    return lambda folder: (folder / "ids.json").write_text(text)
+
+
+T = "train mini.py --workdir new "
+IDS = T + "--data.identifiers ids.json"
+B = "train bad.py --workdir new"
+AGAIN = "train mini.py --workdir run"
+CASES: list[tuple[str, Make, str | list[str], int, str]] = [
+    # commands and their options
+    ("unknown command", nothing, "trian", 2, "trian: there is no such command; did you mean"),
+    ("strange command", nothing, "help", 2, "help: there is no such command; use data, train,"),
+    ("unknown option", nothing, "--versoin", 2, "--versoin … did you mean --version? … drm --help"),
+    ("of data", nothing, "data --hepl", 2, "--hepl … did you mean --help? (see drm data --help)"),
+    ("of train", nothing, T + "--model.hiden 3", 2, "--model.hiden … did you mean --model.hidden? "
+     "(see drm train mini.py --help)"),
+    ("of eval", nothing, "eval run --stpe 3", 2, "--stpe … did you mean --step? … drm eval --help"),
+    ("of checkpoints", nothing, "checkpoints run --hlep", 2, "--hlep … did you mean --help?"),
+    ("one dash", nothing, T + "-seed 3", 2, "-seed: there is no such option; did you mean --seed?"),
+    ("capitals", nothing, T + "--SEED 3", 2, "--SEED … did you mean --seed?"),
+    ("without its room", nothing, T + "--hidden 3", 2, "--hidden … did you mean --model.hidden?"),
+    ("a word too many", nothing, T + "more", 2, "Unrecognized options: more"),
+    ("a word too many for eval", nothing, "eval run more", 2, "unrecognized arguments: more"),
+    ("no experiment", nothing, "train", 2, "name the experiment file first … drm train --help"),
+    ("options first", nothing, "train --seed 1", 2, "name the experiment file first"),
+    ("eval by none at a time", nothing, "eval run --batch-size 0", 2, "evaluate.batch_size: must"),
+    ("eval by six on four", nothing, "eval run --batch-size 6", 2, "evaluate.batch_size: 6 exam"),
+    ("eval of nothing", nothing, "eval", 2, "required: workdir (see drm eval --help)"),
+    # values of options
+    ("text for a number", nothing, T + "--model.hidden many", 2, "--model.hidden: 'many' is not a "
+     "whole number (see drm train mini.py --help)"),
+    ("no value", nothing, T + "--train.steps", 2, "Missing value for argument '--train.steps'"),
+    ("empty value", nothing, T + "--train.steps=", 2, "--train.steps: '' is not a whole number"),
+    ("half a seed", nothing, T + "--seed 1.5", 2, "--seed: '1.5' is not a whole number"),
+    ("seed -1", nothing, T + "--seed -1", 2, "seed: must be 0..2147483647, not -1"),
+    ("a large seed", nothing, T + "--seed 9999999999", 2, "seed: must be 0..2147483647"),
+    ("text for a rate", nothing, T + "--optimizer.ema x", 2, "--optimizer.ema: 'x' is not a"),
+    ("NaN as a rate", nothing, T + "--optimizer.learning-rate nan", 2, "optimizer.learning_rate: "
+     "must be at least 0, not nan"),
+    ("infinite rate", nothing, T + "--optimizer.learning-rate inf", 2, "learning_rate: must be at"),
+    ("decay of 1", nothing, T + "--optimizer.beta1 1", 2, "optimizer.beta1: must be in [0, 1)"),
+    ("float16", nothing, T + "--model.dtype float16", 2, "'float16' … '--model.dtype'"),
+    ("unknown noise", nothing, T + "--noise.kind x", 2, "'x' for argument '--noise.kind'"),
+    ("unknown schedule", nothing, T + "--noise.schedule x", 2, "noise.schedule: 'x' is not one of"),
+    ("unknown objective", nothing, T + "--objective x", 2, "objective: 'x' is not one of drm"),
+    ("a near objective", nothing, T + "--objective tmr", 2, "'tmr' … did you mean trm?"),
+    ("path of trm", nothing, T + "--objective trm --supervision path", 2,
+     "supervision: path is for the objective drm, not trm"),
+    ("path of a short window", nothing, T + "--supervision path --model.cycles 2", 2,
+     "model.grad_cycles: supervision=path scores every cycle: must be 2, not 1"),
+    ("unknown supervision", nothing, T + "--supervision x", 2, "'x' … '--supervision'"),
+    ("unknown mixer", nothing, T + "--model.mixer conv", 2, "'conv' … '--model.mixer'"),
+    ("vocabulary", nothing, T + "--model.vocab 11", 2, "model.vocab: must be 12 or 13, not 11"),
+    ("no MASK", nothing, T + "--model.vocab 12", 2, "model.vocab: the objective drm needs MASK"),
+    ("no steps of an example", nothing, T + "--halting.max-steps 0", 2, "halting.max_steps: must"),
+    ("exploration", nothing, T + "--halting.exploration 1.1", 2, "halting.exploration: must be 0"),
+    ("latent levels", nothing, T + "--noise.latent-levels 1001", 2, "noise.latent_levels: must"),
+    ("objective of no module", nothing, T + "--objective no_x:f", 2, "objective no_x:f … no"),
+    ("no name", nothing, [*T.split(), "--name", ""], 2, "name: must be the name of a folder"),
+    ("name of another place", nothing, T + "--name ../x", 2, "name: must be the name of a folder"),
+    # sizes that can't be
+    ("heads", nothing, T + "--model.heads 3", 2, "model.heads: 3 heads don't divide width 8"),
+    ("odd heads", nothing, T + "--model.heads 8", 2,
+     "model.heads: 8 heads don't divide width 8 into even parts"),
+    ("no heads", nothing, T + "--model.heads 0", 2, "model.heads: must be at least 1"),
+    ("gradient cycles", nothing, T + "--model.grad-cycles 2", 2,
+     "model.grad_cycles: 2 is more than the 1 cycles there are"),
+    ("K > levels", nothing, T + "--model.cycles 1001", 2, "model.cycles: must be at most 1000"),
+    ("N > levels", nothing, T + "--evaluate.denoise-steps 1001", 2, "denoise_steps: must be at"),
+    ("layers", nothing, T + "--model.layers 100000000", 2, "model.layers: must be at most 1000"),
+    ("no steps", nothing, T + "--train.steps 0", 2, "train.steps: must be at least 1, not 0"),
+    ("too many steps", nothing, T + "--train.steps 2147483648", 2, "train.steps: must be at most"),
+    ("batch", nothing, T + "--train.batch-size 6", 2, "train.batch_size: 6 examples can't be split "
+     "over 4 devices"),
+    ("evaluation batch", nothing, T + "--evaluate.batch-size 6", 2, "evaluate.batch_size: 6 exam"),
+    ("a huge batch", nothing, T + "--train.batch-size 2000000000", 2,
+     "train.batch_size: must be at most"),
+    ("canvas 31", nothing, T + "--data.canvas 31", 2, "data.canvas: must be 2..30, not 31"),
+    ("canvas too small", nothing, T + "--data.canvas 2", 1, "task ok … data.canvas 2; leave it"),
+    ("augmentations", nothing, T + "--data.num-augmentations 2903040", 2, "num_augmentations:"),
+    ("no sources", nothing, T + "--data.evaluate", 2, "data.train: name at least one source"),
+    ("unknown id", nothing, T + "--data.only zzz", 1, "data.only: no source holds task 'zzz'"),
+    ("a source twice", nothing, T + "--data.train ok.json", 1, "task ok stands in ok.json (train) "
+     "and ok.json (evaluate) … leave one source out"),
+    ("profile -1", nothing, T + "--profile -1", 2, "--profile: must be at least 0, not -1"),
+    ("profile x", nothing, T + "--profile x", 2, "--profile: 'x' is not a whole number"),
+    ("step x", nothing, "eval run --step x", 2, "--step: 'x' is not a whole number"),
+    ("step -1", nothing, "eval run --step -1", 1, "no checkpoint of step -1; there are 1"),
+    ("a huge step", nothing, f"eval run --step {10**20}", 1, "no checkpoint of step 1000"),
+    ("steps x", nothing, "eval run --steps 1,x", 2, "--steps: 'x' is not a whole number; give st"),
+    ("steps with a gap", nothing, "eval run --steps 1,,2", 2, "--steps: '' is not a whole number"),
+    ("no steps named", nothing, ["eval", "run", "--steps", ""], 2, "--steps: '' is not a whole nu"),
+    ("half steps", nothing, "eval run --steps 1,2.5", 2, "--steps: '2.5' is not a whole number"),
+    ("huge steps", nothing, "eval run --steps 1," + "9" * 5000, 2, "99' is not a whole number"),
+    ("steps twice", nothing, "eval run --steps 1,2,01", 2, "--steps: step 1 is named twice; leave"),
+    ("steps not there", nothing, "eval run --steps 1,7", 1, "no checkpoint of step 7; there are 1"),
+    ("one not there", nothing, "eval run --steps 7", 1, "no checkpoint of step 7; there are 1"),
+    ("steps apart", nothing, "eval run --steps 1 7", 2, "unrecognized arguments: 7"),
+    ("last 0", nothing, "eval run --last 0", 2, "--last: must be at least 1, not 0"),
+    ("last -1", nothing, "eval run --last -1", 2, "--last: must be at least 1, not -1"),
+    ("last x", nothing, "eval run --last x", 2, "--last: 'x' is not a whole number"),
+    ("last 2", nothing, "eval run --last 2", 1, "/checkpoints: there are not 2 checkpoints"),
+    ("last of nothing", instead("checkpoints", "folder"), "eval run --last 1", 1, "holds no check"),
+    ("step and steps", nothing, "eval run --step 1 --steps 1", 2, "--steps: not allowed with argum"
+     "ent --step (see drm eval --help)"),
+    ("steps and last", nothing, "eval run --steps 1 --last 1", 2, "--last: not allowed with argum"),
+    ("step and last", nothing, "eval run --last 1 --step 1", 2, "--step: not allowed with argum"),
+    ("an ensemble with a damaged one", newer("9"), "eval run --steps 9,1", 1, "checkpoints/9: damag"
+     "ed … an ensemble needs all of its checkpoints: name others with --steps"),
+    ("the last ones, one damaged", newer("9"), "eval run --last 2", 1, "checkpoints/9: damaged … "
+     "an ensemble needs all of its checkpoints"),
+    ("the last one is damaged", newer("9"), "eval run --last 1", 1, "checkpoints/9: damaged"),
+    # experiment files
+    ("no file", nothing, "train no.py", 2, "no.py: no such experiment file"),
+    ("empty file name", nothing, ["train", ""], 2, "'': no such experiment file"),
+    ("NUL in a file name", nothing, ["train", "a\0b"], 2, r"a\x00b: no such experiment file"),
+    ("a folder", lambda f: (f / "s").mkdir(), "train s", 1, "/s: not a work directory, there is no "
+     "config.json in it"),
+    ("a bucket of another kind", nothing, "train s3://a/b", 2, "s3://a/b: only gs:// buckets"),
+    ("a run that is not there", nothing, "train runs/x", 2, "runs/x: no such experiment file or w"),
+    ("not Python", nothing, "train ok.json", 2, "ok.json: not a Python file"),
+    ("empty experiment", experiment(""), B, 2, "bad.py: must define experiment()"),
+    ("returns a number", experiment("def experiment(): return 7"), B, 2, "must define"),
+    ("wrong syntax", experiment("x = 1\ndef experiment(:"), B, 2, "bad.py: line 2: invalid syntax"),
+    ("binary", experiment("x = 1\0"), B, 2, "bad.py: source code string cannot contain null bytes"),
+    ("raises", experiment("x = 1\nraise OSError('a\\nb')"), B, 2, r"bad.py: line 2: OSError: a\nb"),
+    ("exits", experiment("import sys\nsys.exit(3)"), B, 2, "bad.py: line 2: SystemExit: 3"),
+    ("missing import", experiment("import no_x"), B, 2, "bad.py: line 1: ModuleNotFoundError"),
+    ("calls itself", experiment("def experiment(): return experiment()"), B, 2, "RecursionError"),
+    ("text as steps", with_field("train=Train(steps='2')"), B, 2, "train.steps: must be int, not"),
+    ("half a step", with_field("train=Train(steps=2.5)"), B, 2, "train.steps: must be int, not"),
+    ("true as a width", with_field("model=Model(hidden=True)"), B, 2, "model.hidden: must be int"),
+    ("text as sources", with_field("data=Data(train='arc1')"), B, 2, "data.train: must be"),
+    ("no model", with_field("model=None"), B, 2, "model: must be Model, not None"),
+    ("NaN in a file", with_field("optimizer=Optimizer(ema=float('nan'))"), B, 2, "optimizer.ema:"),
+    # the place of a work directory
+    ("empty workdir", nothing, ["train", "mini.py", "--workdir", ""], 2, "workdir: '': name a"),
+    ("lines in it", nothing, ["train", "mini.py", "--workdir", "a\nb"], 2, r"workdir: 'a\nb':"),
+    ("a file", nothing, "train mini.py --workdir ok.json", 1, "ok.json: is a file: name a folder"),
+    ("below a file", nothing, "train mini.py --workdir ok.json/a/b", 1, "ok.json: is a file"),
+    ("a dangling link", lambda f: link(f / "l", "no/no"), "train mini.py --workdir l", 1,
+     "/l: is not a folder: name a folder as --workdir"),
+    ("nobody's home", nothing, "train mini.py --workdir ~nobody_x/a", 2, "~nobody_x/a: there is"),
+    ("s3", nothing, "train mini.py --workdir s3://a/b", 2, "workdir: s3://a/b: only gs:// buckets"),
+    ("no bucket", nothing, "train mini.py --workdir gs://", 2, "name a bucket and a folder"),
+    ("eval of no run", nothing, "eval nowhere", 1, "nowhere: not a work directory, there is no"),
+    ("eval of a file", nothing, "eval ok.json", 1, "ok.json: not a work directory"),
+    ("checkpoints of no run", nothing, "checkpoints nowhere", 1, "nowhere: not a work directory"),
+    ("another configuration", nothing, AGAIN + " --model.hidden 16", 2, "holds a run of another "
+     "configuration (--model.hidden was 8, is 16): use the same options, or another --workdir"),
+    ("shorter", lambda f: config(lambda t: t.replace('"steps": 1', '"steps": 2'))(f), AGAIN, 2,
+     "--train.steps was 2, is 1 (a run can be made longer, not shorter)"),
+    # config.json
+    ("truncated config", config(lambda t: t[:99]), AGAIN, 1, "run/config.json: not a"),
+    ("truncated, alone", config(lambda t: t[:99]), "train run", 1, "config.json: not a … bring"),
+    ("a run made shorter", config(lambda t: t.replace('"steps": 1', '"steps": 2')),
+     "train run --train.steps 1", 2, "--train.steps was 2, is 1 (a run can be made longer, not"),
+    ("a run by another model", nothing, "train run --model.hidden 16", 2, "(--model.hidden was 8"),
+    ("a run, wrong option", nothing, "train run --sede 1", 2, "--seed? (see drm train run --h"),
+    ("binary config", config(bytes(range(256))), "eval run", 1, "run/config.json: 'utf-8' codec"),
+    ("empty config", config(""), "checkpoints run", 1, "run/config.json: not a configuration"),
+    ("null as a config", config("null"), AGAIN, 1, "run/config.json: config: expected an object"),
+    ("brackets as a config", config("[" * 100_000), AGAIN, 1, "config.json … nested too deeply"),
+    ("another version", config(lambda t: '{"new": 1,' + t[1:]), "eval run", 1,
+     "run/config.json: new: unknown field; known are name"),
+    ("a field is missing", config("{}"), "eval run", 1, "run/config.json: name: is missing"),
+    ("wrong type in it", config(lambda t: t.replace('"steps": 1', '"steps": "1"')), "eval run", 1,
+     "run/config.json: train.steps: '1' is not int; bring it back from a copy"),
+    ("folder as a config", instead("config.json", "folder"), "eval run", 1, "config.json: Is a"),
+    # other files of a run
+    ("metrics.jsonl", instead("metrics.jsonl", "folder"), AGAIN, 1, "metrics.jsonl: Is a"),
+    ("its list", instead("metrics.jsonl", "folder"), "checkpoints run", 1, "metrics.jsonl: Is a"),
+    ("lock", instead("lock", "folder"), AGAIN, 1, "run/lock: Is a directory; put it right"),
+    ("tensorboard", instead("tensorboard", "file"), AGAIN, 1, "run/tensorboard: File exists"),
+    ("eval", instead("eval", "file"), "eval run", 1, "run/eval/step_1: Not a directory"),
+    ("checkpoints", instead("checkpoints", "file"), AGAIN, 1, "run/checkpoints: Not a directory"),
+    ("no checkpoint", instead("checkpoints", "folder"), "eval run", 1, "holds no checkpoint yet"),
+    ("another shape", config(lambda t: t.replace('"hidden": 8', '"hidden": 16')), "eval run", 1,
+     "run/checkpoints/1: a checkpoint of another model … use the model options"),
+    ("damaged, strict", newer("9"), "eval run --strict", 1, "checkpoints/9: damaged: the folder"),
+    ("the step asked for is damaged", newer("9"), "eval run --step 9", 1, "checkpoints/9: damaged"),
+    ("another step's", lambda f: (f / "run/checkpoints/1").rename(f / "run/checkpoints/5"),
+     "eval run --step 5", 1, "checkpoints/5: damaged: what is in it was saved at step 1"),
+    # --data.identifiers
+    ("no list", nothing, T + "--data.identifiers no", 2, "data.identifiers: no: no such file on"),
+    ("a list of no name", nothing, [*T.split(), "--data.identifiers", ""], 2, "ers: '': no"),
+    ("a folder as a list", nothing, T + "--data.identifiers run", 2, "identifiers: run: no such"),
+    ("NUL in a list's name", nothing, [*T.split(), "--data.identifiers", "a\0"], 2, r"a\x00: no s"),
+    ("a cut list", ids('["<blank>", "o'), IDS, 1, "ids.json: not valid JSON … use the identifier"),
+    ("a list by name", ids("{}"), IDS, 1, "ids.json: expected a list … use the identifiers.json"),
+    ("a number in it", ids('["<blank>", 7]'), IDS, 1, "ids.json: entry 1 is 7, not a name; use"),
+    ("no blank id", ids('["ok"]'), IDS, 1, "ids.json: entry 0 is 'ok', not <blank>; use the ident"),
+    ("a name twice", ids('["<blank>", "ok", "ok"]'), IDS, 1, "entries 1 and 2 are both 'ok'; use"),
+    ("transform 8", ids('["<blank>", "ok|||t8|||0123456789"]'), IDS, 1, "ids.json: entry 1, "
+     "'ok|||t8|||0123456789': there is no transform 't8', only t0 to t7; use the identifiers.json"),
+    ("lines in a name", ids(r'["<blank>", "o\nk|||"]'), IDS, 1, r"1, 'o\nk|||': neither TASK nor"),
+    ("0 moved", ids('["<blank>", "ok|||t0|||1023456789"]'), IDS, 1, "it moves colour 0, which sta"),
+    ("ids of others", ids('["<blank>", "x"]'), IDS, 1, "ids.json: has no entry of task ok (ok.json;"
+     " 1 such of 1 tasks): leave it out (data.train, data.evaluate, data.only), or name the"),
+    ("another list", lambda f: (ids("[]")(f), (f / "run/identifiers.json").write_text("{}")),
+     IDS + " --workdir run", 1, "data.identifiers: ids.json: is not the list that the run in … "
+     "began with; bring that one back (its copy is … run/identifiers.json), or use another --work"),
+    # --init-from
+    ("init from nothing", nothing, T + "--init-from no", 2, "init_from: no: holds no checkpoint"),
+    ("init from itself", nothing, T + "--init-from new", 2, "init_from: new: holds no checkpoint"),
+    ("init from a file", nothing, T + "--init-from mini.py", 2, "init_from: mini.py: holds no"),
+    ("init from s3", nothing, T + "--init-from s3://a", 2, "init_from: s3://a: only gs:// buckets"),
+    ("init from no name", nothing, [*T.split(), "--init-from", ""], 2, "init_from: '': name a"),
+    ("init from another shape", nothing, T + "--init-from run --model.hidden 16", 1, "run: a "
+     "checkpoint of another model … use the model options that it was trained with"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "argv", "code", "words"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
+def test_commands(make, argv, code, words, folder, capsys):
+    make(folder)
+    assert_answered(argv.split() if isinstance(argv, str) else argv, code, words, folder, capsys)
+
+
+DRY = [c for c in CASES if "--workdir new" in c[2] and c[1] is nothing and "--profile" not in c[2]]
+
+
+@pytest.mark.parametrize(("argv", "code", "words"), [c[2:] for c in DRY], ids=[c[0] for c in DRY])
+def test_a_dry_run_finds_it_too(argv, code, words, folder, capsys):
+    assert_answered(
+        ["train", "mini.py", "--dry-run", *argv.split()[2:]], code, words, folder, capsys
+    )
+
+
+@pytest.mark.parametrize("name", ["007", "-1", "²", "notes"])
+def test_folders_that_are_no_steps_are_not_looked_at(folder, capsys, name):
+    newer(name)(folder)
+    assert main(["eval", "run"]) == 0
+    assert "damaged" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "[" * 5000, '{"step": "x", "kind": "train"}', '{"step": 1, "kind": ["a"]}',
+             '{"step": 1, "kind": "eval", "pass@2": "x"}', "\x00\x85\ufffd"],
+)  # fmt: skip
+def test_lines_that_are_no_metrics_are_left_out(folder, capsys, line):
+    with (folder / "run" / "metrics.jsonl").open("a") as file:
+        file.write(line + "\n")
+    assert main(["checkpoints", "run"]) == 0
+    assert main(AGAIN.split()) == 0
+    assert "yes" in capsys.readouterr().out
+
+
+# --- the environment ---------------------------------------------------------------------------
+def drm(argv: str, folder: Path, **others) -> subprocess.CompletedProcess:
+    code = "import sys; from drm_jax.commands.main import main; sys.exit(main(sys.argv[1:]))"
+    environment = os.environ | {"PYTHONPATH": str(Path(drm_jax.__file__).parent.parent)}
+    environment |= others.pop("env", {})
+    command = [sys.executable, "-c", code, *argv.split()]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | others
+    return subprocess.run(command, cwd=folder, env=environment, check=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("JAX_PLATFORMS", "nonsense", "JAX_PLATFORMS=nonsense … unset that"),
+        ("JAX_NUM_CPU_DEVICES", "x", 'Invalid value "x" … jax_num_cpu_devices: unset or correct'),
+        ("JAX_ENABLE_X64", "maybe", "JAX_ENABLE_X64"),
+    ],
+)
+def test_environment_of_jax(folder, name, value, words):
+    run = drm(f"{T} --dry-run", folder, env={name: value})
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert all(word in run.stderr for word in words.split(" … "))
+
+
+def test_output_that_is_full_closed_or_of_few_letters(folder):
+    with open("/dev/full", "w") as full:
+        run = drm("data ok.json", folder, stdout=full)
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert "No space left on device" in run.stderr
+
+    read, end = os.pipe()
+    os.close(read)
+    run = drm("data ok.json", folder, stdout=end)
+    os.close(end)
+    assert (run.returncode, run.stderr) == (0, "")
+
+    run = drm("data ok.json", folder, env={"PYTHONIOENCODING": "ascii", "COLUMNS": "10"})
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "1?3" in run.stdout
+
+
+def test_a_run_outlives_its_reader(folder):
+    """As in `drm train … | head -1`, or where a terminal is closed."""
+    read, end = os.pipe()
+    os.close(read)
+    run = drm(f"{T} --workdir outlived", folder, stdout=end)
+    os.close(end)
+    assert (run.returncode, run.stderr) == (0, "")
+    shutil.rmtree(folder / "outlived" / "checkpoints")  # raises where there are none
+    with open("/dev/full", "w") as full:
+        run = drm(f"{T} --workdir outlived", folder, stdout=full)
+    assert (run.returncode, run.stderr) == (0, "")
+    shutil.rmtree(folder / "outlived")
+
+
+def test_narrow_terminals_and_plain_letters_don_t_cut_messages(folder):
+    env = {"PYTHONIOENCODING": "ascii", "COLUMNS": "10"}
+    run = drm(f"{T} --model.heads 3", folder, env=env)
+    assert run.stderr.startswith("drm: model.heads: 3 heads don't divide width 8 into even parts (")
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom drm_jax.commands.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(str({'jax', 'tyro', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stderr.strip() == "set()"
+    assert "drm" in run.stdout
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("RESOURCE_EXHAUSTED: Failed to allocate"),
+        RuntimeError("INTERNAL: Error dispatching computation: Out of memory allocating 8 bytes."),
+    ],
+)
+def test_too_little_memory_names_what_to_make_smaller(capsys, monkeypatch, error):
+    def fails(argv):
+        raise error
+
+    monkeypatch.setattr(cli, "_train", fails)
+    assert main(["train"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "--train.batch-size" in err
+
+
+def test_a_fault_of_ours_is_one_line_and_a_file(folder, capsys, monkeypatch):
+    def fails(argv):
+        raise KeyError("a\nb")
+
+    monkeypatch.setattr(cli, "_data", fails)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert main(["data"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "unexpected KeyError" in err
+    (log,) = folder.glob("drm-*.log")
+    assert "Traceback" in log.read_text()
