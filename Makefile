@@ -1,5 +1,5 @@
 # make demo   train on 8 real ARC tasks and show the answers
-# make test   all tests but those that need torch; make test-torch   those too
+# make test   the tests, but for the long ones; make test-all   those too (installs torch)
 # make bench  speed and memory against this machine's own limit: about 24 minutes
 # make browser  Chromium, for the tests of the report; without it they are skipped
 # make chaos  runs of several processes, preempted and killed 40 times: about 11 minutes
@@ -11,15 +11,15 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_TORCH := $(VENV)/.ready-torch
 
-.PHONY: demo test test-torch browser bench chaos lint clean
+.PHONY: demo test test-all browser bench chaos lint clean
 
 demo: $(READY)
 	$(VENV)/bin/drm train experiments/demo.py
 
 test: $(READY_DEV)
-	$(VENV)/bin/python -m pytest -n 2
+	$(VENV)/bin/python -m pytest -n 2 -m "not long"
 
-test-torch: $(READY_TORCH)
+test-all: $(READY_TORCH)
 	$(VENV)/bin/python -m pytest -n 2
 
 browser: $(READY_DEV)
@@ -31,8 +31,8 @@ bench: $(READY)
 	$(VENV)/bin/python -m benchmarks
 
 chaos: $(READY_DEV)
-	$(VENV)/bin/python tests/chaos.py --rounds 20 --objective trm
-	$(VENV)/bin/python tests/chaos.py --rounds 20 --objective drm
+	$(VENV)/bin/python tests/chaos.py --rounds 20 --method trm
+	$(VENV)/bin/python tests/chaos.py --rounds 20 --method drm
 
 lint: $(READY_DEV)
 	$(VENV)/bin/ruff check .

@@ -15,8 +15,7 @@ COMMANDS = {
     "step": "step --sizes 7m --batch 2 4",
     "step_bfloat16": "step --sizes 7m --batch 2 --dtype bfloat16",
     "step_small": "step --sizes w64 w128 --batch 8",
-    "step_demo": "step --sizes demo --batch 32 --objectives drm trm sprm path diffusion "
-    "--repeats 100",
+    "step_demo": "step --sizes demo --batch 32 --methods drm trm sprm path diffusion --repeats 100",
     "evaluation": "evaluation --sizes 7m --batch 2",
     "canvas": "canvas --rounds 1",
     "data": "data",

@@ -13,14 +13,14 @@ from typing import Any
 
 from benchmarks import harness, step
 from benchmarks.harness import Column
-from drm_jax.config import Data
+from drm_jax.puzzles.arc.family import Arc
 
 
 def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--sizes", nargs="+", choices=step.SIZES, default=["w64", "7m"])
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--windows", type=int, nargs="+", default=list(Data.windows))
+    parser.add_argument("--windows", type=int, nargs="+", default=list(Arc.windows))
     parser.add_argument("--repeats", type=int, default=3, help="of each window, in turns")
     options = parser.parse_args()
     cases = [
@@ -54,29 +54,19 @@ def _of_each(values: list[float], form: str) -> str:
 
 def window_shares(what: str, windows: list[int]) -> list[float]:
     """Shares of windows: of the training pairs, or of where test inputs are answered first."""
-    from drm_jax.config import Experiment
-    from drm_jax.data.evaluation import evaluation_rows, first_windows
-    from drm_jax.data.windows import pair_windows
-    from drm_jax.data.windows import window_shares as shares_of
-    from drm_jax.puzzles.arc.tasks import training_pairs
-    from drm_jax.run.setup import load_puzzles
+    from drm_jax.puzzles import boards
 
-    data = Data(
+    data = Arc(
         train=("arc1/training",), evaluate=("arc1/evaluation",), leaks="drop", num_augmentations=0,
         canvas="fit", windows=tuple(windows),
     )  # fmt: skip
-    tasks, ids = load_puzzles(Experiment("benchmark", data=data))
-    if what == "train":
-        found = pair_windows([pair for task in tasks for pair in training_pairs(task)], windows)
-    else:
-        found = first_windows(tasks, evaluation_rows(tasks, ids, 0), windows)
-    return shares_of(found, windows)
+    puzzles = data.load(seed=0, kept={})
+    found = puzzles.board_E if what == "train" else puzzles.questions(0).board_R
+    return boards.window_shares(found, data.boards)
 
 
 def child(case: dict[str, Any]) -> dict[str, Any]:
     """The figures of one case, in this process."""
-    from drm_jax.plan.flops import count_flops
-
     windows, running = case["windows"], step.Running(case)
     jobs = [running.program(side)[0] for side in windows]
     for job in jobs:
@@ -85,7 +75,7 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
     seconds = [statistics.median(of_one) for of_one in zip(*turns, strict=True)]
     shares = window_shares(case["what"], windows)
     mean = sum(share * of_one for share, of_one in zip(shares, seconds, strict=True))
-    flops = [getattr(count_flops(running.experiment, side), case["what"]) for side in windows]
+    flops = [step.flops_of(running.experiment, case["what"], side) for side in windows]
     return {
         "shares": shares,
         "seconds": seconds,

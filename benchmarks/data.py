@@ -42,18 +42,20 @@ def main() -> None:
 def child(case: dict[str, Any]) -> dict[str, Any]:
     """The figures of one case, in this process."""
     started = time.perf_counter()
-    from drm_jax.config import Data, Experiment, Noise
-    from drm_jax.data.stream import batches_from, training_stream
-    from drm_jax.run.setup import load_puzzles
+    from drm_jax.config import Experiment
+    from drm_jax.data.stream import batches_from
+    from drm_jax.methods.denoising import Noise
+    from drm_jax.methods.drm import Drm
+    from drm_jax.puzzles.arc.family import Arc
+    from drm_jax.run.setup import set_up, training_stream
 
     imported = time.perf_counter() - started
     experiment = Experiment(
         "benchmark",
-        data=Data(leaks="drop", canvas=case["canvas"]),
-        noise=Noise(kind=case["noise"]),
+        data=Arc(leaks="drop", canvas=case["canvas"]),
+        method=Drm(noise=Noise(kind=case["noise"])),
     )
-    tasks, ids = load_puzzles(experiment)
-    stream = training_stream(experiment, tasks, ids)
+    stream = training_stream(set_up(experiment))
     stream[0]
     first = time.perf_counter() - started
     examples = case["batches"] * experiment.train.batch_size

@@ -43,19 +43,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.harness import peak_bytes
-from drm_jax.config import Data, Experiment, Model, Train
+from drm_jax.config import Experiment, Train
 from drm_jax.io import checkpoint
 from drm_jax.io.checksums import checksums
 from drm_jax.io.files import work_path
-from drm_jax.model.network import make_network
+from drm_jax.methods.drm import Drm
+from drm_jax.model.recursion import Recursion
+from drm_jax.model.transformer import Transformer
 from drm_jax.parallel.mesh import global_batch, make_mesh
-from drm_jax.train.state import abstract_state, init_state, make_sharded, state_shardings
-from drm_jax.train.step import compile_train_step, make_optimizer
+from drm_jax.puzzles.arc.family import Arc
+from drm_jax.run.setup import state_maker, trained_parts
+from drm_jax.training.state import abstract_state, make_sharded, state_shardings
+from drm_jax.training.step import compile_train_step
 
 EXPERIMENT = Experiment(
     "puzzle_table",
-    data=Data(canvas=2),
-    model=Model(hidden=512, heads=8, layers=1, cycles=1, inner_steps=1, prefix=1),
+    data=Arc(canvas=2),
+    method=Drm(Recursion(cycles=1, inner_steps=1)),
+    model=Transformer(hidden=512, heads=8, layers=1, prefix=1),
     train=Train(batch_size=32),
 )
 
@@ -86,10 +91,10 @@ class Case:
 
     def __post_init__(self):
         self.mesh = make_mesh()
-        network, optimizer = make_network(EXPERIMENT, "cpu"), make_optimizer(EXPERIMENT)
-        self.make = lambda: init_state(EXPERIMENT, network, optimizer, self.rows)
+        trained = trained_parts(EXPERIMENT, "cpu")
+        self.make = state_maker(trained, EXPERIMENT.seed, self.rows)
         self.shardings = state_shardings(jax.eval_shape(self.make), self.mesh)
-        self.step = compile_train_step(EXPERIMENT, network, self.mesh, self.shardings)
+        self.step = compile_train_step(trained, self.mesh, self.shardings)
         self.rng, self.seconds = np.random.default_rng(0), []
         before = resident()
         self.state = jax.block_until_ready(make_sharded(self.make, self.shardings))

@@ -57,7 +57,7 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
     """The figures of one round."""
     from etils import epath
 
-    from drm_jax.evaluate.score import write_evaluation
+    from drm_jax.evaluate.files import evaluation_folder, write_evaluation
     from drm_jax.report.write import write_report
     from drm_jax.run.workdir import claim
 
@@ -65,7 +65,7 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
         workdir = epath.Path(folder)
         experiment, evaluation = made_up(case["augmentations"])
         claim(workdir, experiment)
-        written = write_evaluation(workdir, evaluation)
+        written = write_evaluation(evaluation_folder(workdir, evaluation.steps), evaluation)
         before = time.perf_counter()
         path = write_report([workdir])
         seconds = time.perf_counter() - before
@@ -80,19 +80,21 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
 
 def made_up(augmentations: int) -> tuple[Any, Any]:
     """An experiment, and an evaluation of it without a network."""
-    from drm_jax.config import Data, Evaluate, Experiment
-    from drm_jax.evaluate.score import evaluate
-    from drm_jax.methods.denoising import Denoised
+    from drm_jax.config import Evaluate, Experiment
+    from drm_jax.evaluate.loop import evaluate
+    from drm_jax.methods.method import Answered
     from drm_jax.puzzles.arc.augment import augment
-    from drm_jax.puzzles.arc.tokens import MASK, to_tokens
+    from drm_jax.puzzles.arc.family import Arc
+    from drm_jax.puzzles.arc.tokens import to_tokens
     from drm_jax.run.setup import set_up
 
     experiment = Experiment(
         "report",
-        data=Data(train=(), evaluate=("arc1/evaluation",), num_augmentations=augmentations),
+        data=Arc(train=(), evaluate=("arc1/evaluation",), num_augmentations=augmentations),
         evaluate=Evaluate(batch_size=64, denoise_steps=_STEPS),
     )
-    setup = set_up(experiment)
+    setup, mask = set_up(experiment), experiment.data.vocabulary.mask
+    tasks, ids = setup.puzzles.tasks, setup.puzzles.ids
     wrong_N = np.geomspace(0.5, 0.02, _STEPS)[:, None, None]
     masked_N = np.linspace(1, 0, _STEPS)[:, None, None]
 
@@ -101,22 +103,21 @@ def made_up(augmentations: int) -> tuple[Any, Any]:
         rng = np.random.default_rng(row_B[0])
         truths = []
         for i in id_B:
-            task = setup.tasks[setup.ids.task[i]]
-            truth = augment(task.tests[0].output, setup.ids.augmentation(i))
+            truth = augment(tasks[ids.task[i]].tests[0].output, ids.augmentation(i))
             truths.append(to_tokens(truth, _CANVAS))
         truth_BxS = np.array(truths)
         draw = rng.random((_STEPS, *truth_BxS.shape), np.float32)
-        other = rng.integers(2, MASK, draw.shape, np.uint8)
+        other = rng.integers(2, mask, draw.shape, np.uint8)
         wrong = (draw < wrong_N) & (truth_BxS > 1)
         predicted = np.where(wrong, other, truth_BxS)
         hidden = rng.random(draw.shape, np.float32) < masked_N
-        tokens = np.where(hidden, MASK, np.roll(predicted, 1, axis=0)).astype(np.uint8)
+        tokens = np.where(hidden, mask, np.roll(predicted, 1, axis=0)).astype(np.uint8)
         sure = np.where(wrong, 40 + 60 * draw, 100 - 10 * draw * wrong_N).astype(np.uint8)
         q_halt = rng.normal(size=draw.shape[:2]).astype(np.float32)
-        return Denoised(predicted[-1], q_halt[-1], predicted, tokens, q_halt, sure)
+        return Answered(predicted[-1], q_halt[-1], predicted, tokens, q_halt, sure)
 
     state = dataclasses.make_dataclass("State", ["step"])(1000)
-    return experiment, evaluate(experiment, answer, state, setup.mesh, setup.tasks, setup.ids)
+    return experiment, evaluate(experiment, answer, state, setup.mesh, setup.puzzles)
 
 
 def page_figures(path: Path) -> dict[str, float]:

@@ -18,7 +18,7 @@ VARIED = {
     "batch": [{"batch": n} for n in (2, 4, 8, 16, 32)],
     "cells": [{"canvas": n} for n in (8, 12, 16, 22, 30)],
     "width": [{"set": f"model.hidden={n} model.heads={n // 64}"} for n in (64, 128, 256, 512)],
-    "cycles": [{"set": f"model.cycles={n}"} for n in (1, 2, 4, 8, 16)],
+    "cycles": [{"set": f"method.recursion.cycles={n}"} for n in (1, 2, 4, 8, 16)],
     "table rows": [{"rows": n} for n in (1_000, 10_000, 100_000, 1_000_000)],
 }
 

@@ -1,8 +1,8 @@
-"""Time and memory of a training step, by objective, size, canvas, batch and type.
+"""Time and memory of a training step, by method, size, canvas, batch and type.
 
     python -m benchmarks.step                                   the 7M DRM, batches of 2 and 4
     python -m benchmarks.step --sizes demo w64 w128 7m --batch 32
-    python -m benchmarks.step --objectives drm trm sprm path whole diffusion --sizes demo --batch 32
+    python -m benchmarks.step --methods drm trm sprm path whole diffusion --sizes demo --batch 32
     python -m benchmarks.step --set model.attention=plain --set model.attention=blocks
 
 `path` is drm with supervision by path; `whole` is drm with gradient through all cycles, which is
@@ -29,7 +29,7 @@ SIZES = {
     "7m": (512, 8, 3, 4, 16, 256, 30),
     "14m": (768, 12, 3, 6, 16, 256, 30),
 }
-OBJECTIVES = ("drm", "trm", "sprm", "path", "whole", "diffusion")
+METHODS = ("drm", "trm", "sprm", "path", "whole", "diffusion")
 
 
 def main(what: str = "train", title: str = "A training step") -> None:
@@ -37,10 +37,10 @@ def main(what: str = "train", title: str = "A training step") -> None:
     options = _options(what)
     cases = [
         {
-            "what": what, "objective": objective, "size": size, "batch": batch, "canvas": canvas,
+            "what": what, "method": method, "size": size, "batch": batch, "canvas": canvas,
             "dtype": dtype, "set": change, "devices": devices, "repeats": options.repeats,
         }
-        for objective in options.objectives
+        for method in options.methods
         for size in options.sizes
         for canvas in options.canvas
         for dtype in options.dtype
@@ -71,7 +71,7 @@ def main(what: str = "train", title: str = "A training step") -> None:
 
 def _options(what: str) -> Any:
     parser = harness.parser(sys.modules["__main__"].__doc__)
-    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=["drm"])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["drm"])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["7m"])
     parser.add_argument("--batch", nargs="+", type=int, default=[2, 4])
     parser.add_argument("--canvas", nargs="+", type=int, default=[0], help="0: the size's own")
@@ -92,39 +92,74 @@ def _options(what: str) -> Any:
 def _name(result: dict[str, Any]) -> str:
     canvas = f" canvas {result['canvas']}" if result["canvas"] else ""
     devices = f" x{result['devices']}" if result["devices"] else ""
-    objective = "" if result["objective"] == "drm" else f"{result['objective']} "
-    name = f"{objective}{result['size']}{canvas} batch {result['batch']}{devices}"
+    method = "" if result["method"] == "drm" else f"{result['method']} "
+    name = f"{method}{result['size']}{canvas} batch {result['batch']}{devices}"
     return f"{name} {result['dtype']} {result['set']}".rstrip()
 
 
 def case_of(**fields: Any) -> dict[str, Any]:
     """A case with what benchmarks of one program leave out."""
-    usual = {"what": "train", "objective": "drm", "canvas": 0, "dtype": "float32", "devices": 0}
+    usual = {"what": "train", "method": "drm", "canvas": 0, "dtype": "float32", "devices": 0}
     return {**usual, "set": "", "repeats": 3, **fields}
 
 
 def experiment_of(case: dict[str, Any]) -> Any:
     """The experiment of a case."""
-    from drm_jax.config import Data, Evaluate, Experiment, Model, Train, with_changes
+    from drm_jax.config import Evaluate, Experiment, Train, with_changes
+    from drm_jax.model.transformer import Transformer
+    from drm_jax.puzzles.arc.family import Arc
 
     hidden, heads, cycles, inner_steps, prefix, multiple, canvas = SIZES[case["size"]]
-    objective, batch = case["objective"], case["batch"]
-    all_cycles = objective in ("path", "whole")
-    model = Model(
-        hidden=hidden, heads=heads, cycles=cycles, inner_steps=inner_steps, prefix=prefix,
-        swiglu_multiple=multiple, dtype=case["dtype"], grad_cycles=cycles if all_cycles else 1,
-    )  # fmt: skip
+    batch = case["batch"]
     experiment = Experiment(
         "benchmark",
-        data=Data(canvas=case["canvas"] or canvas),
-        objective="drm" if all_cycles else objective,
-        supervision="path" if objective == "path" else "final",
-        model=model,
+        data=Arc(canvas=case["canvas"] or canvas),
+        method=_method(case["method"], cycles, inner_steps),
+        model=Transformer(
+            hidden=hidden, heads=heads, prefix=prefix, swiglu_multiple=multiple, dtype=case["dtype"]
+        ),
         train=Train(batch_size=batch),
         evaluate=Evaluate(batch_size=batch),
     )
     changes = dict(change.split("=", 1) for change in case["set"].split())
     return with_changes(experiment, {name: _value(text) for name, text in changes.items()})
+
+
+def _method(name: str, cycles: int, inner_steps: int) -> Any:
+    """One of `METHODS`."""
+    from drm_jax.methods.diffusion import Diffusion
+    from drm_jax.methods.drm import Drm
+    from drm_jax.methods.sprm import Sprm
+    from drm_jax.methods.trm import Trm
+    from drm_jax.model.recursion import Recursion
+
+    if name == "diffusion":
+        return Diffusion()
+    if name in ("trm", "sprm"):
+        return {"trm": Trm, "sprm": Sprm}[name](Recursion(cycles, inner_steps))
+    grad_cycles = 1 if name == "drm" else cycles
+    supervision = "path" if name == "path" else "final"
+    return Drm(Recursion(cycles, inner_steps, grad_cycles), supervision=supervision)
+
+
+def flops_of(experiment: Any, what: str, side: int | None = None) -> float:
+    """FLOPs of an example on a CPU, without what is computed again.
+
+    Args:
+      side: of its window; None: on the whole canvas.
+    """
+    from drm_jax.plan.flops import count_flops
+
+    data, method = experiment.data, experiment.method
+    flops = count_flops(
+        method,
+        experiment.model,
+        vocab=data.vocabulary.size + method.has_mask,
+        cells=(side or data.sides[-1]) ** 2,
+        denoise_steps=experiment.evaluate.denoise_steps,
+        platform="cpu",
+    )
+    return flops.train - flops.again if what == "train" else flops.evaluate
 
 
 def _value(text: str) -> Any:
@@ -140,10 +175,9 @@ class Running:
     def __init__(self, case: dict[str, Any]):
         import jax
 
-        from drm_jax.model.network import make_network
         from drm_jax.parallel.mesh import make_mesh, platform_of, use_cpu_cores
-        from drm_jax.train.state import init_state, make_sharded, state_shardings
-        from drm_jax.train.step import make_optimizer
+        from drm_jax.run.setup import state_maker, trained_parts
+        from drm_jax.training.state import make_sharded, state_shardings
 
         self.case, self.experiment = case, experiment_of(case)
         if case["devices"]:
@@ -151,12 +185,8 @@ class Running:
         else:
             use_cpu_cores(case["batch"])
         self.mesh = make_mesh()
-        self.network = make_network(self.experiment, platform_of(self.mesh))
-        optimizer = make_optimizer(self.experiment)
-
-        def make_state():
-            return init_state(self.experiment, self.network, optimizer, case.get("rows", 4096))
-
+        self.trained = trained_parts(self.experiment, platform_of(self.mesh))
+        make_state = state_maker(self.trained, self.experiment.seed, case.get("rows", 4096))
         self.shardings = state_shardings(jax.eval_shape(make_state), self.mesh)
         self.make_state = lambda: make_sharded(make_state, self.shardings)
         self.state = None
@@ -169,16 +199,11 @@ class Running:
         """
         import numpy as np
 
-        from drm_jax.evaluate.score import abstract_candidates, compile_denoise
-        from drm_jax.methods.objectives import abstract_batch
         from drm_jax.parallel.mesh import global_batch
-        from drm_jax.train.step import compile_train_step
 
         trains, rng = self.case["what"] == "train", np.random.default_rng(0)
-        shapes = (abstract_batch if trains else abstract_candidates)(self.experiment, side)
+        shapes, step = self._to_train(side) if trains else self._to_answer(side)
         batch = global_batch({k: _draw(rng, k, x) for k, x in shapes.items()}, self.mesh)
-        compiler = compile_train_step if trains else compile_denoise
-        step = compiler(self.experiment, self.network, self.mesh, self.shardings)
         self.state = self.make_state() if self.state is None else self.state
         program = step.lower(self.state, batch).compile()
 
@@ -190,14 +215,34 @@ class Running:
 
         return run, program
 
+    def _to_train(self, side: int | None) -> tuple[dict[str, Any], Any]:
+        """The shapes of a batch, and the training step."""
+        from drm_jax.training.batches import abstract_batch
+        from drm_jax.training.step import compile_train_step
+
+        data, size = self.experiment.data, self.case["batch"]
+        board = (side, side) if side else None
+        method, mask = self.experiment.method, data.vocabulary.mask
+        shapes = abstract_batch(method, data.boards, mask, size, board)
+        return shapes, compile_train_step(self.trained, self.mesh, self.shardings)
+
+    def _to_answer(self, side: int | None) -> tuple[dict[str, Any], Any]:
+        """The shapes of a batch of candidates, and the program that answers it."""
+        from drm_jax.evaluate.answerer import abstract_candidates, compile_answer
+
+        experiment = self.experiment
+        shapes = abstract_candidates(self.case["batch"], (side or experiment.data.sides[-1]) ** 2)
+        return shapes, compile_answer(
+            experiment.method, experiment.data, self.trained.network, self.mesh, self.shardings,
+            steps=experiment.evaluate.denoise_steps, seed=experiment.seed,
+        )  # fmt: skip
+
 
 def child(case: dict[str, Any]) -> dict[str, Any]:
     """The figures of one case, in this process."""
     import time
 
     import jax
-
-    from drm_jax.plan.flops import count_flops
 
     running = Running(case)
     before = harness.matmul_rate()
@@ -207,8 +252,7 @@ def child(case: dict[str, Any]) -> dict[str, Any]:
     compile_seconds = time.perf_counter() - start
     harness.timed(run, 1)
     seconds = harness.timed(run, case["repeats"])
-    peak, flops = harness.peak_bytes(), count_flops(running.experiment)
-    of_one = flops.train - flops.again if case["what"] == "train" else flops.evaluate
+    peak, of_one = harness.peak_bytes(), flops_of(running.experiment, case["what"])
     return {
         "seconds": statistics.median(seconds),
         "flops": of_one * case["batch"],

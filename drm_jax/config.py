@@ -1,315 +1,100 @@
 """All of a run in frozen dataclasses, checked when they are made; JSON both ways.
 
-`Experiment` is the whole. An experiment file returns one; the command line changes fields of it;
-the work directory keeps it as config.json.
+`Experiment` is the whole. Three of its parts are of many kinds, each a frozen dataclass with its
+own options: `data`, a family of puzzles; `method`, what is trained and how it answers; `model`, the
+network. Each is a built-in one, or a class of your own, "package.module:name".
 """
 
 import dataclasses
-import itertools
 import json
-import math
-import reprlib
-import types
-import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from drm_jax.errors import UsageError
-from drm_jax.references import did_you_mean, is_reference
+from drm_jax.fields import (
+    NUM_LEVELS,
+    Batch,
+    Count,
+    CountOrZero,
+    Decay,
+    Rate,
+    check,
+    check_fields,
+    convert,
+    field_hints,
+    shown,
+)
+from drm_jax.references import (
+    did_you_mean,
+    find_module,
+    is_reference,
+    load,
+    reference_to,
+)
 
-MAX_SIDE = 30
-"""Cells along the longest side of an ARC grid."""
-SCHEDULES = ("linear", "cosine", "sigmoid")
-OBJECTIVES = ("drm", "trm", "sprm", "diffusion")
-CARRIED = ("trm", "sprm")
-"""Objectives that take latents and examples over from one training step to the next."""
-NoiseKind = Literal["uniform", "spatially_correlated"]
-MAX_AUGMENTATIONS = 8 * math.factorial(9) - 1
-"""All transforms times all colour permutations, less the identity: 2,903,039."""
-MAX_NUMBER = 2**31 - 1
-"""No count or rate may be larger: devices count steps in int32."""
-MAX_BATCH = 2**20
-MAX_LAYERS = 1000
-NUM_LEVELS = 1000
-"""Noise levels. A path back, in training or in denoising, can't have more steps."""
-
-
-_UNIONS = (types.UnionType, typing.Union)
-
-
-def _check(holds: bool, field: str, message: str) -> None:
-    if not holds:
-        raise UsageError(f"{field}: {message}")
-
-
-def _check_types(config: Any, room: str) -> None:
-    """A file in Python may hold anything: a text where a tuple of texts belongs, no number, …"""
-    for name, hint in typing.get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        _check(_is_a(value, hint), f"{room}{name}", f"must be {_type_name(hint)}, not {value!r}")
-
-
-def _is_a(value: Any, hint: Any) -> bool:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return isinstance(value, str) and value in args
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_is_a(item, args[0]) for item in value)
-    if origin in _UNIONS:
-        return any(_is_a(value, arg) for arg in args)
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, int | float if hint is float else hint)
-
-
-def _type_name(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return f"one of {', '.join(typing.get_args(hint))}"
-    if typing.get_origin(hint) in _UNIONS:
-        return " or ".join(_type_name(arg).removeprefix("one of ") for arg in typing.get_args(hint))
-    return hint.__name__ if typing.get_origin(hint) is None else str(hint)
-
-
-def _at_least(config: Any, room: str, low: float, *fields: str) -> None:
-    for name in fields:
-        value = getattr(config, name)
-        _check(value >= low, f"{room}.{name}", f"must be at least {low}, not {value}")
-    _at_most(config, room, MAX_NUMBER, *fields)
-
-
-def _at_most(config: Any, room: str, high: float, *fields: str) -> None:
-    for name in fields:
-        value = getattr(config, name)
-        _check(value <= high, f"{room}.{name}", f"must be at most {high}, not {value}")
-
-
-def _name_or_reference(value: Any, field: str, built_in: tuple[str, ...]) -> None:
-    _check(
-        value in built_in or (isinstance(value, str) and is_reference(value)),
-        field,
-        f"{value!r} is not one of {', '.join(built_in)}, and not a reference "
-        f"package.module:function{did_you_mean(str(value), built_in)}",
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Which tasks, and how they are varied."""
-
-    train: tuple[str, ...] = ("arc1/training",)
-    """Sources trained on whole: arc1, arc1/training, a folder, a JSON file, a Kaggle prefix, or a
-    function package.module:name that makes tasks."""
-    evaluate: tuple[str, ...] = ("arc1/evaluation",)
-    """Sources of which the demonstrations are trained on and the test inputs are answered."""
-    only: tuple[str, ...] = ()
-    """Keep just the tasks of these ids; all where it is empty."""
-    leaks: Literal["refuse", "drop"] = "refuse"
-    """A training pair that gives away an evaluation test: refuse the run, or drop the pair."""
-    canvas: int | Literal["fit"] = 30
-    """Cells along a side of the square canvas (30 in the papers). fit (drm and diffusion): each
-    example on the smallest window of the canvas that holds its grids; several times faster."""
-    windows: tuple[int, ...] = (8, 11, 14, 16, 18, 21, 25, 28, 30)
-    """Sides of the windows of canvas=fit, from small to large; the last one is the canvas."""
-    num_augmentations: int = 1000
-    """Distinct augmentations of each task beside the identity."""
-    identifiers: str | None = None
-    """An identifiers.json of a published dataset: its augmentations and puzzle ids, instead of
-    drawn ones; num_augmentations is not used then. The work directory keeps a copy."""
-
-    def __post_init__(self):
-        _check_types(self, "data.")
-        # one cell has no spread that correlated noise could be scaled by
-        name = "canvas" if self.canvas != "fit" else "windows"
-        for side in self.sides:
-            _check(2 <= side <= MAX_SIDE, f"data.{name}", f"must be 2..{MAX_SIDE}, not {side}")
-        rising = all(a < b for a, b in itertools.pairwise(self.windows))
-        _check(bool(self.windows) and rising, "data.windows", "must be sides from small to large")
-        _at_least(self, "data", 0, "num_augmentations")
-        _check(
-            self.num_augmentations <= MAX_AUGMENTATIONS,
-            "data.num_augmentations",
-            f"must be 0..{MAX_AUGMENTATIONS}, there are no more, not {self.num_augmentations}",
-        )
-        _check(bool(self.train or self.evaluate), "data.train", "name at least one source of tasks")
-
-    @property
-    def sides(self) -> tuple[int, ...]:
-        """Sides of the canvases that examples stand on, from small to large."""
-        return self.windows if self.canvas == "fit" else (self.canvas,)
-
-    @property
-    def side(self) -> int:
-        """Cells along a side of the whole canvas."""
-        return self.sides[-1]
-
-
-@dataclasses.dataclass(frozen=True)
-class Noise:
-    """How training corrupts a target."""
-
-    schedule: str = "cosine"
-    """Share of masked cells by noise level: linear, cosine, sigmoid, or package.module:function."""
-    kind: NoiseKind = "uniform"
-    """Independent noise a cell, or noise blurred over neighbours."""
-    all_masked: float = 0.0
-    """drm, diffusion: share of examples whose target is masked whole, as every test begins. Levels
-    below 1000 hardly ever do that."""
-    own_answers: float = 0.0
-    """drm, diffusion: share of examples that start from the model's own answer to a grid masked
-    whole, masked again at the level drawn, and from the z of that pass: like a later step of a
-    test. Each step costs one forward pass more."""
-    latent_levels: int = 100
-    """sprm: levels that the noise on carried latents is drawn from, the lowest of 1000. (The
-    paper's own run drew from all 1000.)"""
-
-    def __post_init__(self):
-        _name_or_reference(self.schedule, "noise.schedule", SCHEDULES)
-        _check_types(self, "noise.")
-        _at_least(self, "noise", 1, "latent_levels")
-        _at_most(self, "noise", NUM_LEVELS, "latent_levels")
-        for name in ("all_masked", "own_answers"):
-            value = getattr(self, name)
-            _check(0 <= value <= 1, f"noise.{name}", f"must be 0 to 1, not {value}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Halting:
-    """When an example leaves its slot of the batch (trm, sprm)."""
-
-    max_steps: int = 16
-    """Training steps after which an example leaves at the latest."""
-    exploration: float = 0.1
-    """Chance at each step that leaving needs a least number of steps, drawn from 2..max_steps."""
-
-    def __post_init__(self):
-        _check_types(self, "halting.")
-        _at_least(self, "halting", 1, "max_steps")
-        _check(
-            0 <= self.exploration <= 1,
-            "halting.exploration",
-            f"must be 0 to 1, not {self.exploration}",
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """The looped transformer. One block of `layers` layers serves every loop step."""
-
-    hidden: int = 512
-    """D, the width."""
-    heads: int = 8
-    """Attention heads; must divide the width into even parts."""
-    layers: int = 2
-    """Layers in the block. For `diffusion`, which has no recursion, the depth of the network."""
-    mixer: Literal["attention", "mlp"] = "attention"
-    """What mixes tokens: attention, or a SwiGLU over the token axis, for small boards."""
-    cycles: int = 3
-    """H: a cycle is `inner_steps` updates of z, then one of y. Also K, the reverse targets."""
-    inner_steps: int = 4
-    """L: updates of z in a cycle."""
-    grad_cycles: int = 1
-    """The last cycles, which carry gradient (1 in the papers)."""
-    prefix: int = 16
-    """P: puzzle tokens before the canvas."""
-    expansion: float = 4.0
-    """SwiGLU width is about 2/3 of this times D …"""
-    swiglu_multiple: int = 256
-    """… rounded up to a multiple of this."""
-    remat: Literal["none", "attention", "layer"] = "none"
-    """What the backward pass computes again instead of keeping it in memory: nothing; the scores
-    of attention, most of the memory for a twentieth of the time (flash and cudnn keep none anyway);
-    or all of a layer, for a fifth."""
-    attention: Literal["auto", "plain", "blocks", "flash", "cudnn"] = "auto"
-    """How attention is computed, with the same answer up to rounding: all heads at once (plain); a
-    few at a time, whose scores stay in a CPU's cache (blocks); or by a kernel that keeps them on
-    the chip, in bfloat16: JAX's for TPUs (flash), or NVIDIA's for GPUs (cudnn). auto: what suits
-    the device: blocks on a CPU; flash or cudnn where the compute type is bfloat16; else plain."""
-    vocab: int = 13
-    """Tokens: 13, or 12 without MASK, as in TRM's own checkpoints (trm and sprm only)."""
-    dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
-    """Compute type; auto: bfloat16 on an accelerator, float32 on a CPU. Weights are float32.
-    float32 is exact on accelerators too: no TF32, no bfloat16 passes. float64, weights too, is for
-    comparisons on a CPU, with JAX_ENABLE_X64=1."""
-
-    def __post_init__(self):
-        _check_types(self, "model.")
-        _at_least(
-            self, "model", 1, "hidden", "heads", "layers", "cycles", "inner_steps", "grad_cycles",
-            "prefix", "swiglu_multiple",
-        )  # fmt: skip
-        _check(
-            self.hidden % (2 * self.heads) == 0,
-            "model.heads",
-            f"{self.heads} heads don't divide width {self.hidden} into even parts",
-        )
-        _check(
-            0.1 <= self.expansion <= 100,
-            "model.expansion",
-            f"must be 0.1 to 100, not {self.expansion}",
-        )
-        _check(
-            self.grad_cycles <= self.cycles,
-            "model.grad_cycles",
-            f"{self.grad_cycles} is more than the {self.cycles} cycles there are",
-        )
-        _check(self.vocab in (12, 13), "model.vocab", f"must be 12 or 13, not {self.vocab}")
-        _at_most(self, "model", MAX_LAYERS, "layers")
-        _at_most(self, "model", NUM_LEVELS, "cycles")
+PARTS: Mapping[str, Mapping[str, str]] = {
+    "data": {
+        "arc": "drm_jax.puzzles.arc.family:Arc",
+        "sudoku": "drm_jax.puzzles.sudoku.family:Sudoku",
+    },
+    "method": {
+        "drm": "drm_jax.methods.drm:Drm",
+        "trm": "drm_jax.methods.trm:Trm",
+        "sprm": "drm_jax.methods.sprm:Sprm",
+        "diffusion": "drm_jax.methods.diffusion:Diffusion",
+    },
+    "model": {
+        "transformer": "drm_jax.model.transformer:Transformer",
+        "token_mixer": "drm_jax.model.transformer:TokenMixer",
+    },
+}
+"""The built-in kinds of each part of an experiment, by the names that a config may use for them."""
+_NEEDED = {"data": ("boards", "load"), "method": ("loss", "answer"), "model": ("hidden", "network")}
+"""What each part is used by, to tell one from another."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
     """AdamATan2 on the network, sign-SGD on the puzzle rows that a batch touches."""
 
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.95
-    puzzle_learning_rate: float = 1e-2
-    puzzle_weight_decay: float = 0.1
-    warmup_steps: int = 2000
+    learning_rate: Rate = 1e-4
+    weight_decay: Rate = 0.1
+    beta1: Decay = 0.9
+    beta2: Decay = 0.95
+    puzzle_learning_rate: Rate = 1e-2
+    puzzle_weight_decay: Rate = 0.1
+    warmup_steps: CountOrZero = 2000
     """Linear warm-up of both rates: step 1 has 1/warmup_steps of them; constant afterwards."""
-    ema: float = 0.999
+    ema: Decay = 0.999
     """Decay of the averaged weights that evaluation uses."""
 
     def __post_init__(self):
-        _check_types(self, "optimizer.")
-        _at_least(
-            self, "optimizer", 0, "learning_rate", "weight_decay", "puzzle_learning_rate",
-            "puzzle_weight_decay", "warmup_steps",
-        )  # fmt: skip
-        for name in ("beta1", "beta2", "ema"):
-            value = getattr(self, name)
-            _check(0 <= value < 1, f"optimizer.{name}", f"must be in [0, 1), not {value}")
+        check_fields(self, "optimizer")
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
     """How long, how often, what is kept."""
 
-    steps: int = 518_000
-    batch_size: int = 768
+    steps: Count = 518_000
+    batch_size: Batch = 768
     """Examples a step over all devices."""
-    accumulate: int | Literal["auto"] = "auto"
+    accumulate: Literal["auto"] | Count = "auto"
     """Parts of a batch that each device computes one after the other, adding up gradients: less
     memory, for a little more time on an accelerator. auto: on a CPU as many as keep a part in its
     caches, which is faster too; elsewhere 1."""
-    log_every: int = 100
+    log_every: Count = 100
     """Steps between lines of metrics.jsonl; each is a mean over them."""
-    checkpoint_every: int = 5_000
-    keep_last: int = 2
+    checkpoint_every: Count = 5_000
+    keep_last: Count = 2
     """Newest checkpoints kept."""
-    keep_best: int = 1
-    """Best checkpoints kept by pass@2, beside the newest. This selects on test labels."""
+    keep_best: CountOrZero = 1
+    """Best checkpoints kept by score, beside the newest. This selects on test labels."""
 
     def __post_init__(self):
-        _check_types(self, "train.")
-        _at_least(self, "train", 1, "steps", "batch_size", "log_every", "checkpoint_every")
-        if self.accumulate != "auto":
-            _at_least(self, "train", 1, "accumulate")
-        _at_least(self, "train", 1, "keep_last")
-        _at_least(self, "train", 0, "keep_best")
-        _at_most(self, "train", MAX_BATCH, "batch_size")
+        check_fields(self, "train")
 
     @property
     def least_parts(self) -> int:
@@ -321,54 +106,23 @@ class Train:
 class Evaluate:
     """How test inputs are answered."""
 
-    every: int = 0
+    every: CountOrZero = 0
     """Training steps between evaluations; one always follows the last step. 0: only that one."""
     untrained: bool = False
     """Score the untrained model too, before step 1."""
-    num_augmentations: int | None = None
-    """Augmentations beside the identity that vote on each test input; None: all of the task's."""
-    batch_size: int = 768
-    """Candidates denoised at a time over all devices."""
-    denoise_steps: int = 16
-    """N, forward passes from all masked (trm, sprm: from y_init) to the answer."""
-    remask: Literal["uniform", "confidence"] = "uniform"
-    """What is masked again after a step: random cells, or those the model is least sure of."""
-    first_remask: Literal["full", "skip"] = "full"
-    """The first remask is at level 1000 and masks all, as published; `skip` keeps step 1's grid."""
-    remask_schedule: Literal["linear", "training"] = "linear"
-    """Share of cells that are masked again at a level: level/1000, as published, or the mask ratio
-    of noise.schedule, as in training."""
-    outside: Literal["predicted", "pad"] = "predicted"
-    """What a step finds outside of the grid that the step before answered: whatever was predicted
-    there, as published; or PAD, as in training."""
-    carry_z: bool = True
-    """z goes on from step to step, as published; if false, each begins with z_init, as in
-    training."""
+    num_augmentations: CountOrZero | None = None
+    """Augmentations beside the identity that vote on each test input. None (all, for the command):
+    as the family of puzzles does by default: ARC takes all of the task's, Sudoku none."""
+    batch_size: Batch = 768
+    """Candidates answered at a time over all devices."""
+    denoise_steps: Annotated[int, Meta(ge=1, le=NUM_LEVELS)] = 16
+    """N, forward passes from the start (all masked; trm, sprm: y_init) to the answer."""
     trajectories: Literal["selected", "failures", "all", "off"] = "selected"
     """Whose denoising is written: of each test input the unaugmented candidate's, and of those who
     were the first to give the best two answers and the truth; failures: all wrong ones' too."""
 
     def __post_init__(self):
-        _check_types(self, "evaluate.")
-        _at_least(self, "evaluate", 0, "every")
-        _at_least(self, "evaluate", 1, "batch_size", "denoise_steps")
-        _at_most(self, "evaluate", MAX_BATCH, "batch_size")
-        _at_most(self, "evaluate", NUM_LEVELS, "denoise_steps")
-        if self.num_augmentations is not None:
-            _at_least(self, "evaluate", 0, "num_augmentations")
-
-
-AT_TEST = (
-    "denoise_steps", "remask", "first_remask", "remask_schedule", "outside", "carry_z",
-    "num_augmentations",
-)  # fmt: skip
-"""Fields of `Evaluate` that answers depend on, and that a checkpoint may be scored with anew."""
-
-
-_OF_DENOISING = (
-    "noise.all_masked", "noise.own_answers", "evaluate.remask_schedule", "evaluate.outside",
-    "evaluate.carry_z",
-)  # fmt: skip
+        check_fields(self, "evaluate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -376,102 +130,149 @@ class Experiment:
     """All that decides a run, but for the rounding of the devices that it runs on."""
 
     name: str
-    seed: int = 0
+    """Of the run, which is kept in runs/NAME if no other place is named."""
+    seed: CountOrZero = 0
     init_from: str | None = None
     """Work directory whose newest checkpoint gives the weights to begin with; new puzzle rows."""
-    data: Data = Data()
-    noise: Noise = Noise()
-    objective: str = "drm"
-    """What a batch is trained on: drm, trm, sprm, diffusion, or a loss of your own,
-    package.module:function."""
-    supervision: Literal["final", "path"] = "final"
-    """drm: score the grid after the last cycle, or after every cycle k that of noise level t_k."""
-    halting: Halting = Halting()
-    model: Model = Model()
+    data: Any = "arc"
+    """The puzzles: a family (`puzzles.family.Family`), or its name; then with default options."""
+    method: Any = "drm"
+    """What is trained and how it answers: a `methods.method.Method`, or its name."""
+    model: Any = "transformer"
+    """The network: a `model.backbone.Backbone`, or its name."""
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
 
     def __post_init__(self):
-        _check_types(self, "")
+        for part in PARTS:
+            value = getattr(self, part)
+            made = make_part(part, value) if isinstance(value, str) else value
+            if not dataclasses.is_dataclass(made) or isinstance(made, type):
+                raise UsageError(f"{part}: must be an instance of a frozen dataclass, not {made!r}")
+            for name in _NEEDED[part]:
+                check(hasattr(made, name), part, f"can't be {shown(made)}, which has no {name}")
+            object.__setattr__(self, part, made)
+        check_fields(self)
         name = self.name
-        named = name.isprintable() and name.strip(". ") and not {"/", "\\"} & set(name)
-        _check(bool(named), "name", f"must be the name of a folder in runs/, not {name!r}")
-        _check(0 <= self.seed <= MAX_NUMBER, "seed", f"must be 0..{MAX_NUMBER}, not {self.seed}")
-        _name_or_reference(self.objective, "objective", OBJECTIVES)
-        model, path = self.model, self.supervision == "path"
-        _check(
-            not path or self.objective == "drm",
-            "supervision",
-            f"path is for the objective drm, not {self.objective}",
+        if not (name.isprintable() and name.strip(". ") and not {"/", "\\"} & set(name)):
+            raise UsageError(f"name: must be the name of a folder in runs/, not {name!r}")
+        self.method.check(self.data, self.model)
+
+
+# --- parts of many kinds ------------------------------------------------------------------------
+def make_part(part: str, name: str, like: Any = None) -> Any:
+    """A part of an experiment by its name, with default options.
+
+    Args:
+      part: data, method or model.
+      name: of a built-in one, or "package.module:name" of a frozen dataclass.
+      like: another one, whose options are kept where the new one has them too; not of a family of
+        puzzles, whose options mean other things in another one.
+
+    Raises:
+      UsageError: there is no such one.
+    """
+    cls = _class_of(part, name)
+    return cls() if like is None or part == "data" else _like(cls, like)
+
+
+def part_name(part: str, value: Any) -> str:
+    """The name by which `make_part` finds the class of a part."""
+    reference = reference_to(type(value))
+    for name, built_in in PARTS[part].items():
+        if built_in == reference:
+            return name
+    module, _, name = reference.partition(":")
+    if not is_reference(reference) or module == "__main__" or find_module(module) is None:
+        raise UsageError(
+            f"{part}: the class {name} can't be found again by its name, {reference}: define it at "
+            "the top level of a module that can be imported from here"
         )
-        _check(
-            not path or model.grad_cycles == model.cycles,
-            "model.grad_cycles",
-            f"supervision=path scores every cycle: must be {model.cycles}, not {model.grad_cycles}",
+    return reference
+
+
+def _class_of(part: str, name: str) -> type:
+    reference = PARTS[part].get(name, name)
+    if not is_reference(reference):
+        raise UsageError(
+            f"{part}: {name!r} is not one of {', '.join(PARTS[part])}, and not a reference "
+            f"package.module:name{did_you_mean(name, PARTS[part])}"
         )
-        rooms = {"noise": Noise(), "evaluate": Evaluate()}
-        for field in _OF_DENOISING:
-            room, name = field.split(".")
-            unused = getattr(getattr(self, room), name) == getattr(rooms[room], name)
-            _check(
-                unused or self.objective not in CARRIED,
-                field,
-                f"is for the objectives drm and diffusion, not {self.objective}",
-            )
-        _check(
-            self.evaluate.carry_z or self.objective != "diffusion",
-            "evaluate.carry_z",
-            "diffusion has no z: is for the objective drm",
-        )
-        _check(
-            not self.noise.own_answers or (self.objective in OBJECTIVES and not path),
-            "noise.own_answers",
-            "is for the objectives drm, with supervision=final, and diffusion",
-        )
-        fits = self.data.canvas == "fit"
-        _check(
-            not fits or self.objective not in CARRIED,
-            "data.canvas",
-            f"fit is not for the objective {self.objective}, whose slots carry latents of one size "
-            "from example to example: give the canvas one side, such as 30",
-        )
-        _check(
-            not fits or model.mixer == "attention",
-            "data.canvas",
-            f"fit needs model.mixer=attention: the weights of {model.mixer} are for one size",
-        )
-        _check(
-            model.vocab == 13 or self.objective in CARRIED,
-            "model.vocab",
-            f"the objective {self.objective} needs MASK: must be 13, not {model.vocab}",
-        )
+    cls = load(reference, part)
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise UsageError(f"{part}: {name}: must be a frozen dataclass, not {cls!r}")
+    return cls
+
+
+def _like(cls: type, other: Any) -> Any:
+    """A default instance of a dataclass with the options of another, where it has them too."""
+    made = cls()
+    kept = {}
+    for field in dataclasses.fields(cls):
+        mine, theirs = getattr(made, field.name), getattr(other, field.name, None)
+        if dataclasses.is_dataclass(mine) and dataclasses.is_dataclass(theirs):
+            kept[field.name] = _like(type(mine), theirs)
+        elif hasattr(other, field.name) and not dataclasses.is_dataclass(mine):
+            kept[field.name] = theirs
+    return dataclasses.replace(made, **kept)
 
 
 def with_changes(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
-    """An experiment with other values of some fields, named as in "model.hidden", one by one.
+    """An experiment with other values of some fields, named as in "model.hidden".
+
+    All changes are made at once, so that values may be given in any order. A name in place of a
+    part of many kinds ("method": "trm") stands for one with the options that it shares with the
+    part before; changes of its fields come on top.
 
     Raises:
-      UsageError: a value can't be, or not together with those before it.
+      UsageError: a value can't be, or they don't go together.
     """
+    tree: dict[str, Any] = {}
     for name, value in changes.items():
-        part, _, field = name.rpartition(".")
-        if part:
-            value, field = dataclasses.replace(getattr(experiment, part), **{field: value}), part
-        experiment = dataclasses.replace(experiment, **{field: value})
-    return experiment
+        *groups, field = name.split(".")
+        here = tree
+        for group in groups:
+            here = here.setdefault(group, {})
+            check(isinstance(here, dict), name, f"{group} is changed as a whole too")
+        if not groups and field in PARTS:
+            here.setdefault(field, {})[""] = value
+        else:
+            check(field not in here, name, "a field of it is changed too")
+            here[field] = value
+    return _changed(experiment, tree, "")
 
 
-# --- JSON --------------------------------------------------------------------------------------
+def _changed(config: Any, tree: Mapping[str, Any], where: str) -> Any:
+    fields = {field.name for field in dataclasses.fields(config)}
+    values = {}
+    for name, value in tree.items():
+        if name not in fields:
+            raise UsageError(f"{where}{name}: unknown field{did_you_mean(name, fields)}")
+        old = getattr(config, name)
+        if isinstance(value, dict) and not where and name in PARTS and "" in value:
+            value = dict(value)
+            new = value.pop("")
+            old = make_part(name, new, old) if isinstance(new, str) else new
+        nested = isinstance(value, dict) and dataclasses.is_dataclass(old)
+        values[name] = _changed(old, value, f"{where}{name}.") if nested else value
+    return dataclasses.replace(config, **values)
+
+
+# --- JSON ---------------------------------------------------------------------------------------
 def to_json(experiment: Experiment) -> str:
-    return json.dumps(dataclasses.asdict(experiment), indent=2) + "\n"
+    """The experiment as a JSON object; parts of many kinds have their names as "type"."""
+    tree = dataclasses.asdict(experiment)
+    for part in PARTS:
+        tree[part] = {"type": part_name(part, getattr(experiment, part)), **tree[part]}
+    return json.dumps(tree, indent=2) + "\n"
 
 
 def from_json(text: str) -> Experiment:
     """The experiment that `to_json` wrote.
 
     Raises:
-      UsageError: not JSON, an unknown or missing field, or a value of the wrong type.
+      UsageError: not JSON, an unknown or missing field, or a value that can't be.
     """
     try:
         value = json.loads(text)
@@ -479,50 +280,38 @@ def from_json(text: str) -> Experiment:
         raise UsageError(f"not a configuration: {error}") from error
     except RecursionError as error:
         raise UsageError("not a configuration: brackets nested too deeply") from error
+    if isinstance(value, dict) and "objective" in value:
+        raise UsageError(
+            "written by an earlier version of drm_jax, before methods and families of puzzles had "
+            "options of their own: use that version, or begin a new run"
+        )
     return _build(Experiment, value, "")
-
-
-# Cuts long values short, and does not recurse into deep ones.
-_shown = reprlib.repr
 
 
 def _build(cls: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise UsageError(f"{where or 'config'}: expected an object, found {_shown(value)}")
-    hints = typing.get_type_hints(cls)
+        raise UsageError(
+            f"{where.rstrip('.') or 'config'}: expected an object, found {shown(value)}"
+        )
+    hints = field_hints(cls)
     unknown = sorted(set(value) - set(hints))
     if unknown:
         name = unknown[0] if unknown[0].isprintable() else repr(unknown[0])
         raise UsageError(f"{where}{name}: unknown field; known are {', '.join(hints)}")
-    needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+    needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING
+              and f.default_factory is dataclasses.MISSING}  # fmt: skip
     missing = sorted(needed - set(value))
     if missing:
         raise UsageError(f"{where}{missing[0]}: is missing")
-    return cls(**{k: _value(hints[k], v, f"{where}{k}") for k, v in value.items()})
+    return cls(**{k: _built_value(hints[k], k, v, where) for k, v in value.items()})
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+def _built_value(hint: Any, name: str, value: Any, where: str) -> Any:
+    if not where and name in PARTS:
+        if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+            raise UsageError(f'{name}: expected an object with a "type", found {shown(value)}')
+        options = {k: v for k, v in value.items() if k != "type"}
+        return _build(_class_of(name, value["type"]), options, f"{name}.")
     if dataclasses.is_dataclass(hint):
-        return _build(hint, value, f"{where}.")
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value in args:
-            return value
-        raise UsageError(f"{where}: {_shown(value)} is not one of {', '.join(map(repr, args))}")
-    if origin is tuple and isinstance(value, list):
-        return tuple(_value(args[0], item, where) for item in value)
-    allowed = args if origin in _UNIONS else (hint,)
-    words = [word for arg in allowed if typing.get_origin(arg) is Literal
-             for word in typing.get_args(arg)]  # fmt: skip
-    if isinstance(value, str) and value in words:
-        return value
-    if float in allowed and type(value) is int:
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise UsageError(f"{where}: {_shown(value)} is too large") from error
-    if type(value) in allowed:
-        return value
-    names = [repr(word) for word in words]
-    names = [t.__name__ for t in allowed if typing.get_origin(t) is not Literal] + names
-    raise UsageError(f"{where}: {_shown(value)} is not {' or '.join(names)}")
+        return _build(hint, value, f"{where}{name}.")
+    return convert(hint, value, f"{where}{name}")

@@ -11,6 +11,10 @@ class UsageError(ValueError):
     """An option or a configuration that can't work. Exit code 2."""
 
 
+class UserCodeError(UsageError):
+    """Code of the user's own raised what its cause says; shown with the cause's traceback."""
+
+
 class InputError(Exception):
     """A file, a task or a checkpoint that is not as it should be. Exit code 1."""
 

@@ -1,23 +1,14 @@
-"""SPRM 14M on ARC-AGI-1: `arc1_trm_14m` with noise on the carried y and z (objective sprm).
+"""SPRM 14M on ARC-AGI-1.
 
     drm train experiments/arc1_sprm_14m.py
-    drm train experiments/arc1_sprm_14m.py --noise.latent-levels 1000
 
-Noise levels are drawn from 0 to 99 of 1000, as in the published code of the DRM paper
-(arXiv 2604.18839); the second command draws from all 1000, as the paper's own run did.
-The settings are those of `arc1_drm_14m`.
-
-Expected time and memory: as `arc1_trm_14m`; drawing the noise is small beside the network. Not yet
-run on an accelerator.
-Expected result: none known to us; compare with `arc1_trm_14m`.
+Settings, expected time, memory and result: see paper.py.
 """
 
-import dataclasses
-
-from arc1_drm_14m import experiment as arc1_drm_14m
+from paper import paper
 
 from drm_jax.config import Experiment
 
 
 def experiment() -> Experiment:
-    return dataclasses.replace(arc1_drm_14m(), name="arc1_sprm_14m", objective="sprm")
+    return paper("arc1", "sprm", "14m")

@@ -1,23 +1,14 @@
-"""SPRM 14M on ARC-AGI-2: `arc2_trm_14m` with noise on the carried y and z (objective sprm).
+"""SPRM 14M on ARC-AGI-2.
 
     drm train experiments/arc2_sprm_14m.py
-    drm train experiments/arc2_sprm_14m.py --noise.latent-levels 1000
 
-Noise levels are drawn from 0 to 99 of 1000, as in the published code of the DRM paper
-(arXiv 2604.18839); the second command draws from all 1000, as the paper's own run did.
-The settings are those of `arc2_drm_14m`.
-
-Expected time and memory: as `arc2_trm_14m`; drawing the noise is small beside the network. Not yet
-run on an accelerator.
-Expected result: none known to us; compare with `arc2_trm_14m`.
+Settings, expected time, memory and result: see paper.py.
 """
 
-import dataclasses
-
-from arc2_drm_14m import experiment as arc2_drm_14m
+from paper import paper
 
 from drm_jax.config import Experiment
 
 
 def experiment() -> Experiment:
-    return dataclasses.replace(arc2_drm_14m(), name="arc2_sprm_14m", objective="sprm")
+    return paper("arc2", "sprm", "14m")

@@ -11,7 +11,11 @@ Expected memory: under 2 GB.
 Expected result: the loss falls from about 2.2 to below 1.0; few or no test inputs are solved.
 """
 
-from drm_jax.config import Data, Evaluate, Experiment, Model, Optimizer, Train
+from drm_jax.config import Evaluate, Experiment, Optimizer, Train
+from drm_jax.methods.drm import Drm
+from drm_jax.model.recursion import Recursion
+from drm_jax.model.transformer import Transformer
+from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
 
 CANVAS = 12
@@ -21,14 +25,15 @@ def experiment() -> Experiment:
     tasks = smallest_tasks(load_source("arc1/training"), CANVAS, 1, 16)
     return Experiment(
         name="debug",
-        data=Data(
+        data=Arc(
             train=(),
             evaluate=("arc1/training",),
             only=tuple(task.id for task in tasks),
             canvas=CANVAS,
             num_augmentations=8,
         ),
-        model=Model(hidden=128, heads=4, cycles=2, inner_steps=2, prefix=4, swiglu_multiple=64),
+        method=Drm(Recursion(cycles=2, inner_steps=2)),
+        model=Transformer(hidden=128, heads=4, prefix=4, swiglu_multiple=64),
         optimizer=Optimizer(learning_rate=1e-3, warmup_steps=50, ema=0.99),
         train=Train(steps=300, batch_size=32, log_every=20, checkpoint_every=100),
         evaluate=Evaluate(every=100, batch_size=64, denoise_steps=4),

@@ -16,7 +16,11 @@ or in other colours. Copying the input and the untrained model solve none. The s
 on other tasks: see demo_tuning.py.
 """
 
-from drm_jax.config import Data, Evaluate, Experiment, Model, Optimizer, Train
+from drm_jax.config import Evaluate, Experiment, Optimizer, Train
+from drm_jax.methods.drm import Drm
+from drm_jax.model.recursion import Recursion
+from drm_jax.model.transformer import Transformer
+from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
 
 CANVAS = 6
@@ -27,14 +31,15 @@ def demo(name: str, first_rank: int, last_rank: int) -> Experiment:
     tasks = smallest_tasks(load_source("arc1/training"), CANVAS, first_rank, last_rank)
     return Experiment(
         name=name,
-        data=Data(
+        data=Arc(
             train=(),
             evaluate=("arc1/training",),
             only=tuple(task.id for task in tasks),
             canvas=CANVAS,
             num_augmentations=16,
         ),
-        model=Model(hidden=64, heads=2, cycles=2, inner_steps=2, prefix=2, swiglu_multiple=64),
+        method=Drm(Recursion(cycles=2, inner_steps=2)),
+        model=Transformer(hidden=64, heads=2, prefix=2, swiglu_multiple=64),
         optimizer=Optimizer(learning_rate=1e-3, warmup_steps=50, ema=0.99),
         train=Train(steps=4000, batch_size=32, log_every=100, checkpoint_every=1000),
         evaluate=Evaluate(untrained=True, batch_size=64, denoise_steps=4),

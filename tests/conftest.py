@@ -15,6 +15,7 @@ from programs import keep_programs, kept_programs
 from tiny import TINY
 
 from drm_jax.config import Experiment
+from drm_jax.runtime.quiet import silence_libraries
 
 # The same examples every time, and none is judged by the clock.
 hypothesis.settings.register_profile(
@@ -24,6 +25,10 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_sessionstart():
+    silence_libraries()  # as the command does; not before pytest has set hooks of its own
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,19 +4,18 @@ from pathlib import Path
 
 import numpy as np
 
-from drm_jax.config import Data, Experiment, Model, Optimizer, Train
-from drm_jax.model.network import make_network
+from drm_jax.config import Optimizer, Train
+from drm_jax.model.recursion import Recursion
+from drm_jax.model.transformer import Transformer
 from drm_jax.published.weights import JOINT, TRM, parameter_names, parameter_tree
 
 GOLDENS = Path(__file__).parent / "goldens"
-EXPERIMENT = Experiment(
-    "golden",
-    data=Data(canvas=8),
-    model=Model(hidden=32, heads=4, cycles=3, inner_steps=2, prefix=4),
-    optimizer=Optimizer(warmup_steps=0),
-    train=Train(batch_size=3),
-)
-NETWORK = make_network(EXPERIMENT, "cpu")
+RECURSION = Recursion(cycles=3, inner_steps=2)
+MODEL = Transformer(hidden=32, heads=4, prefix=4)
+OPTIMIZER = Optimizer(warmup_steps=0)
+TRAIN = Train(batch_size=3)
+NETWORK = MODEL.network(13, [(8, 8)], "cpu")
+MASK = 12
 
 
 def read_params(arrays, prefix: str) -> dict:

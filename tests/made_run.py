@@ -15,11 +15,12 @@ import numpy as np
 from etils import epath
 
 from drm_jax.config import Experiment
-from drm_jax.evaluate.score import Evaluation, evaluate, evaluation_folder, write_evaluation
+from drm_jax.evaluate.answers import augmented
+from drm_jax.evaluate.files import Evaluation, evaluation_folder, write_evaluation
+from drm_jax.evaluate.loop import evaluate
 from drm_jax.io.files import write_whole
-from drm_jax.methods.denoising import Denoised
-from drm_jax.puzzles.arc.augment import augment
-from drm_jax.puzzles.arc.tokens import MASK, to_tokens
+from drm_jax.methods.method import Answered
+from drm_jax.puzzles.fixed import FixedBoard
 from drm_jax.run.setup import Setup, set_up
 from drm_jax.run.workdir import claim
 
@@ -31,11 +32,17 @@ def kind_of(task: int) -> str:
     return KINDS[task % len(KINDS)]
 
 
-def grids_of(kind: str, truth: np.ndarray, row: int) -> list[np.ndarray]:
-    """What a candidate predicts at each of four steps."""
+def grids_of(kind: str, truth: np.ndarray, row: int, symbols: int, sized: bool) -> list[np.ndarray]:
+    """What a candidate predicts at each of four steps.
+
+    Args:
+      symbols: how many there are.
+      sized: all grids are of one size.
+    """
     wrong = truth.copy()
-    wrong[0, 0] = (wrong[0, 0] + 1) % 10
+    wrong[0, 0] = (wrong[0, 0] + 1) % symbols
     short = truth[:-1] if len(truth) > 1 else np.vstack([truth, truth])
+    short = wrong if sized else short
     if kind == "solved":
         return [wrong, truth, truth, truth]
     if kind == "second":
@@ -54,29 +61,33 @@ class State:
 
 def made_up(setup: Setup, step: int = 4) -> Evaluation:
     """An evaluation whose candidates do what their task's kind says."""
-    experiment, ids = setup.experiment, setup.ids
+    experiment, family = setup.experiment, setup.experiment.data
+    questions = setup.puzzles.questions(experiment.evaluate.num_augmentations)
+    asked = [questions.candidate(row) for row in range(questions.count)]
+    number = {name: i for i, name in enumerate(dict.fromkeys(of.task for of in asked))}
+    symbols, sized = len(family.vocabulary.symbols), isinstance(family, FixedBoard)
+    board_of = {height * width: (height, width) for height, width in family.boards}
+
+    def path(row, board):
+        candidate = asked[row if row < len(asked) else 0]
+        truth = candidate.question if candidate.truth is None else candidate.truth
+        grids = grids_of(kind_of(number[candidate.task]), truth, row, symbols, sized)
+        turned = [augmented(grid, candidate.augmentation_A, family) for grid in grids]
+        return [family.to_tokens(grid, board) for grid in turned]
 
     def answer(_, batch):
-        inputs_BxS, id_B, row_B = (np.asarray(batch[x]) for x in ("inputs", "puzzle_id", "row"))
-        side = int(inputs_BxS.shape[1] ** 0.5)
-        paths = []
-        for tokens_S, puzzle_id, row in zip(inputs_BxS, id_B.tolist(), row_B.tolist(), strict=True):
-            task, way = setup.tasks[ids.task[puzzle_id]], ids.augmentation(puzzle_id)
-            asked = [to_tokens(augment(pair.input, way), side) for pair in task.tests]
-            same = [np.array_equal(x, tokens_S) for x in asked]
-            pair = task.tests[same.index(True) if True in same else 0]
-            truth = pair.input if pair.output is None else pair.output
-            grids = grids_of(kind_of(ids.task[puzzle_id]), truth, row)
-            paths.append([to_tokens(augment(grid, way), side) for grid in grids])
+        inputs_BxS, row_B = np.asarray(batch["inputs"]), np.asarray(batch["row"])
+        paths = [path(row, board_of[inputs_BxS.shape[1]]) for row in row_B.tolist()]
         predicted = np.array(paths, np.uint8).swapaxes(0, 1)
         draw = np.random.default_rng(0).random(predicted.shape)
         masked = draw < np.array([1, 0.5, 0.2, 0.1])[:, None, None]
-        tokens = np.where(masked, MASK, np.roll(predicted, 1, axis=0)).astype(np.uint8)
+        before = np.roll(predicted, 1, axis=0)
+        tokens = np.where(masked, family.vocabulary.mask, before).astype(np.uint8)
         q_halt = np.linspace(-2, 2, len(predicted) * len(row_B)).reshape(len(predicted), -1)
         sure = (50 + 50 * draw).astype(np.uint8)
-        return Denoised(predicted[-1], q_halt[-1], predicted, tokens, q_halt, sure)
+        return Answered(predicted[-1], q_halt[-1], predicted, tokens, q_halt, sure)
 
-    return evaluate(experiment, answer, State(step), setup.mesh, setup.tasks, ids)
+    return evaluate(experiment, answer, State(step), setup.mesh, setup.puzzles)
 
 
 def made_run(workdir: epath.Path, experiment: Experiment, step: int = 4) -> Evaluation:
@@ -92,7 +103,8 @@ def made_run(workdir: epath.Path, experiment: Experiment, step: int = 4) -> Eval
          "examples_per_second": 100 + i}
         for i in range(1, step + 1)
     ]  # fmt: skip
-    scores = {k: v for k, v in evaluation.metrics.items() if k.startswith("pass@")}
+    names = ("pass@", experiment.data.headline)
+    scores = {k: v for k, v in evaluation.metrics.items() if k.startswith(names)}
     lines.append({"step": step, "kind": "eval", **scores})
     write_whole(workdir / "metrics.jsonl", "".join(json.dumps(x) + "\n" for x in lines))
     start = {"event": "start", "step": 0, "from": "made.py", "changed": {"seed": [1, 0]},

@@ -10,25 +10,21 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import JSON, TEXT, damaged, damaged_text
 
-from drm_jax.config import (
-    MAX_AUGMENTATIONS,
-    MAX_BATCH,
-    MAX_LAYERS,
-    MAX_NUMBER,
-    MAX_SIDE,
-    NUM_LEVELS,
-    SCHEDULES,
-    Data,
-    Evaluate,
-    Experiment,
-    Model,
-    Noise,
-    Optimizer,
-    Train,
-    from_json,
-    to_json,
-)
+from drm_jax.config import Evaluate, Experiment, Optimizer, Train, from_json, to_json
+from drm_jax.corruption.schedules import SCHEDULES
 from drm_jax.errors import UsageError
+from drm_jax.fields import MAX_BATCH, MAX_NUMBER, NUM_LEVELS, field_hints
+from drm_jax.methods.carried import Halting
+from drm_jax.methods.denoising import Denoising, Noise
+from drm_jax.methods.diffusion import Diffusion
+from drm_jax.methods.drm import Drm, RecursiveDenoising
+from drm_jax.methods.sprm import Sprm
+from drm_jax.methods.trm import Trm
+from drm_jax.model.recursion import Recursion
+from drm_jax.model.transformer import TokenMixer, Transformer
+from drm_jax.puzzles.arc.augment import MAX_AUGMENTATIONS
+from drm_jax.puzzles.arc.family import Arc
+from drm_jax.puzzles.arc.tasks import MAX_SIDE
 from drm_jax.references import is_reference
 
 COUNTS = st.integers(1, MAX_NUMBER)
@@ -40,30 +36,59 @@ REFERENCES = st.from_regex(r"[a-z_][a-z0-9_.]{0,8}[a-z]:[A-Za-z_]{1,9}", fullmat
 SOURCES = st.lists(TEXT, min_size=1, max_size=3).map(tuple)
 
 
+SIZES = {
+    "layers": st.integers(1, 1000),
+    "prefix": COUNTS,
+    "expansion": st.floats(0.1, 100),
+    "swiglu_multiple": COUNTS,
+}
+
+
 @st.composite
-def models(draw: st.DrawFn) -> Model:
-    heads, cycles = draw(st.integers(1, 64)), draw(st.integers(1, 20))
-    return Model(
-        hidden=2 * heads * draw(st.integers(1, 64)),
-        heads=heads,
-        layers=draw(st.integers(1, MAX_LAYERS)),
-        cycles=cycles,
-        inner_steps=draw(COUNTS),
-        grad_cycles=draw(st.integers(1, cycles)),
-        prefix=draw(COUNTS),
-        expansion=draw(st.floats(0.1, 100)),
-        swiglu_multiple=draw(COUNTS),
-        dtype=draw(st.sampled_from(["auto", "float32", "bfloat16"])),
-    )
+def transformers(draw: st.DrawFn) -> Transformer:
+    heads, sizes = draw(st.integers(1, 64)), {name: draw(size) for name, size in SIZES.items()}
+    hidden = 2 * heads * draw(st.integers(1, 64))
+    kinds = draw(st.fixed_dictionaries({
+        "remat": st.sampled_from(["none", "attention", "layer"]),
+        "attention": st.sampled_from(["auto", "plain", "blocks", "flash", "cudnn"]),
+        "dtype": st.sampled_from(["auto", "float32", "bfloat16"]),
+    }))  # fmt: skip
+    return Transformer(hidden=hidden, heads=heads, **sizes, **kinds)
 
 
+@st.composite
+def recursions(draw: st.DrawFn) -> Recursion:
+    cycles = draw(st.integers(1, 20))
+    return Recursion(cycles, draw(COUNTS), draw(st.integers(1, cycles)))
+
+
+NOISES = st.builds(
+    Noise,
+    schedule=st.sampled_from([*SCHEDULES]) | REFERENCES,
+    kind=...,
+    all_masked=st.floats(0, 1),
+    own_answers=st.floats(0, 1),
+)
+AT_TEST = {"remask": ..., "first_remask": ..., "remask_schedule": ..., "outside": ...}
+HALTINGS = st.builds(Halting, max_steps=COUNTS, exploration=st.floats(0, 1))
+METHODS = st.one_of(
+    st.builds(
+        Drm,
+        recursion=recursions(),
+        noise=NOISES,
+        denoising=st.builds(RecursiveDenoising, carry_z=..., **AT_TEST),
+    ),
+    st.builds(Trm, recursion=recursions(), halting=HALTINGS, mask_token=...),
+    st.builds(Sprm, recursion=recursions(), halting=HALTINGS, latent_levels=st.integers(1, 1000)),
+    st.builds(Diffusion, noise=NOISES, denoising=st.builds(Denoising, **AT_TEST)),
+)
 EXPERIMENTS = st.builds(
     Experiment,
     name=TEXT.filter(lambda t: t.isprintable() and t.strip(". ") and not {"/", "\\"} & set(t)),
     seed=st.integers(0, MAX_NUMBER),
     init_from=st.none() | TEXT,
     data=st.builds(
-        Data,
+        Arc,
         train=SOURCES,
         evaluate=SOURCES | st.just(()),
         only=SOURCES | st.just(()),
@@ -71,14 +96,8 @@ EXPERIMENTS = st.builds(
         canvas=st.integers(2, MAX_SIDE),
         num_augmentations=st.integers(0, MAX_AUGMENTATIONS),
     ),
-    objective=st.just("drm") | REFERENCES,
-    noise=st.builds(
-        Noise,
-        schedule=st.sampled_from(SCHEDULES) | REFERENCES,
-        kind=...,
-        all_masked=st.floats(0, 1),
-    ),
-    model=models(),
+    method=METHODS,
+    model=transformers() | st.builds(TokenMixer, hidden=COUNTS, remat=..., **SIZES),
     optimizer=st.builds(
         Optimizer,
         learning_rate=RATES,
@@ -106,14 +125,10 @@ EXPERIMENTS = st.builds(
         num_augmentations=st.none() | COUNTS | st.just(0),
         batch_size=st.integers(1, MAX_BATCH),
         denoise_steps=st.integers(1, NUM_LEVELS),
-        remask=...,
-        first_remask=...,
-        remask_schedule=...,
-        outside=...,
-        carry_z=...,
+        trajectories=...,
     ),
 )
-PLAIN = json.loads(to_json(Experiment("x", data=Data(only=("a",)))))
+PLAIN = json.loads(to_json(Experiment("x", data=Arc(only=("a",)))))
 
 
 @given(EXPERIMENTS)
@@ -123,21 +138,26 @@ def test_json_round_trip(experiment):
 
 def assert_typed(config) -> None:
     """Every field has the type that it is declared with, and floats are numbers."""
-    for name, hint in typing.get_type_hints(type(config)).items():
+    for name, hint in field_hints(type(config)).items():
         value = getattr(config, name)
-        if dataclasses.is_dataclass(hint):
-            assert type(value) is hint
+        if dataclasses.is_dataclass(value):
+            assert hint is typing.Any or type(value) is hint
             assert_typed(value)
-        elif typing.get_origin(hint) is typing.Literal:
-            assert value in typing.get_args(hint)
-        elif typing.get_origin(hint) is tuple:
-            assert type(value) is tuple
-            assert all(type(item) is typing.get_args(hint)[0] for item in value)
         else:
-            kinds = typing.get_args(hint) or (hint,)
-            words = [word for kind in kinds for word in typing.get_args(kind)]  # of a Literal
-            assert type(value) in kinds or value in words
-            assert not isinstance(value, float) or math.isfinite(value)
+            assert has_type(value, hint), (name, value)
+
+
+def has_type(value, hint) -> bool:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return has_type(value, args[0])
+    if origin is typing.Literal:
+        return type(value) is str and value in args
+    if origin is tuple:
+        return type(value) is tuple and all(has_type(item, args[0]) for item in value)
+    if args:  # a union
+        return any(has_type(value, arg) for arg in args)
+    return type(value) is hint and (hint is not float or math.isfinite(value))
 
 
 def outcome(text: str) -> Experiment | UsageError:
@@ -183,7 +203,7 @@ def test_other_json_is_refused(text):
     ids=["list", "object", "nan", "inf", "-inf", "huge"],
 )
 def test_no_field_takes(value):
-    for room, content in PLAIN.items():
+    for part, content in PLAIN.items():
         for name in content if isinstance(content, dict) else [None]:
-            tree = {**PLAIN, room: {**content, name: value} if name else value}
-            assert not accepted(json.dumps(tree)), (room, name)
+            tree = {**PLAIN, part: {**content, name: value} if name else value}
+            assert not accepted(json.dumps(tree)), (part, name)

@@ -3,26 +3,30 @@
 Nothing is computed or compiled: one train step and one denoising run on shapes alone.
 """
 
-import re
 from pathlib import Path
 
+import chex
 import jax
 import pytest
 
-from drm_jax.commands.main import load_experiment
-from drm_jax.config import from_json, to_json
-from drm_jax.evaluate.score import abstract_candidates, compile_denoise
-from drm_jax.methods.objectives import abstract_batch
-from drm_jax.model.network import make_network
+from drm_jax.config import from_json, part_name, to_json
+from drm_jax.evaluate.answerer import abstract_candidates, compile_answer
+from drm_jax.experiment_files import load_experiment
+from drm_jax.methods.carried import Halting
+from drm_jax.methods.denoising import Noise
+from drm_jax.model.transformer import Transformer
 from drm_jax.parallel.mesh import make_mesh
-from drm_jax.train.state import init_state, state_shardings
-from drm_jax.train.step import make_optimizer, make_train_step
+from drm_jax.run.setup import state_maker, trained_parts
+from drm_jax.training.batches import abstract_batch
+from drm_jax.training.state import state_shardings
+from drm_jax.training.step import make_train_step
 
-FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
+FOLDER = Path(__file__).parent.parent / "experiments"
+FILES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "paper")
 PAPER = {
-    f"arc{generation}_{objective}_{size}"
-    for generation in (1, 2)
-    for objective in ("drm", "trm", "sprm")
+    f"{tasks}_{method}_{size}"
+    for tasks in ("arc1", "arc2")
+    for method in ("drm", "trm", "sprm")
     for size in ("7m", "14m")
 }
 
@@ -38,46 +42,59 @@ def test_contract(path):
     assert from_json(to_json(experiment)) == experiment
     docstring = path.read_text().split('"""')[1]
     assert f"drm train experiments/{path.name}" in docstring
+    told = (FOLDER / "paper.py").read_text() if path.stem in PAPER else docstring
     for word in ("Expected time", "memory", "Expected result"):
-        assert word in docstring
+        assert word in told
 
-    mesh = make_mesh(jax.devices()[:1])
-    network, optimizer = make_network(experiment, "cpu"), make_optimizer(experiment)
-    state = jax.eval_shape(lambda: init_state(experiment, network, optimizer, 10))
-    cells, batch = experiment.data.canvas**2, abstract_batch(experiment)
-    new_state, sums = jax.eval_shape(make_train_step(experiment, network, mesh), state, batch)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), new_state) == jax.tree.map(
-        lambda x: (x.shape, x.dtype), state
-    )
+    mesh, trained = make_mesh(jax.devices()[:1]), trained_parts(experiment, "cpu")
+    state = jax.eval_shape(state_maker(trained, 0, 10))
+    data, train, evaluate = experiment.data, experiment.train, experiment.evaluate
+    cells = data.canvas**2
+    batch = abstract_batch(trained.method, data.boards, data.vocabulary.mask, train.batch_size)
+    new_state, sums = jax.eval_shape(make_train_step(trained, mesh), state, batch)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
     assert sums["loss"].shape == ()
 
-    count, rows = experiment.evaluate.batch_size, abstract_candidates(experiment)
-    shardings = state_shardings(state, mesh)
-    result = jax.eval_shape(compile_denoise(experiment, network, mesh, shardings), state, rows)
+    count, steps = evaluate.batch_size, evaluate.denoise_steps
+    shardings, network = state_shardings(state, mesh), trained.network
+    answer = compile_answer(trained.method, data, network, mesh, shardings, steps=steps, seed=0)
+    result = jax.eval_shape(answer, state, abstract_candidates(count, cells))
     assert result.predicted.shape == (count, cells)
-    steps = experiment.evaluate.denoise_steps
-    assert result.trajectory_predicted.shape == (steps, count, cells)
+    assert result.step_predicted.shape == (steps, count, cells)
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.stem in PAPER], ids=lambda p: p.stem)
 def test_paper_settings(path):
     experiment = load_experiment(str(path))
-    generation, objective, size = path.stem.split("_")
-    assert (experiment.objective, experiment.supervision) == (objective, "final")
-    assert experiment.data.evaluate == (f"{generation}/evaluation",)
-    assert (experiment.halting.max_steps, experiment.halting.exploration) == (16, 0.1)
-    assert experiment.noise.latent_levels == 100  # of the published code
-    large = size == "14m"
-    model, optimizer = experiment.model, experiment.optimizer
-    assert (model.hidden, model.heads, model.inner_steps) == (
-        (768, 12, 6) if large else (512, 8, 4)
-    )
-    assert (model.layers, model.cycles, model.grad_cycles, model.prefix) == (2, 3, 1, 16)
-    assert (model.mixer, model.vocab) == ("attention", 13)
-    assert (experiment.data.canvas, experiment.data.num_augmentations) == (30, 1000)
-    assert (experiment.train.batch_size, experiment.evaluate.denoise_steps) == (768, 16)
+    tasks, name, size = path.stem.split("_")
+    method, model, optimizer = experiment.method, experiment.model, experiment.optimizer
+    assert part_name("method", method) == name
+    if name == "drm":
+        assert (method.supervision, method.noise) == ("final", Noise("cosine", "uniform"))
+    else:
+        assert method.halting == Halting(16, 0.1)
+        assert method.has_mask
+    if name == "sprm":
+        assert method.latent_levels == 100  # of the published code
+    hidden, heads, inner_steps = (768, 12, 6) if size == "14m" else (512, 8, 4)
+    recursion = method.recursion
+    assert (recursion.cycles, recursion.inner_steps, recursion.grad_cycles) == (3, inner_steps, 1)
+    assert isinstance(model, Transformer)
+    assert (model.hidden, model.heads, model.layers, model.prefix) == (hidden, heads, 2, 16)
+    data, train, evaluate = experiment.data, experiment.train, experiment.evaluate
+    assert (data.train, data.evaluate) == ((f"{tasks}/training",), (f"{tasks}/evaluation",))
+    assert data.leaks == {"arc1": "drop", "arc2": "refuse"}[tasks]
+    assert (data.canvas, data.num_augmentations) == (30, 1000)
+    assert train.steps == {"arc1": 518_000, "arc2": 724_000}[tasks]
+    assert (train.batch_size, evaluate.denoise_steps) == (768, 16)
+    assert evaluate.every == train.steps // 10
     assert (optimizer.learning_rate, optimizer.puzzle_learning_rate) == (1e-4, 1e-2)
     assert (optimizer.weight_decay, optimizer.puzzle_weight_decay) == (0.1, 0.1)
     assert (optimizer.beta1, optimizer.beta2, optimizer.ema) == (0.9, 0.95, 0.999)
-    assert (optimizer.warmup_steps, experiment.noise.schedule) == (2000, "cosine")
-    assert re.search(r"arXiv 2604.18839|arc\d_drm_\w+`", path.read_text())
+    assert optimizer.warmup_steps == 2000
+
+
+def test_the_papers_are_named():
+    text = (FOLDER / "paper.py").read_text()
+    assert "arXiv 2604.18839" in text
+    assert "arXiv 2510.04871" in text

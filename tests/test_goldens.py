@@ -4,27 +4,34 @@ goldens/*.npz and *.json are selections of arrays that the published code of DRM
 produced on a CPU in float32; the draws it made are stored with them and replayed here.
 """
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from golden_weights import EXPERIMENT, GOLDENS, NETWORK, read_params
+from golden_weights import (
+    GOLDENS,
+    MASK,
+    NETWORK,
+    OPTIMIZER,
+    RECURSION,
+    TRAIN,
+    read_params,
+)
 
 from drm_jax.corruption.masking import blur_line, correlated_uniform, corrupt
-from drm_jax.corruption.schedules import denoising_levels, mask_ratio
-from drm_jax.methods.denoising import remask_confidence, remask_uniform
-from drm_jax.methods.objectives import drm_loss
+from drm_jax.corruption.remasking import remask_confidence, remask_uniform
+from drm_jax.corruption.schedules import denoising_levels, ratio_table
+from drm_jax.methods.drm import Drm
 from drm_jax.model.recursion import forward
 from drm_jax.parallel.mesh import make_mesh
-from drm_jax.puzzles.arc import augment, identifiers, voting
-from drm_jax.puzzles.arc.tasks import parse_task
-from drm_jax.puzzles.arc.tokens import MASK, crop, to_tokens
-from drm_jax.train.optim import adam_atan2, average, sign_sgd
-from drm_jax.train.state import TrainState
-from drm_jax.train.step import make_optimizer, make_train_step
+from drm_jax.puzzles.arc import augment, identifiers
+from drm_jax.puzzles.arc.tokens import crop, to_tokens
+from drm_jax.training.optim import adam_atan2, average, network_optimizer, sign_sgd
+from drm_jax.training.state import TrainState
+from drm_jax.training.step import Trained, make_train_step
+
+METHOD = Drm(RECURSION)
 
 
 @pytest.fixture(scope="module")
@@ -66,37 +73,10 @@ def test_tokens_and_augmentations():
             np.testing.assert_array_equal(augment.undo(expected, augmentation), source)
 
 
-def test_voting():
-    golden, arrays = (
-        json.loads((GOLDENS / "voting.json").read_text()),
-        np.load(GOLDENS / "voting.npz"),
-    )
-    tasks = [parse_task(task, name, "golden") for name, task in golden["test_puzzles"].items()]
-    ids = identifiers.adopt_identifiers(golden["identifiers"], tasks, "golden")
-    ballot: voting.Ballot = {}
-    for start in range(0, len(arrays["preds"]), 5):  # votes may come in any number of batches
-        rows = slice(start, start + 5)
-        voting.cast_votes(
-            ballot,
-            ids,
-            arrays["puzzle_identifiers"][rows],
-            arrays["inputs"][rows],
-            arrays["preds"][rows],
-            arrays["q_halt_logits"][rows],
-        )
-    ks = arrays["pass_Ks"].tolist()
-    ranks = [voting.truth_ranks(ballot, task) for task in tasks]
-    scores = [voting.pass_at(ranks, k) for k in ks]
-    np.testing.assert_array_equal(scores, arrays["pass_at_k"])
-    for attempts in (2, 6):
-        expected = json.loads((GOLDENS / f"voting_submission_k{attempts}.json").read_text())
-        assert voting.submission(ballot, tasks, attempts) == expected
-
-
 def test_schedules():
     golden = np.load(GOLDENS / "schedules.npz")
     for schedule in ("linear", "cosine", "sigmoid"):
-        ratio = mask_ratio(schedule, np.arange(1000))
+        ratio = ratio_table(schedule)
         assert ratio.dtype == np.float32
         np.testing.assert_allclose(ratio, golden[f"mask_ratio/{schedule}"], rtol=0, atol=1.3e-7)
     for steps in (4, 8, 16, 20, 32):
@@ -114,7 +94,7 @@ def golden_batch(drm, step: int) -> dict[str, np.ndarray]:
     target = np.where(labels == -100, 0, labels).astype(np.uint8)
     noise, level = drm[f"train/step{step}/rng/00_rand"], drm[f"train/step{step}/rng/01_randint"]
     assert level.min() > 0  # level 0 is exactly clean here
-    noised = [corrupt(t, n, int(v), "cosine") for t, n, v in zip(target, noise, level)]
+    noised = [corrupt(t, n, int(v), "cosine", MASK) for t, n, v in zip(target, noise, level)]
     return {
         "inputs": drm[f"train/step{step}/batch/inputs"].astype(np.uint8),
         "target": target,
@@ -142,17 +122,16 @@ def test_forward_and_loss(drm, step):
     batch, key = golden_batch(drm, step), f"chain/step{step}"
     rows = drm["train/init/core.puzzle_emb.weights"][batch["puzzle_id"]]
     assert_forward(params, rows, constants, batch, drm, key)
-    loss, sums = drm_loss(NETWORK, params, rows, constants, batch)
+    loss, sums, _ = METHOD.loss(NETWORK, params, rows, constants, batch, None)
     assert_losses(loss, sums, drm, key)
 
 
 def assert_forward(params, rows, constants, batch, drm, key: str) -> None:
     """Logits and latents of a training step."""
-    variables = {"params": params}
-    x = NETWORK.apply(variables, batch["inputs"], rows, method="embed")
-    y = NETWORK.apply(variables, batch["noised"], rows, answers=True, method="embed")
+    x = NETWORK.embed(params, batch["inputs"], rows)
+    y = NETWORK.embed(params, batch["noised"], rows, answers=True)
     z = jnp.broadcast_to(constants["z_init"], x.shape)
-    logits, q, (y, z) = forward(NETWORK, params, x, y, z)
+    logits, q, (y, z) = forward(NETWORK, RECURSION, params, x, y, z)
     np.testing.assert_allclose(logits, drm[f"{key}/out/logits"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(q[:, 0], drm[f"{key}/out/q_halt_logits"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(y, drm[f"{key}/carry_out/z_H"], rtol=0, atol=2e-5)
@@ -170,13 +149,13 @@ def test_gradients_and_optimizers(drm):
     """Each step's gradients at the weights reached; then the optimisers on stored gradients."""
     params, constants = read_params(drm, "train/init/"), constants_of(drm)
     table = drm["train/init/core.puzzle_emb.weights"].copy()
-    optimizer, shadow = make_optimizer(EXPERIMENT), params
+    optimizer, shadow = network_optimizer(OPTIMIZER, METHOD.trains_answers), params
     opt_state = optimizer.init(params)
 
     @jax.jit
     def step_gradients(params, rows, batch):
         def loss(params, rows):
-            total, sums = drm_loss(NETWORK, params, rows, constants, batch)
+            total, sums, _ = METHOD.loss(NETWORK, params, rows, constants, batch, None)
             return total / 3, (total, sums)
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, rows)
@@ -214,11 +193,11 @@ def test_three_whole_steps(drm):
         step=jnp.zeros([], jnp.int32),
         params=params,
         constants=constants_of(drm),
-        opt_state=make_optimizer(EXPERIMENT).init(params),
+        opt_state=network_optimizer(OPTIMIZER, METHOD.trains_answers).init(params),
         ema=params,
         table=jnp.asarray(table),
     )
-    train_step = jax.jit(make_train_step(EXPERIMENT, NETWORK, mesh))
+    train_step = jax.jit(make_train_step(Trained(METHOD, NETWORK, OPTIMIZER, TRAIN), mesh))
     for step in (1, 2, 3):
         state, sums = train_step(state, golden_batch(drm, step))
         expected = float(drm[f"train/step{step}/loss"])
@@ -245,8 +224,8 @@ def test_denoising_steps(drm, remask):
     params = read_params(drm, "train/init/")
     ids = drm[f"{run}/batch/puzzle_identifiers"]
     rows = drm["train/init/core.puzzle_emb.weights"][ids]
-    x = NETWORK.apply({"params": params}, drm[f"{run}/batch/inputs"], rows, method="embed")
-    step_forward = jax.jit(lambda y, z: forward(NETWORK, params, x, y, z))
+    x = NETWORK.embed(params, drm[f"{run}/batch/inputs"], rows)
+    step_forward = jax.jit(lambda y, z: forward(NETWORK, RECURSION, params, x, y, z))
     prefix, table = drm[f"{run}/puzzle_prefix"], params["embed_answers"]
     y, z = (drm[f"{run}/initial_carry/{name}"] for name in ("z_H", "z_L"))
     for step in range(1, 17):
@@ -267,13 +246,8 @@ def test_denoising_steps(drm, remask):
 
 def test_start_of_denoising_is_all_masked(drm):
     rows = drm["train/init/core.puzzle_emb.weights"][drm["eval_uniform/batch/puzzle_identifiers"]]
-    y = NETWORK.apply(
-        {"params": read_params(drm, "train/init/")},
-        np.full((3, 64), MASK),
-        rows,
-        answers=True,
-        method="embed",
-    )
+    params = read_params(drm, "train/init/")
+    y = NETWORK.embed(params, np.full((3, 64), MASK), rows, answers=True)
     np.testing.assert_allclose(y, drm["eval_uniform/initial_carry/z_H"], rtol=0, atol=1e-6)
 
 
@@ -281,9 +255,8 @@ def test_remask_uniform(drm):
     levels = drm["eval_uniform/timesteps"]
     for step in range(1, 17):
         here = f"eval_uniform/step{step:02}"
-        tokens = remask_uniform(
-            drm[f"{here}/preds"], drm[f"{here}/remask/rng/00_rand"], levels[step - 1]
-        )
+        draw = drm[f"{here}/remask/rng/00_rand"]
+        tokens = remask_uniform(drm[f"{here}/preds"], draw, levels[step - 1], MASK)
         np.testing.assert_array_equal(tokens, drm[f"{here}/remask/y_tokens"])
 
 
@@ -303,7 +276,7 @@ def test_remask_confidence(drm):
             priority[row] = published_priority(
                 predicted[row], confidence[row], permutation, int(levels[step - 1])
             )
-        tokens = remask_confidence(predicted, confidence, priority, levels[step - 1])
+        tokens = remask_confidence(predicted, confidence, priority, levels[step - 1], MASK)
         np.testing.assert_array_equal(tokens, drm[f"{here}/remask/y_tokens"])
 
 

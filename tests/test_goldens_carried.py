@@ -12,20 +12,27 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from golden_weights import EXPERIMENT, GOLDENS, NETWORK, read_params
+from golden_weights import GOLDENS, NETWORK, RECURSION, TRAIN, read_params
+from golden_weights import OPTIMIZER as SETTINGS
 
-from drm_jax.config import Halting
-from drm_jax.methods.carried import Carry, empty_carry, kept_signal, leaves_slot, perturb, refill
-from drm_jax.methods.denoising import refine
-from drm_jax.methods.objectives import trm_loss
+from drm_jax.methods.carried import (
+    Carry,
+    Halting,
+    empty_carry,
+    leaves_slot,
+    refill,
+    refine,
+)
+from drm_jax.methods.sprm import Sprm, kept_signal, perturb
+from drm_jax.methods.trm import Trm
 from drm_jax.model.recursion import forward
 from drm_jax.parallel.mesh import make_mesh
-from drm_jax.train.optim import average, sign_sgd
-from drm_jax.train.state import TrainState
-from drm_jax.train.step import SLOT_IDS, make_optimizer, make_train_step
+from drm_jax.training.optim import average, network_optimizer, sign_sgd
+from drm_jax.training.state import TrainState
+from drm_jax.training.step import SLOT_IDS, Trained, make_train_step
 
-TRM = dataclasses.replace(EXPERIMENT, objective="trm", halting=Halting(16, 0.1))
-OPTIMIZER = make_optimizer(TRM)
+TRM, SPRM = Trm(RECURSION, Halting(16, 0.1)), Sprm(RECURSION, Halting(16, 0.1))
+OPTIMIZER = network_optimizer(SETTINGS, TRM.trains_answers)
 HALTED_SUMS = {
     "count": "left",
     "accuracy": "left_accuracy",
@@ -97,8 +104,8 @@ def assert_losses(loss, sums, arrays, key: str) -> None:
 
 
 def logits_of(params, rows, carry: Carry):
-    x = NETWORK.apply({"params": params}, carry.example["inputs"], rows, method="embed")
-    return forward(NETWORK, params, x, carry.y, carry.z)
+    x = NETWORK.embed(params, carry.example["inputs"], rows)
+    return forward(NETWORK, RECURSION, params, x, carry.y, carry.z)
 
 
 # --- trm ---------------------------------------------------------------------------------------
@@ -106,7 +113,7 @@ def test_trm_chain(trm):
     """Three steps with frozen weights: reset, halting, exploration and refill of the slots."""
     params, constants = read_params(trm, "train/init/"), constants_of(trm)
     table = trm["train/init/inner.puzzle_emb.weights"]
-    carry = empty_carry(TRM, NETWORK)
+    carry = empty_carry(NETWORK, 3)
     for step in (1, 2, 3):
         key = f"chain/step{step}"
         carry, batch = refill(carry, golden_batch(trm, "chain", step), constants)
@@ -114,7 +121,7 @@ def test_trm_chain(trm):
         logits, q, _ = logits_of(params, rows, carry)
         np.testing.assert_allclose(logits, trm[f"{key}/out/logits"], rtol=0, atol=2e-5)
         np.testing.assert_allclose(q[:, 0], trm[f"{key}/out/q_halt_logits"], rtol=0, atol=2e-5)
-        loss, sums, carry = trm_loss(NETWORK, params, rows, constants, batch, carry, max_steps=16)
+        loss, sums, carry = TRM.loss(NETWORK, params, rows, constants, batch, carry)
         assert_losses(loss, sums, trm, key)
         assert_carry(carry, trm, f"{key}/carry_out")
 
@@ -122,7 +129,7 @@ def test_trm_chain(trm):
 @jax.jit
 def step_gradients(params, rows, batch, carry, constants):
     def loss(params, rows):
-        total, sums, new = trm_loss(NETWORK, params, rows, constants, batch, carry, max_steps=16)
+        total, sums, new = TRM.loss(NETWORK, params, rows, constants, batch, carry)
         return total / 3, (total, sums, new)
 
     return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, rows)
@@ -189,7 +196,7 @@ class Follower:
 def test_trm_gradients_and_optimizers(trm):
     """Each step's gradients at the weights reached; then the optimisers on stored gradients."""
     constants, table = constants_of(trm), "inner.puzzle_emb.weights"
-    follower, carry = Follower(trm, trm[f"train/init/{table}"].copy()), empty_carry(TRM, NETWORK)
+    follower, carry = Follower(trm, trm[f"train/init/{table}"].copy()), empty_carry(NETWORK, 3)
     for step in (1, 2, 3):
         key = f"train/step{step}"
         carry, batch = refill(carry, golden_batch(trm, "train", step), constants)
@@ -210,12 +217,12 @@ def test_trm_three_whole_steps(trm):
         step=jnp.zeros([], jnp.int32),
         params=params,
         constants=constants_of(trm),
-        opt_state=make_optimizer(TRM).init(params),
+        opt_state=OPTIMIZER.init(params),
         ema=params,
         table=jnp.asarray(table),
-        carry=empty_carry(TRM, NETWORK),
+        carry=empty_carry(NETWORK, 3),
     )
-    train_step = jax.jit(make_train_step(TRM, NETWORK, mesh))
+    train_step = jax.jit(make_train_step(Trained(TRM, NETWORK, SETTINGS, TRAIN), mesh))
     for step in (1, 2, 3):
         state, sums = train_step(state, golden_batch(trm, "train", step))
         key = f"train/step{step}"
@@ -240,14 +247,14 @@ def test_trm_evaluation(trm):
     params, constants = read_params(trm, "train/init/"), constants_of(trm)
     batch = example_of(trm, "eval/batch")
     rows = trm["train/init/inner.puzzle_emb.weights"][batch["puzzle_id"]]
-    answers = refine(NETWORK, params, constants, batch["inputs"], rows, steps=16)
+    answers = refine(NETWORK, params, constants, batch["inputs"], rows, RECURSION, 16)
     for step in range(16):
         key = f"eval/step{step + 1:02}"
-        np.testing.assert_array_equal(answers.trajectory_predicted[step], trm[f"{key}/preds"])
+        np.testing.assert_array_equal(answers.step_predicted[step], trm[f"{key}/preds"])
     np.testing.assert_array_equal(answers.predicted, trm["eval/step16/preds"])
     np.testing.assert_allclose(answers.q_halt, trm["eval/step16/q_halt_logits"], rtol=0, atol=1e-4)
-    np.testing.assert_array_equal(answers.trajectory_tokens, answers.trajectory_predicted)
-    carry, _ = refill(empty_carry(TRM, NETWORK), batch, constants)
+    np.testing.assert_array_equal(answers.step_tokens, answers.step_predicted)
+    carry, _ = refill(empty_carry(NETWORK, 3), batch, constants)
     for step in (1, 2, 3):  # from the start, then from the stored latents of the step before
         key = f"eval/step{step:02}"
         logits, q, (y, z) = logits_of(params, rows, carry)
@@ -275,7 +282,7 @@ def test_sprm_chain(sprm, step):
     logits, q, _ = logits_of(params, rows, carry)
     np.testing.assert_allclose(logits, sprm[f"{key}/out/logits"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(q[:, 0], sprm[f"{key}/out/q_halt_logits"], rtol=0, atol=2e-5)
-    loss, sums, carry = trm_loss(NETWORK, params, rows, {}, batch, carry, max_steps=16)
+    loss, sums, carry = SPRM.loss(NETWORK, params, rows, {}, batch, carry)
     assert_losses(loss, sums, sprm, key)
     np.testing.assert_array_equal(carry.left, after.left)
     np.testing.assert_array_equal(carry.steps, after.steps)

@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 from programs import kept_programs
-from stand_ins import DRM, LAUNCH, SLOW, TPU, TRAIN, Cloud, executable, read_until, wait_for
+from stand_ins import (
+    DRM,
+    LAUNCH,
+    LIMIT,
+    SLOW,
+    TPU,
+    TRAIN,
+    Cloud,
+    executable,
+    read_until,
+    wait_for,
+)
 
 NASTY = ["--name", "a b'c\"$d`e`\\\n  *;&é", "--note="]
 NOTHING_LEFT = "tpu_vm: nothing is left in Google Cloud but the work directory"
@@ -323,7 +334,7 @@ def test_hidden_files_and_results_stay_at_home(cloud):
     "how", ["taken away", "exit 75", "exit 143", "kill -9 -- -$(cat ~/drm_run/pid)"]
 )
 def test_a_preempted_run_is_started_anew_and_resumes(how, cloud):
-    end = 'touch "$CLOUD/taken_away"; sleep 60' if how == "taken away" else how
+    end = f'touch "$CLOUD/taken_away"; sleep {2 * LIMIT}' if how == "taken away" else how
     cloud.drm(f'{DRM}if [ "$step" = 0 ]; then turn 3; {end}; fi\nturn 6\n')
     code, output = cloud.run()
     assert code == 0, output
@@ -362,7 +373,7 @@ def test_the_real_drm_resumes_on_a_new_slice(cloud, fake_gcs, tmp_path):
     state = cloud.folder / "node" / "w-0" / "drm_run"
     wait_for(lambda: (state / "log").exists() and "step 10 " in (state / "log").read_text())
     os.killpg(int((state / "pid").read_text()), signal.SIGTERM)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=LIMIT)[0]
     assert process.returncode == 0, output
     assert len(cloud.calls("create")) == 2
     assert not left(output)
@@ -434,7 +445,7 @@ def test_a_failing_host_is_heard_and_ends_the_run(keep, cloud):
 
 
 def test_a_host_that_hangs_while_another_has_failed(cloud):
-    cloud.drm(f"{DRM}[ $HOST = w-0 ] && exit 1\nsleep 60\n")
+    cloud.drm(f"{DRM}[ $HOST = w-0 ] && exit 1\nsleep {2 * LIMIT}\n")
     code, output = cloud.run(HANG_SECONDS="1")
     assert code == 1
     assert not left(output)
@@ -467,10 +478,10 @@ def test_a_delete_that_fails_is_said(cloud):
 )
 def test_ctrl_c_while_it_waits_deletes_the_request(number, code, cloud):
     cloud.will_be("WAITING_FOR_RESOURCES")
-    process = cloud.start(POLL_SECONDS="30")
+    process = cloud.start(POLL_SECONDS=str(2 * LIMIT))
     read_until(process, "waits for machines")
     os.kill(process.pid, number)
-    output = process.communicate(timeout=10)[0]
+    output = process.communicate(timeout=LIMIT)[0]
     assert process.returncode == code
     assert "stopped before the run was started" in output
     assert not left(output)
@@ -484,7 +495,7 @@ def test_ctrl_c_within_a_call_of_gcloud(verb, cloud):
     process = cloud.start()
     wait_for(lambda: cloud.calls(verb) and cloud.exists())
     os.killpg(process.pid, signal.SIGINT)
-    output = process.communicate(timeout=10)[0]
+    output = process.communicate(timeout=LIMIT)[0]
     assert process.returncode == 130
     assert not left(output)
     assert not cloud.exists()
@@ -495,7 +506,7 @@ def test_ctrl_c_while_it_runs_leaves_the_run_and_the_next_start_watches_it(cloud
     process = cloud.start()
     read_until(process, "goes on from step 0")
     os.killpg(process.pid, signal.SIGINT)
-    output = process.communicate(timeout=10)[0]
+    output = process.communicate(timeout=LIMIT)[0]
     assert process.returncode == 130
     assert "what runs on the machines goes on" in output
     assert left(output)
@@ -516,7 +527,7 @@ def test_ctrl_c_while_it_runs_leaves_the_run_and_the_next_start_watches_it(cloud
     process = cloud.start()
     output = read_until(process, "goes on from step 0")
     cloud.set("go")
-    output += process.communicate(timeout=10)[0]
+    output += process.communicate(timeout=LIMIT)[0]
     assert process.returncode == 0, output
     assert "the run is under way: watches it" in output
     assert "the end\n" in output
@@ -536,7 +547,7 @@ def test_a_killed_launcher_and_a_stopped_run(cloud):
             "--command=bash drm_jax/launch/tpu_worker.sh stop"]  # fmt: skip
     stop[0] = str(cloud.folder / "bin" / "gcloud")
     subprocess.run(stop, env=os.environ | {"CLOUD": str(cloud.folder)}, check=True)
-    output = process.communicate(timeout=10)[0]
+    output = process.communicate(timeout=LIMIT)[0]
     assert process.returncode == 130  # no preemption: not started anew
     assert "saved" in output
     assert not left(output)
@@ -589,7 +600,7 @@ def test_a_broken_connection_is_no_end(cloud):
     for name in ("fail_ssh", "fail_describe"):
         (cloud.folder / name).unlink()
     cloud.set("go")
-    output = process.communicate(timeout=10)[0]
+    output = process.communicate(timeout=LIMIT)[0]
     assert process.returncode == 0
     assert output.count("the end\n") == 1
     assert not left(output)

@@ -18,12 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stand_ins import SLOW, Cloud, executable, read_until, wait_for
+from stand_ins import LIMIT, SLOW, Cloud, executable, read_until, wait_for
 
 from drm_jax.commands.main import main
 from drm_jax.plan import plan as plan_module
 from drm_jax.plan.chips import parse_topology
-from drm_jax.plan.flops import layer_flops
 from drm_jax.plan.plan import Plan, make_plan
 
 ROOT = Path(__file__).parent.parent
@@ -34,8 +33,8 @@ BUCKET = "my-drm-bucket"  # the page's
 LONG_RUN = ["experiments/arc1_drm_7m.py", "--workdir", f"gs://{BUCKET}/arc1_drm_7m"]
 TINY = shlex.split(
     "--train.steps 2 --train.batch-size 4 --train.log-every 1 --data.num-augmentations 1 "
-    "--model.hidden 16 --model.heads 2 --model.layers 1 --model.cycles 1 --model.inner-steps 1 "
-    "--evaluate.batch-size 4 --evaluate.denoise-steps 2"
+    "--model.hidden 16 --model.heads 2 --model.layers 1 --method.recursion.cycles 1 "
+    "--method.recursion.inner-steps 1 --evaluate.batch-size 4 --evaluate.denoise-steps 2"
 )
 KNOWN = shlex.split(
     ". export for mkdir python pip drm nvidia-smi gcloud srun squeue scancel .venv-tpu/bin/pip "
@@ -141,7 +140,7 @@ class World:
         asked = len(self.cloud.every_call())
         result = subprocess.run(
             ["bash", "-c", script], cwd=self.root, env=self.environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=LIMIT, check=False,
         )  # fmt: skip
         assert result.returncode == 0, f"{command}{result.stdout}{result.stderr}"
         calls = [json.loads(line) for line in self.record.read_text().splitlines()] if (
@@ -391,9 +390,9 @@ def slowed_ms(plan: Plan) -> float:
     five products, where a forward one is two.
     """
     experiment = importlib.import_module(plan.experiment).experiment()
-    model = experiment.model
-    attention = model.layers * (model.inner_steps + 1) * layer_flops(experiment, 30)[1]
-    forward, backward = (model.cycles + 1) * attention, 2.5 * attention
+    model, recursion = experiment.model, experiment.method.recursion
+    attention = model.layers * (recursion.inner_steps + 1) * model.attention_flops(30**2)
+    forward, backward = (recursion.cycles + 1) * attention, 2.5 * attention
     more = (plan.padded_tokens / 916) ** 2 / plan.unit_share
     cores = 2 if plan.chip["name"] == "v5p" else 1
     flops = plan.train_flops + forward * (more - 1) + backward * (more * cores - 1)

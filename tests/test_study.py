@@ -35,44 +35,7 @@ from experiments.study.protocol import (
     own_tuning_runs,
     tuning_runs,
 )
-from experiments.study.sudoku import family, solve
 from experiments.study.tasks import CANVAS, COUNT, chosen
-
-
-def is_solution(grid, box_rows: int) -> bool:
-    side = len(grid)
-    columns = side // box_rows
-    boxes = [
-        [grid[r + i][c + j] for i in range(box_rows) for j in range(columns)]
-        for r in range(0, side, box_rows)
-        for c in range(0, side, columns)
-    ]
-    digits = list(range(1, side + 1))
-    return all(sorted(unit) == digits for unit in itertools.chain(grid, zip(*grid), boxes))
-
-
-@pytest.mark.parametrize("boxes", [(2, 2), (2, 3)])
-def test_puzzles_have_one_solution_and_no_clue_too_many(boxes):
-    made = family(*boxes, seed=1, trained=6, tested=3)
-    assert made == family(*boxes, seed=1, trained=6, tested=3) != family(*boxes, 2, 6, 3)
-    assert (len(made["train"]), len(made["test"])) == (6, 3)
-    pairs = made["train"] + made["test"]
-    assert len({str(pair["input"]) for pair in pairs}) == 9
-    for pair in pairs:
-        puzzle, solution = pair["input"], pair["output"]
-        assert is_solution(solution, boxes[0])
-        assert solve(puzzle, boxes[0], 2) == [solution]
-        for r, c in itertools.product(range(len(puzzle)), repeat=2):
-            assert puzzle[r][c] in (0, solution[r][c])
-            if puzzle[r][c]:
-                less = [row.copy() for row in puzzle]
-                less[r][c] = 0
-                assert len(solve(less, boxes[0], 2)) == 2
-
-
-def test_what_cannot_be_solved():
-    assert solve([[1, 1, 0, 0], [0] * 4, [0] * 4, [0] * 4], 2, 2) == []
-    assert len(solve([[0] * 4] * 4, 2, 500)) == 288  # all there are
 
 
 def test_held_out_tasks_are_new():
@@ -147,6 +110,27 @@ def test_a_study_goes_on_where_it_stopped(tmp_path, monkeypatch):
         study.run_all([changed], [], rows)
 
 
+def test_rows_made_as_an_arc_task(tmp_path):
+    """They are kept, but only as rows of their own run, and nothing new is compared with them."""
+    run, other = itertools.islice((r for r in tuning_runs() if r.family == "sudoku4"), 2)
+    row = {"run": {**vars(run), "key": run.key}, "protocol": "of before"}
+    path = tmp_path / f"{run.key}.json"
+    path.write_text(json.dumps(row))
+    with pytest.raises(SystemExit, match="is of another protocol: delete it"):
+        study.read_rows([run], tmp_path)
+    path.write_text(json.dumps(row | {"made_as": study.AS_ARC_TASK}))
+    assert len(study.read_rows([run, other], tmp_path)) == 1
+    with pytest.raises(SystemExit, match="is of another protocol: delete it"):
+        study.read_rows([dataclasses.replace(run, denoise_steps=16)], tmp_path)
+    with pytest.raises(SystemExit, match="delete all of sudoku4, or none"):
+        study.run_all([run, other], [], tmp_path)
+    arc = next(tuning_runs())
+    row = {"run": {**vars(arc), "key": arc.key}, "protocol": "of before"}
+    (tmp_path / f"{arc.key}.json").write_text(json.dumps(row | {"made_as": study.AS_ARC_TASK}))
+    with pytest.raises(SystemExit, match="is of another protocol: delete it"):
+        study.read_rows([arc], tmp_path)
+
+
 def test_a_study_says_what_is_wrong(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
     run = next(tuning_runs())
@@ -164,17 +148,19 @@ def test_a_study_says_what_is_wrong(tmp_path, monkeypatch):
 # --- what is measured of a run -----------------------------------------------------------------
 def test_scores_of_a_run_are_those_of_drm_eval(tmp_path, monkeypatch):
     run, workdir = Run("final", "sudoku4", "drm", 1e-3, 0), work_path(tmp_path)
-    small = {"train.steps": 3, "model.hidden": 16, "model.cycles": 1, "model.inner_steps": 1}
-    experiment = with_changes(experiment_of(run), small | {"model.layers": 1, "evaluate.every": 0})
+    small = {"train.steps": 3, "model.hidden": 16, "model.layers": 1, "evaluate.every": 0}
+    small |= {"method.recursion.cycles": 1, "method.recursion.inner_steps": 1}
+    experiment = with_changes(experiment_of(run), small)
     train(experiment, workdir, Console(quiet=True))
     monkeypatch.setattr(scoring, "TEST_STEPS", (1, 4))
-    monkeypatch.setattr(scoring, "OWN_AT_TEST", {"pad_outside": {"evaluate.outside": "pad"}})
+    monkeypatch.setattr(scoring, "OWN_AT_TEST", {"pad_outside": {"outside": "pad"}})
     row = scoring.score_run(run, experiment, workdir)
     assert set(row["scores"]) == {"published@1", "published@4", "pad_outside@16"}
     metrics = json.loads((workdir / "eval" / "step_3" / "metrics.json").read_text())
     same = row["scores"]["published@4"]
     assert same["wrong_cells"] == pytest.approx(1 - metrics["cell_accuracy"], abs=1e-5)
-    assert len(same["per_task"]["sudoku4"]) == 64
+    assert same["exact"] == pytest.approx(metrics["exact"], abs=1e-5)
+    assert len(same["per_task"]) == 64
     levels, path = row["errors_by_level"], row["path"]
     assert levels[0]["masked"] == 0
     assert levels[0]["masked_wrong"] is None
@@ -198,12 +184,15 @@ def test_what_is_scored_of_a_run():
 # --- from rows to the page ---------------------------------------------------------------------
 def made_row(run: Run, wrong: float, rng: random.Random) -> dict:
     """A row of a run whose answers are wrong in about such a share of cells."""
-    tasks = {f"task{i}": 1 + i % 2 for i in range(6)} if run.family == "arc" else {run.family: 9}
+    if run.family == "arc":
+        tasks, solved = {f"task{i}": 1 + i % 2 for i in range(6)}, "pass@2"
+    else:
+        tasks, solved = {f"puzzle {i}": 1 for i in range(9)}, "exact"
     scores = {}
     for name, _ in scoring.settings(run):
         per_task = {t: [wrong + 0.1 * rng.random() for _ in range(n)] for t, n in tasks.items()}
         flat = list(itertools.chain(*per_task.values()))
-        scores[name] = {"wrong_cells": sum(flat) / len(flat), "pass@2": 0.5, "per_task": per_task}
+        scores[name] = {"wrong_cells": sum(flat) / len(flat), solved: 0.5, "per_task": per_task}
     made_with = {"drm_jax": "0.1.0", "jax": "0.10.2", "python": "3.11.7", "devices": "2 x cpu",
                  "time": "2026-01-01T"}  # fmt: skip
     row = {
@@ -287,3 +276,17 @@ def test_the_page_has_every_method_and_its_figures(made_rows, tmp_path):
     assert "nan" not in text
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in write_results(made_rows, "final", tmp_path)] == before
+
+
+def test_the_results_are_those_of_the_committed_rows():
+    pytest.importorskip("matplotlib")
+    from experiments.study.results import page
+
+    tuning = list(tuning_runs())
+    tuning += own_tuning_runs(study.best(study.read_rows(tuning, study.ROWS), METHODS))
+    tuned = study.best(study.read_rows(tuning, study.ROWS), (*METHODS, *OWN))
+    runs = [*tuning, *final_runs(tuned)]
+    rows = study.read_rows(runs, study.ROWS)
+    assert len(rows) == len(runs) == len(list(study.ROWS.iterdir()))
+    assert {row["run"]["family"] for row in rows if "made_as" in row} == {"sudoku4", "sudoku6"}
+    assert page(rows, "final") == (study.ROOT / "docs" / "results.md").read_text()

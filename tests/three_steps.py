@@ -1,4 +1,4 @@
-"""Three training steps on many devices, as a program of its own; tests/dist/test_topologies.py.
+"""Three training steps on many devices, as a program of its own; tests/parallel/test_topologies.py.
 
     python three_steps.py OUT drm,trm,drm32,trm32 1,8 [PROCESSES PROCESS PORT]
 
@@ -23,30 +23,34 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tiny import TINY
 
-from drm_jax.config import Evaluate, Halting, Optimizer, Train
-from drm_jax.data.stream import training_stream
+from drm_jax.config import Evaluate, Optimizer, Train, with_changes
+from drm_jax.methods.drm import Drm
+from drm_jax.model.recursion import Recursion
 from drm_jax.parallel.mesh import global_batch, make_mesh
-from drm_jax.run.setup import set_up
-from drm_jax.train import step as step_module
-from drm_jax.train.optim import sign_sgd
-from drm_jax.train.state import leaf_names, make_sharded
-from drm_jax.train.step import FINITE, SLOT_IDS, compile_train_step
+from drm_jax.run.setup import set_up, training_stream
+from drm_jax.training import step as step_module
+from drm_jax.training.optim import sign_sgd
+from drm_jax.training.state import leaf_names, make_sharded
+from drm_jax.training.step import FINITE, SLOT_IDS, compile_train_step
 
 if processes > 1:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(
-        f"127.0.0.1:{group[2]}", processes, process, initialization_timeout=60
+        f"127.0.0.1:{group[2]}", processes, process, initialization_timeout=600
     )
 
 BASE = dataclasses.replace(
     TINY,
     # loops within loops, forward and backward: a collective must not slip into one
-    model=dataclasses.replace(TINY.model, cycles=3, inner_steps=2, grad_cycles=2),
+    method=Drm(recursion=Recursion(cycles=3, inner_steps=2, grad_cycles=2)),
     optimizer=Optimizer(learning_rate=1e-2, warmup_steps=0),
-    train=Train(batch_size=8),
-    evaluate=Evaluate(batch_size=8),
+    train=Train(batch_size=24),
+    evaluate=Evaluate(batch_size=24),
 )
-OBJECTIVES = {"drm": {}, "trm": {"objective": "trm", "halting": Halting(2, 0.5)}}
+METHODS = {
+    "drm": {},
+    "trm": {"method": "trm", "method.halting.max_steps": 2, "method.halting.exploration": 0.5},
+}
 
 
 def whole(x: jax.Array | np.ndarray) -> np.ndarray:
@@ -69,14 +73,14 @@ found = {}
 for case in cases:
     single = case.endswith("32")
     step_module.sign_sgd = plain if single else sign_sgd
-    model = dataclasses.replace(BASE.model, dtype="float32" if single else "float64")
-    experiment = dataclasses.replace(BASE, model=model, **OBJECTIVES[case.removesuffix("32")])
+    changes = {"model.dtype": "float32" if single else "float64"}
+    experiment = with_changes(BASE, changes | METHODS[case.removesuffix("32")])
     for count in counts:
         setup = set_up(experiment, make_mesh(jax.devices()[: int(count)]))
         state = make_sharded(setup.make_state, setup.shardings)
-        stream = training_stream(experiment, setup.tasks, setup.ids, process, processes)
+        stream = training_stream(setup, process, processes)
         batches = [global_batch(stream[i], setup.mesh) for i in range(3)]
-        step = compile_train_step(experiment, setup.network, setup.mesh, setup.shardings)
+        step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
         step = step.lower(state, batches[0]).compile()
         if count == "8":
             with open(f"{out}.{case}.hlo", "w") as file:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from drm_jax.io import checkpoint
 from drm_jax.run.setup import set_up
-from drm_jax.train.state import abstract_state
+from drm_jax.training.state import abstract_state
 
 
 def quiet() -> Console:

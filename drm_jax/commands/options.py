@@ -1,227 +1,275 @@
-"""Options of the command line: argparse's and tyro's, with wrong usage answered in one line."""
+"""Options of a command line, which tyro reads into a frozen dataclass; wrong use gets one line."""
 
-import argparse
 import contextlib
 import dataclasses
-import difflib
-import glob
-import importlib.util
+import inspect
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from drm_jax.errors import UsageError
+from drm_jax.references import did_you_mean
 
-_NOT_WHOLE = r"\1: \2 is not a whole number"
-
-
-class Parser(argparse.ArgumentParser):
-    """Answers wrong usage in one line, with the nearest name there is."""
-
-    def __init__(self, **kwargs):
-        super().__init__(allow_abbrev=False, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
-        if unknown:
-            known = [name for action in self._actions for name in action.option_strings]
-            raise _unknown_option(unknown[1], known, f"{self.prog} --help")
-        message = re.sub(r"^argument (.*?): invalid int value: (.*)", _NOT_WHOLE, message)
-        message = message.removeprefix("argument ")
-        raise UsageError(f"{message} (see {self.prog} --help)")
+Options = TypeVar("Options")
+_POSITIONAL = typing.get_args(tyro.conf.Positional[str])[1]
+_FIXED = typing.get_args(tyro.conf.Fixed[str])[1]
 
 
-def distinct_steps(text: str) -> list[int]:
-    """1000,2000 as numbers, for `Parser`."""
-    steps = []
-    for word in text.split(","):
-        try:
-            step = int(word)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{word[:40]!r} is not a whole number; give steps as in 1000,2000"
-            ) from None
-        if step in steps:
-            raise argparse.ArgumentTypeError(f"step {step} is named twice; leave one out")
-        steps.append(step)
-    return steps
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """The processes that a command is one of. What is None jax asks the cluster for."""
-
-    coordinator: str | None
-    num_processes: int | None
-    process_id: int | None
-    join_timeout: int
-    heartbeat_timeout: int
-
-
-GROUP_HELP = """\
-Several processes, one on each host (TPU VMs, Slurm and Kubernetes need none of these):
-  --coordinator HOST:PORT  a free port of process 0's host, the same for all
-  --num-processes N        how many there are
-  --process-id I           which of them this one is, 0 to N-1
-  --join-timeout S         seconds that all have to come (40)
-  --heartbeat-timeout S    seconds without a sign of life after which one counts as dead (60)"""
-
-
-def take_group(argv: list[str], prog: str) -> tuple[Group | None, list[str]]:
-    """The options about other processes, and what is left of argv; None where it runs alone.
-
-    Raises:
-      UsageError: only some of those that are needed, or values that can't be.
-    """
-    if {"-h", "--help"} & set(argv):
-        return None, argv
-    parser = Parser(prog=prog, add_help=False)
-    parser.add_argument("--coordinator")
-    parser.add_argument("--num-processes", type=int)
-    parser.add_argument("--process-id", type=int)
-    parser.add_argument("--join-timeout", type=int, default=40)
-    parser.add_argument("--heartbeat-timeout", type=int, default=60)
-    found, rest = parser.parse_known_args(argv)
-    group = Group(**vars(found))
-    for name, low in (("join_timeout", 1), ("heartbeat_timeout", 2), ("num_processes", 1)):
-        value = getattr(group, name)
-        if value is not None and not low <= value <= 10**6:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option}: must be {low} to {10**6}, not {value}")
-    count, process, address = group.num_processes, group.process_id, group.coordinator
-    if process is not None and not 0 <= process < (count or 10**6):
-        most = "" if count is None else f" to {count - 1}"
-        raise UsageError(f"--process-id: must be 0{most}, not {process}")
-    host, _, port = ("host:1" if address is None else address).rpartition(":")
-    if not _is_host(host) or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UsageError(f"--coordinator: {address!r}: must be HOST:PORT, such as 10.0.0.1:8476")
-    given = [x is not None for x in (address, count, process)]
-    if count == 1 or (not any(given) and not _in_cluster(os.environ)):
-        return None, rest
-    if any(given) and not all(given):
-        raise UsageError(
-            "--coordinator, --num-processes and --process-id belong together: give all three, or "
-            "none on a TPU VM, under Slurm or on Kubernetes"
-        )
-    return group, rest
-
-
-def _is_host(name: str) -> bool:
-    """Whether a name can be looked up at all."""
-    try:
-        return bool(name.encode("idna"))
-    except UnicodeError:  # a part of it is empty or too long
-        return False
-
-
-def _in_cluster(environ: Mapping[str, str]) -> bool:
-    """Whether jax will find the other processes by itself.
-
-    Slurm: within `srun`, of several tasks. Kubernetes: an indexed job. TPU: chips of one, whose
-    host knows of the others (and of being alone).
-    """
-    step = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
-    if environ.get("SLURM_NTASKS", "1") != "1" and all(name in environ for name in step):
-        return True
-    if {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environ.keys():
-        return True
-    on_cpu = environ.get("JAX_PLATFORMS", "tpu").split(",")[0] == "cpu"
-    return not on_cpu and importlib.util.find_spec("libtpu") is not None and _has_tpu()
-
-
-def _has_tpu() -> bool:
-    """Whether a PCI device is Google's, and not the network card of its virtual machines."""
-    for path in glob.glob("/sys/bus/pci/devices/*/vendor"):
-        vendor, device = (Path(path).with_name(name) for name in ("vendor", "device"))
-        if vendor.read_text().strip() == "0x1ae0" and device.read_text().strip() != "0x0042":
-            return True
-    return False
-
-
-def _unknown_option(option: str, known: Iterable[str], help_command: str) -> UsageError:
-    near = difflib.get_close_matches(option.lower(), known, 1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    return UsageError(f"{option}: there is no such option{meant} (see {help_command})")
-
-
-def parse_fields(
-    options: type, default: object, argv: list[str], command: str = "drm train"
-) -> object | None:
-    """The options of `drm train FILE`, or of a command like it, as the command line changes them.
+def parse(
+    options: type[Options],
+    argv: Sequence[str],
+    prog: str,
+    description: str,
+    *,
+    default: Any = None,
+    known: Sequence[str] = (),
+) -> Options | None:
+    """What a command line says of the fields of a dataclass; dataclasses in it are groups.
 
     Args:
-      options: a dataclass, in it dataclasses; `default` is one of it.
-      argv: the experiment file and the options after it.
+      prog: the command, such as "drm eval", for messages.
+      description: what the command does, with examples; the head of its help.
+      default: one of `options`, where fields that are not given come from.
+      known: names of options that were taken out of `argv` before.
 
     Returns:
-      A changed `default`; None where help was asked for, and printed.
+      None where help was asked for, and printed.
 
     Raises:
       UsageError: an unknown option, with the nearest there is, or a value that doesn't fit.
     """
-    import tyro
-
-    path, given = argv[0], argv[1:]
-    help_command = f"{command} {path} --help"
-    known = [*_option_names(default, ""), *re.findall(r"--[a-z-]+", GROUP_HELP)]
-    for word in given:
+    for word in argv:
         name = word.split("=")[0].replace("_", "-")
-        if re.match("--|-[A-Za-z]", name) and name not in (*known, "--help", "-h"):
-            raise _unknown_option(name, known, help_command)
+        names = [*known, *_option_names(options), "--help", "-h"]
+        if re.match("--|-[A-Za-z]", name) and name not in names:
+            meant = did_you_mean(name.lower(), names)
+            raise UsageError(f"{name}: there is no such option{meant} (see {prog} --help)")
+    asks_for_help = not {"-h", "--help"}.isdisjoint(argv)
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), _wide(not {"-h", "--help"} & set(given)):
-            return tyro.cli(
+        with contextlib.redirect_stderr(said), _columns(None if asks_for_help else 10_000):
+            parsed, rest = tyro.cli(
                 options,
-                args=given,
-                default=default,
-                prog=f"{command} {path}",
-                description=f"Options of {path}, with their defaults.",
+                args=argv,
+                default=tyro.MISSING_NONPROP if default is None else default,
+                prog=prog,
+                description=description,
+                return_unknown_args=True,
+                registry=_REGISTRY,
             )
     except SystemExit as stop:
         if not stop.code:
-            return None  # tyro has printed its help
-        raise UsageError(f"{_first_sentence(said.getvalue())} (see {help_command})") from None
+            return None
+        raise UsageError(f"{_text_of(said.getvalue())} (see {prog} --help)") from None
+    if rest:
+        raise UsageError(f"unrecognized arguments: {' '.join(rest)} (see {prog} --help)")
+    return parsed
+
+
+def parse_changes(
+    default: Options,
+    argv: Sequence[str],
+    prog: str,
+    description: str,
+    *,
+    hints: Mapping[str, Any] | None = None,
+    known: Sequence[str] = (),
+) -> Options | None:
+    """A dataclass with the changes of a command line; see `parse`.
+
+    The options are those of the classes that its parts really have, which annotations need not say.
+    All changes are made before anything is checked, so that their order does not matter.
+
+    Args:
+      hints: types of some fields, instead of those that they are annotated with; by their dotted
+        names, such as "experiment.seed".
+    """
+    plain = _unchecked(default, hints or {})
+    parsed = parse(type(plain), argv, prog, description, default=plain, known=known)
+    if parsed is None:
+        return None
+    try:
+        return _with_values_of(default, parsed)
+    except UsageError as error:
+        raise UsageError(f"{error} (see {prog} --help)") from error
+
+
+def _unchecked(part: Any, hints: Mapping[str, Any], prefix: str = "") -> Any:
+    """An instance of a subclass without checks, annotated with the classes of its parts.
+
+    A part that may be of any class is explained by what its own class says of itself.
+    """
+    cls, fields, values = type(part), [], {}
+    annotated, bare = typing.get_type_hints(cls, include_extras=True), typing.get_type_hints(cls)
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        hint = hints.get(f"{prefix}{field.name}", bare[field.name])
+        marks = getattr(annotated[field.name], "__metadata__", ())
+        if dataclasses.is_dataclass(value):
+            if hint is Any and not marks:
+                marks = (tyro.conf.arg(help=f"{type(value).__name__}: {_summary(type(value))}"),)
+            value = _unchecked(value, hints, f"{prefix}{field.name}.")
+            hint = type(value)
+        for mark in marks:
+            hint = Annotated[hint, mark]
+        fields.append((field.name, hint))
+        values[field.name] = value
+    namespace = {"__doc__": cls.__doc__, "__post_init__": lambda self: None}
+    plain = dataclasses.make_dataclass(
+        cls.__name__, fields, bases=(cls,), namespace=namespace, frozen=True, kw_only=True
+    )
+    return plain(**values)
+
+
+def _summary(cls: type) -> str:
+    """The first paragraph of a class's docstring, in one line."""
+    return " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
+
+
+def _with_values_of(part: Options, parsed: Any) -> Options:
+    """Made anew, and so checked, even where nothing is changed."""
+    values = {}
+    for field in dataclasses.fields(part):
+        old, new = getattr(part, field.name), getattr(parsed, field.name)
+        values[field.name] = _with_values_of(old, new) if dataclasses.is_dataclass(old) else new
+    return dataclasses.replace(part, **values)
+
+
+def _option_names(options: type, prefix: str = "") -> Iterator[str]:
+    """--data.train and the like, as tyro names the fields of nested dataclasses."""
+    annotated, bare = (
+        typing.get_type_hints(options, include_extras=True),
+        typing.get_type_hints(options),
+    )
+    for field in dataclasses.fields(options):
+        hint = bare[field.name]
+        metadata = getattr(annotated[field.name], "__metadata__", ())
+        written = field.name.replace("_", "-")
+        if dataclasses.is_dataclass(hint):
+            flat = any(getattr(mark, "name", None) == "" for mark in metadata)
+            yield from _option_names(hint, prefix if flat else f"{prefix}{written}.")
+        elif _POSITIONAL not in metadata and _FIXED not in metadata:
+            yield f"--{prefix}{written}"
+            if hint is bool:
+                yield f"--{prefix}no-{written}"
 
 
 @contextlib.contextmanager
-def _wide(wanted: bool) -> Iterator[None]:
-    """As in a wide terminal: what tyro says in a narrow one is cut within words."""
-    before = os.environ.copy()
-    if wanted:
-        os.environ["COLUMNS"] = "80"
+def _columns(number: int | None) -> Iterator[None]:
+    """As in a terminal of so many columns: tyro breaks its messages into lines of that width."""
+    before = os.environ.get("COLUMNS")
+    if number is not None:
+        os.environ["COLUMNS"] = str(number)
     try:
         yield
     finally:
-        os.environ.pop("COLUMNS", None)
-        os.environ.update(before)
+        if number is not None:
+            os.environ.pop("COLUMNS")
+            os.environ.update({} if before is None else {"COLUMNS": before})
 
 
-def _option_names(value: object, prefix: str) -> list[str]:
-    """--data.train and the like, as tyro names the fields of nested dataclasses."""
-    names = []
-    for field in dataclasses.fields(value):
-        inner, name = getattr(value, field.name), f"{prefix}{field.name.replace('_', '-')}"
-        if dataclasses.is_dataclass(inner):
-            names += _option_names(inner, "" if name == "experiment" else f"{name}.")
-            continue
-        names.append(f"--{name}")
-        if isinstance(inner, bool):
-            *rooms, last = name.split(".")
-            names.append("--" + ".".join([*rooms, f"no-{last}"]))
-    return names
+def _text_of(box: str) -> str:
+    """What tyro says in a box, up to its first rule or empty line, as one line.
+
+    tyro has no public way to its messages but to print them: its hook for errors is internal.
+    """
+    lines = [line.strip("│|+ ") for line in box.splitlines()[1:]]
+    rules = [i for i, line in enumerate(lines) if not line.strip("─-╰╯")]
+    start = 1 if rules and rules[0] == 0 else 0  # in ASCII, a rule follows the title
+    end = next((i for i in rules if i > start), len(lines))
+    return " ".join(lines[start:end]).removeprefix("Error parsing ").removesuffix(".")
 
 
-def _first_sentence(box: str) -> str:
-    """What tyro's box of several lines says up to its first rule or gap, as one line."""
-    lines = [line.strip("│ ") for line in box.strip().splitlines()[1:]]
-    if lines and not lines[0].strip("-"):  # without box characters, a rule follows the title
-        lines = lines[1:]
-    end = next((i for i, line in enumerate(lines) if not line.strip("─-╰╯")), len(lines))
-    text = re.sub(r"^Error parsing (experiment(\.\w+)?: )?", "", " ".join(lines[:end]))
-    text = re.sub(r"^(--\S+): invalid literal for int\(\) with base 10: (.*)", _NOT_WHOLE, text)
-    text = re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", text)
-    return text.removesuffix(".") or "the options can't be read"
+# --- how values are read ------------------------------------------------------------------------
+_REGISTRY = ConstructorRegistry()
+
+
+def whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        shown = text if len(text) < 40 else f"…{text[-40:]}"
+        raise ValueError(f"{shown!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
+_READERS: dict[type, tuple[str, Callable[[str], Any]]] = {
+    int: ("INT", whole_number),
+    float: ("FLOAT", _number),
+    str: ("STR", str),
+    Path: ("PATH", Path),
+}
+
+
+def one_value(metavar: str, read: Callable[[str], Any], none: str = "None") -> Any:
+    """How tyro reads an option of one word; `none` is the word for None."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: [none if value is None else str(value)],
+    )
+
+
+@_REGISTRY.primitive_rule
+def _number_or_word(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Numbers; and numbers or texts that certain words may stand for, such as int | None."""
+    is_union = typing.get_origin(info.type) in (types.UnionType, typing.Union)
+    kinds = typing.get_args(info.type) if is_union else (info.type,)
+    words = {word: word for kind in kinds if typing.get_origin(kind) is Literal
+             for word in typing.get_args(kind)}  # fmt: skip
+    words |= {"None": None} if types.NoneType in kinds else {}
+    inner = [kind for kind in kinds if kind in _READERS]
+    others = len(kinds) - len(inner) - sum(typing.get_origin(kind) is Literal for kind in kinds)
+    if len(inner) != 1 or others != (types.NoneType in kinds) or info.type in (str, Path):
+        return None
+    metavar, read = _READERS[inner[0]]
+
+    def read_word(text: str) -> Any:
+        if text in words:
+            return words[text]
+        try:
+            return read(text)
+        except ValueError as error:
+            named = [word for word, value in words.items() if value is not None]
+            raise ValueError(" and not ".join([str(error), *named])) from None
+
+    shown = [metavar, *(word for word, value in words.items() if value is not None)]
+    return one_value("|".join(shown), read_word)
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    steps: list[int] = []
+    for word in text.split(","):
+        try:
+            step = whole_number(word)
+        except ValueError as error:
+            raise ValueError(f"{error}; give steps as in 1000,2000") from None
+        if step in steps:
+            raise ValueError(f"step {step} is named twice; leave one out")
+        steps.append(step)
+    return tuple(steps)
+
+
+Steps = Annotated[tuple[int, ...] | None, one_value("N,M,…", _steps)]
+"""Several steps in one word, such as 1000,2000."""
+AllOrSome = Annotated[
+    int | None,
+    one_value("N|all", lambda text: None if text == "all" else whole_number(text), "all"),
+]
+"""A number, or all of them, which is None."""

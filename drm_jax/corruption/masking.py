@@ -7,12 +7,13 @@ masked, so the masks of lower levels lie inside those of higher ones.
       (t_K: all)  few masked   more      most
 """
 
+from typing import Literal
+
 import numpy as np
 
-from drm_jax.config import NoiseKind
 from drm_jax.corruption.schedules import NUM_LEVELS, level_ratios, reverse_levels
-from drm_jax.puzzles.arc.tokens import MASK
 
+NoiseKind = Literal["uniform", "spatially_correlated"]
 _RADIUS, _SIGMA = 2, 1.5
 
 
@@ -23,9 +24,9 @@ def blur_line() -> np.ndarray:
 
 
 def correlated_uniform(normal: np.ndarray) -> np.ndarray:
-    """Spatially correlated noise (…, S) float32 in [0, 1] from white normal noise (…, C, C).
+    """Spatially correlated noise (…, S) float32 in [0, 1] from white normal noise (…, h, w).
 
-    Blurred by a 5x5 Gaussian with zero padding, standardised over each canvas (std with n-1),
+    Blurred by a 5x5 Gaussian with zero padding, standardised over each board (std with n-1),
     mapped through the normal CDF.
     """
     from scipy import ndimage, special  # 0.2 s that uniform noise need not pay
@@ -38,11 +39,15 @@ def correlated_uniform(normal: np.ndarray) -> np.ndarray:
     return special.ndtr((blurred - blurred.mean(axis=-1, keepdims=True)) / std)
 
 
-def noise_from(uniform: np.ndarray, kind: NoiseKind, canvas: int) -> np.ndarray:
-    """Noise (…, S) float32 of a kind from independent uniform draws (…, S) in [0, 1)."""
+def noise_from(uniform: np.ndarray, kind: NoiseKind, board: tuple[int, int]) -> np.ndarray:
+    """Noise (…, S) float32 of a kind from independent uniform draws (…, S) in [0, 1).
+
+    Args:
+      board: height and width, which neighbourhood is about.
+    """
     if kind == "uniform":
         return uniform
-    return correlated_uniform(_normal(uniform).reshape(*uniform.shape[:-1], canvas, canvas))
+    return correlated_uniform(_normal(uniform).reshape(*uniform.shape[:-1], *board))
 
 
 def _normal(uniform: np.ndarray) -> np.ndarray:
@@ -61,7 +66,7 @@ def _normal(uniform: np.ndarray) -> np.ndarray:
 
 
 def corrupt(
-    target: np.ndarray, noise: np.ndarray, level: np.ndarray | int, schedule: str
+    target: np.ndarray, noise: np.ndarray, level: np.ndarray | int, schedule: str, mask: int
 ) -> np.ndarray:
     """Targets (…, S) with every cell of noise < m(level) masked. Level 0 is the clean target.
 
@@ -71,10 +76,11 @@ def corrupt(
     Args:
       noise: (…, S) in [0, 1].
       level: (…), integers 0..1000.
+      mask: the token MASK.
     """
     level = np.asarray(level)[..., None]
     masked = (noise < level_ratios(schedule)[level]) | (level == NUM_LEVELS)  # noise may be 1
-    return np.where(masked, np.uint8(MASK), target)
+    return np.where(masked, np.uint8(mask), target)
 
 
 def reverse_targets(
@@ -83,6 +89,7 @@ def reverse_targets(
     level: np.ndarray | int,
     num_steps: int,
     schedule: str,
+    mask: int,
 ) -> np.ndarray:
     """The K grids (…, K, S) that lead from noise level `level` back to the clean target.
 
@@ -91,4 +98,4 @@ def reverse_targets(
     Args: as of `corrupt`.
     """
     levels = reverse_levels(np.asarray(level), num_steps)
-    return corrupt(target[..., None, :], noise[..., None, :], levels, schedule)
+    return corrupt(target[..., None, :], noise[..., None, :], levels, schedule, mask)

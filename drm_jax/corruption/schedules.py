@@ -1,31 +1,38 @@
 """How much of a grid is masked at each noise level, and which levels denoising visits."""
 
 import functools
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from drm_jax.config import NUM_LEVELS
 from drm_jax.errors import UsageError
-from drm_jax.references import is_reference, load_function
+from drm_jax.fields import NUM_LEVELS
+from drm_jax.references import load
 
 
-def mask_ratio(schedule: str, level: np.ndarray) -> np.ndarray:
-    """Share of masked cells (float32, the shape of `level`) at integer noise levels 0..999.
+def linear(level_N: np.ndarray) -> np.ndarray:
+    """Share of masked cells, float32, at integer noise levels 0..999."""
+    return np.asarray(level_N, np.float32) / np.float32(NUM_LEVELS)
 
-    Of the built-in schedules; `ratio_table` has those of a user too.
-    """
-    time = np.asarray(level, np.float32) / np.float32(NUM_LEVELS)
-    match schedule:
-        case "linear":
-            return time
-        case "cosine":
-            phase = np.clip((time + np.float32(0.008)) / np.float32(1.008), 0, 1)
-            return 1 - np.cos(phase * np.float32(np.pi / 2)) ** 2
-        case "sigmoid":
-            start, end = (1 / (1 + np.exp(np.float32(-x))) for x in (-5, 3))
-            ratio = (1 / (1 + np.exp(-(time * 8 - 5))) - start) / (end - start)
-            return np.clip(ratio, 0, 1).astype(np.float32)
-    raise ValueError(f"there is no noise schedule {schedule!r}")
+
+def cosine(level_N: np.ndarray) -> np.ndarray:
+    """As `linear`; the papers' choice."""
+    phase = np.clip((linear(level_N) + np.float32(0.008)) / np.float32(1.008), 0, 1)
+    return 1 - np.cos(phase * np.float32(np.pi / 2)) ** 2
+
+
+def sigmoid(level_N: np.ndarray) -> np.ndarray:
+    """As `linear`; a sigmoid between -5 and 3, rescaled to 0..1."""
+    start, end = (1 / (1 + np.exp(np.float32(-x))) for x in (-5, 3))
+    ratio = (1 / (1 + np.exp(-(linear(level_N) * 8 - 5))) - start) / (end - start)
+    return np.clip(ratio, 0, 1).astype(np.float32)
+
+
+SCHEDULES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": linear,
+    "cosine": cosine,
+    "sigmoid": sigmoid,
+}
 
 
 @functools.cache
@@ -38,10 +45,10 @@ def ratio_table(schedule: str) -> np.ndarray:
     Raises:
       UsageError: the function can't be found, or gives no ratios in 0..1 that never fall.
     """
-    if not is_reference(schedule):
-        return mask_ratio(schedule, np.arange(NUM_LEVELS))
-    ratio = load_function(schedule, "noise.schedule")(np.arange(NUM_LEVELS))
-    where = f"noise.schedule {schedule}"
+    if schedule in SCHEDULES:
+        return SCHEDULES[schedule](np.arange(NUM_LEVELS))
+    ratio = load(schedule, "method.noise.schedule")(np.arange(NUM_LEVELS))
+    where = f"method.noise.schedule {schedule}"
     if not isinstance(ratio, np.ndarray) or ratio.dtype.kind not in "fiu":
         found = getattr(ratio, "dtype", type(ratio).__name__)
         raise UsageError(f"{where}: must return a numpy array of numbers, not {found}")

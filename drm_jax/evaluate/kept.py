@@ -1,20 +1,24 @@
 """Which candidates' denoising is kept for those who look.
 
 What a batch gives would fill the memory if all of it were kept, and which answers win is known only
-at the end. So the first voters of the best answers so far are kept, and at the end those that have
-fallen behind are dropped; of an answer whose first voter wasn't among the best in time, that
+at the end. So the first who gave the best answers so far are kept, and at the end those that have
+fallen behind are dropped; of an answer whose first candidate wasn't among the best in time, that
 candidate is denoised again, to the same end.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from drm_jax.config import Experiment
 from drm_jax.evaluate.answers import Packed, Trajectory, pack
-from drm_jax.puzzles.arc import voting
-from drm_jax.puzzles.arc.augment import PuzzleIds
-from drm_jax.puzzles.arc.tasks import Task
+from drm_jax.methods.method import Answered
+from drm_jax.parallel import processes
+from drm_jax.parallel.mesh import placed
+from drm_jax.puzzles.family import Board, Judge, Questions
 
 PICTURED = 8
 """Test inputs whose denoising is pictured."""
@@ -25,60 +29,96 @@ class Kept:
     """The trajectories of one evaluation, chosen as `config.Evaluate.trajectories` says."""
 
     def __init__(
-        self, experiment: Experiment, tasks: Sequence[Task], ids: PuzzleIds, rows: np.ndarray
+        self,
+        mode: Literal["selected", "failures", "all", "off"],
+        questions: Questions,
+        levels_N: np.ndarray,
+        mask: int,
+        mesh: Mesh,
     ):
-        """Args: rows: all candidates, from `data.evaluation.evaluation_rows`."""
-        self._mode, self._tasks, self._rows = experiment.evaluate.trajectories, tasks, rows
-        plain = np.flatnonzero(ids.is_identity[rows[:, 2]]).tolist()
+        """Args:
+        levels_N: from `Method.test_levels`.
+        mask: the token MASK.
+        """
+        self._mode, self._questions = mode, questions
+        self._levels_N, self._mask, self._mesh = levels_N, mask, mesh
+        plain = list(questions.plain)
         self._plain, self.pictured = set(plain), plain[:PICTURED]
-        self._tests = {(k, t) for k, t in np.unique(rows[:, :2], axis=0).tolist()}
         self._taken: set[int] = set()
         self._packed: dict[int, Packed] = {}
 
-    def choose(self, ballot: voting.Ballot, row_N: np.ndarray) -> list[int]:
-        """Which of these candidates, whose votes have just been cast, to keep for now."""
+    def choose(self, judge: Judge, row_N: np.ndarray) -> list[int]:
+        """Which of these candidates, whom the judge has just heard, to keep for now; ascending."""
         here = set(row_N.tolist())
         if self._mode == "all":
             wanted = here
         elif self._mode == "off":
             wanted = here.intersection(self.pictured)
         else:
-            tests = {(k, t) for k, t, _ in self._rows[row_N].tolist()}
-            wanted = here & self._wanted(ballot, tests, here, _SO_FAR)
+            wanted = here & self._wanted(judge, row_N, here, _SO_FAR)
         wanted -= self._taken
         self._taken |= wanted
         return sorted(wanted)
 
-    def add(self, row: int, trajectory: Trajectory) -> None:
-        """Keeps the trajectory of a candidate."""
-        self._packed[row] = pack(trajectory)
+    def take(
+        self, answered: Answered, board: Board, places: Sequence[int], row_N: Sequence[int]
+    ) -> None:
+        """Keeps the trajectories of some candidates of a batch. All processes must call.
 
-    def wanted(self, ballot: voting.Ballot) -> set[int]:
-        """The candidates to keep in the end, once all votes are cast."""
+        Args:
+          places: their rows in the batch.
+          row_N: their numbers.
+        """
+        paths = _paths(answered, self._mesh, places) if row_N else []
+        for row, *path in zip(row_N, *paths, strict=True) if paths else ():
+            self._packed[row] = pack(self._trajectory(row, board, path))
+
+    def wanted(self, judge: Judge) -> set[int]:
+        """The candidates to keep in the end, once the judge has heard all."""
         if self._mode in ("all", "off"):
             return self._taken
-        every = set(range(len(self._rows)))
-        return self._wanted(ballot, self._tests, every, _AT_LAST)
+        every = np.arange(self._questions.count)
+        return self._wanted(judge, every, set(every.tolist()), _AT_LAST)
 
-    def missing(self, wanted: set[int]) -> list[int]:
-        """Candidates to denoise again: only the last votes have shown that they are wanted."""
-        return sorted(wanted - self._taken)
+    def missing(self, wanted: set[int]) -> np.ndarray:
+        """Candidates to denoise again: only the last answers have shown that they are wanted."""
+        return np.array(sorted(wanted - self._taken), int)
 
     def chosen(self, wanted: set[int]) -> dict[int, Packed]:
         """The trajectories of the candidates that are wanted, by their numbers."""
         return {row: self._packed[row] for row in sorted(wanted & {*self._packed})}
 
-    def _wanted(
-        self, ballot: voting.Ballot, tests: set[tuple[int, int]], among: set[int], best: int
-    ) -> set[int]:
-        """Of `selected` or `failures`, as far as the votes tell."""
-        wanted = among & self._plain
-        right = set()
-        for k, t in tests:
-            task, pair = self._tasks[k], self._tasks[k].tests[t]
-            ranked = voting.ranked(ballot, task.id, pair.input)
-            rank = None if pair.output is None else voting.rank_of_truth(ranked, pair.output)
-            leading = ranked[:best] + ([] if rank is None else [ranked[rank]])
-            wanted |= {answer.voters[0] for answer in leading}
-            right |= set(ranked[rank].voters) if rank is not None else set()
-        return wanted | (among - right) if self._mode == "failures" else wanted
+    def _wanted(self, judge: Judge, row_N: np.ndarray, among: set[int], best: int) -> set[int]:
+        """Of `selected` or `failures`, as far as the answers tell."""
+        wanted = (among & self._plain) | judge.leading(row_N, best)
+        return wanted | (among - judge.right(row_N)) if self._mode == "failures" else wanted
+
+    def _trajectory(self, row: int, board: Board, path: Sequence[np.ndarray]) -> Trajectory:
+        """The trajectory of one candidate, from its number and its `_paths`."""
+        predicted_NxS, tokens_NxS, confidence_NxS, q_halt_N = path
+        asked = self._questions.candidate(row)
+        return Trajectory(
+            asked.task, asked.test, asked.question, asked.truth, asked.puzzle_id,
+            asked.augmentation_A, self._levels_N, board, q_halt_N, predicted_NxS,
+            tokens_NxS == self._mask, confidence_NxS,
+        )  # fmt: skip
+
+
+def _paths(answered: Answered, mesh: Mesh, places: Sequence[int]) -> list[np.ndarray]:
+    """What a trajectory holds of these rows of a batch: arrays (rows, N, …), on the first process.
+
+    All processes must ask.
+    """
+    paths = (answered.step_predicted, answered.step_tokens,
+             answered.step_confidence, answered.step_q_halt)  # fmt: skip
+    if processes.count() > 1:
+        paths = _whole(mesh)(paths)
+    if not processes.is_first():
+        return []
+    return [np.asarray(path)[:, places].swapaxes(0, 1) for path in paths]
+
+
+@functools.cache
+def _whole(mesh: Mesh) -> Callable[[Any], Any]:
+    """Gives every process all of arrays that lie split over the devices."""
+    return jax.jit(lambda arrays: arrays, out_shardings=placed(mesh, "step"))

@@ -1,39 +1,87 @@
-"""Score tables for the terminal."""
+"""Score tables for the terminal, and for notebooks."""
 
+import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+from rich.console import Console
 from rich.table import Table
 
-from drm_jax.evaluate.score import Evaluation, copy_baseline
-from drm_jax.puzzles.arc.tasks import Task
-from drm_jax.puzzles.arc.voting import PASS_KS
+
+class Scored(Protocol):
+    """What is shown of an `evaluate.files.Evaluation`."""
+
+    steps: tuple[int, ...]
+    step: int
+    is_ensemble: bool
+    metrics: Mapping[str, Any]
 
 
-def answers_of(evaluation: Evaluation) -> str:
+def answers_of(evaluation: Scored) -> str:
     """Whose answers they are, in words."""
     if evaluation.is_ensemble:
         return f"ensemble of steps {', '.join(map(str, evaluation.steps))}"
     return f"step {evaluation.step}" if evaluation.step else "untrained model"
 
 
-def score_table(evaluations: Sequence[Evaluation], tasks: Sequence[Task]) -> Table:
-    """One row a checkpoint or ensemble, and the baseline that answers a test input with itself."""
+def passes(metrics: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The k, ascending, of the scores pass@k; empty where answers aren't ranked by votes."""
+    names = (name for of in metrics for name in of if name.startswith("pass@"))
+    return sorted({int(name.removeprefix("pass@")) for name in names})
+
+
+def score_table(evaluations: Sequence[Scored], baselines: Mapping[str, Mapping[str, Any]]) -> Table:
+    """One row a checkpoint or ensemble, after those of answers that need no network.
+
+    Args:
+      baselines: from `Puzzles.baselines`.
+    """
+    width = max(map(len, baselines), default=20)  # a long list of steps must leave room for scores
+    rows = list(baselines.items())
+    rows += [(textwrap.fill(answers_of(e), width), e.metrics) for e in evaluations]
+    ks = passes([metrics for _, metrics in rows])
+    return _pass_table(rows, ks) if ks else _plain_table(rows)
+
+
+_Rows = Sequence[tuple[str, Mapping[str, Any]]]
+
+
+def _pass_table(rows: _Rows, ks: Sequence[int]) -> Table:
     table = Table(title="Held-out test inputs solved with 2 attempts, and pass@k over tasks")
     table.add_column("answers of", no_wrap=True)
     table.add_column("solved", justify="right", no_wrap=True)
-    for k in PASS_KS:
-        table.add_column(f"pass@{k}" if k == PASS_KS[0] else f"@{k}", justify="right")
-    rows = [("copying the input", copy_baseline(tasks))]
-    width = len(rows[0][0])  # a long list of steps must leave room for the scores
-    rows += [(textwrap.fill(answers_of(e), width), e.metrics) for e in evaluations]
+    for k in ks:
+        table.add_column(f"pass@{k}" if k == ks[0] else f"@{k}", justify="right")
     for name, metrics in rows:
         if not metrics["test_inputs"]:
-            table.add_row(name, "unknown", *[""] * len(PASS_KS))
+            table.add_row(name, "unknown", *[""] * len(ks))
             continue
         solved = f"{metrics['solved@2']} of {metrics['test_inputs']}"
-        table.add_row(name, solved, *(_percent(metrics[f"pass@{k}"]) for k in PASS_KS))
+        table.add_row(name, solved, *(_percent(metrics[f"pass@{k}"]) for k in ks))
     return table
+
+
+def _plain_table(rows: _Rows) -> Table:
+    table = Table(title="Held-out test inputs")
+    table.add_column("answers of", no_wrap=True)
+    names = shares([metrics for _, metrics in rows]) or ["score"]
+    for name in names:
+        table.add_column(score_words(name), justify="right", no_wrap=True)
+    for title, metrics in rows:
+        table.add_row(title, *(_percent(metrics[x]) if x in metrics else "unknown" for x in names))
+    return table
+
+
+def shares(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of scores that are shares: numbers with a fraction. Counts are whole numbers."""
+    found = dict.fromkeys(k for of in metrics for k, value in of.items() if type(value) is float)
+    return sorted(found, key="cell_accuracy".__eq__)  # that one last
+
+
+def score_words(name: str) -> str:
+    """A score's name for people."""
+    return "cells right" if name == "cell_accuracy" else name.replace("_", " ")
 
 
 def _percent(share: float) -> str:
@@ -41,19 +89,40 @@ def _percent(share: float) -> str:
     return "100%" if share > 0.9995 else f"{share:.1%}"
 
 
-def task_table(evaluation: Evaluation) -> Table:
-    """One row a task: at which rank the truth stands, and the votes of the first two answers."""
+def task_table(evaluation: Scored) -> Table:
+    """One row a task: where answers are ranked by votes, at which rank the truth stands, and the
+    votes of the first two; else how much is right."""
     of = (
         f"of the {answers_of(evaluation)}"
         if evaluation.is_ensemble
         else f"at step {evaluation.step}"
     )
-    table = Table(title=f"Tasks {of}")
+    title, per_task = f"Tasks {of}", evaluation.metrics["per_task"]
+    if not any("votes_of_first_two" in row for row in per_task.values()):
+        return _plain_task_table(title, per_task)
+    table = Table(title=title)
     for name in ("task", "rank of the truth", "votes of the first two", "pass@1", "pass@2"):
         table.add_column(name, justify="left" if name == "task" else "right")
-    for task_id, row in evaluation.metrics["per_task"].items():
+    for task, row in per_task.items():
         ranks = ", ".join("–" if rank is None else str(rank) for rank in row["rank_of_truth"])
         votes = ", ".join("/".join(map(str, v)) or "–" for v in row["votes_of_first_two"])
         passed = [f"{row[f'pass@{k}']:.0%}" if f"pass@{k}" in row else "?" for k in (1, 2)]
-        table.add_row(task_id, ranks, votes, *passed)
+        table.add_row(task, ranks, votes, *passed)
     return table
+
+
+def _plain_task_table(title: str, per_task: Mapping[str, Mapping[str, Any]]) -> Table:
+    table, names = Table(title=title), shares(list(per_task.values()))
+    for name in ("task", *map(score_words, names), "cells right"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for task, row in per_task.items():
+        cells = ", ".join("?" if x is None else f"{x:.0%}" for x in row["cell_accuracy"])
+        table.add_row(task, *(f"{row[x]:.0%}" if x in row else "?" for x in names), cells)
+    return table
+
+
+def as_html(*tables: Table) -> str:
+    """Tables as the HTML of a notebook's cell."""
+    console = Console(file=io.StringIO(), record=True, width=100, force_jupyter=False)
+    console.print(*tables)
+    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")

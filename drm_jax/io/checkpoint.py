@@ -15,12 +15,9 @@ import datetime
 import functools
 import hashlib
 import json
-import logging
 import re
 import shutil
-import sys
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,25 +32,7 @@ from drm_jax.io import lock
 from drm_jax.io.checksums import checksums
 from drm_jax.io.files import is_remote
 from drm_jax.parallel import processes
-from drm_jax.train.state import TrainState, leaf_names
-
-# Orbax tells of every file it writes, and of a failure in a traceback for each thread and array;
-# what is of use reaches the user as one line.
-for _name in ("absl", "asyncio", "concurrent.futures"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
-_report_unraisable = sys.unraisablehook
-
-
-def _report_but_leftovers(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Where one array fails, the reads of the others are given up, each with a complaint."""
-    code = getattr(unraisable.object, "cr_code", None)
-    of_orbax = code is not None and "orbax" in code.co_filename
-    if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
-        _report_unraisable(unraisable)
-
-
-sys.unraisablehook = _report_but_leftovers
-warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+from drm_jax.training.state import TrainState, leaf_names
 
 CHUNK_BYTES = 2**25
 """Arrays are written in pieces of at most so much, so that a device reads no more than its rows."""

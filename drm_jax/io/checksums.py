@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from drm_jax.train.state import leaf_names
+from drm_jax.training.state import leaf_names
 
 
 def _mixed(x: jax.Array) -> jax.Array:

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import json
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,8 +46,6 @@ def work_path(name: os.PathLike | str, field: str = "workdir") -> epath.Path:
         raise UsageError(f"{field}: {text}: gs:// needs gcsfs: pip install gcsfs")
     import aiohttp  # comes with gcsfs
 
-    # It prints a traceback of what it raises too, which is answered in one line: see `reaching`.
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     settings = fsspec.config.conf.setdefault("gcs", {})
     # A listing that is remembered for ever hides what other processes write.
     settings["use_listings_cache"] = False

@@ -3,7 +3,8 @@
 WORKDIR/lock names its holder and is rewritten every few seconds for as long as the holder lives.
 
     this machine         the kernel's file lock decides: it goes when its process does
-    another machine      (a shared disk, a bucket) a lock that is not rewritten any more is stale
+    another machine      (a shared disk, a bucket) a lock that is not rewritten any more is stale;
+                         a shared disk's file lock may hold within one machine alone
 """
 
 import contextlib
@@ -62,7 +63,7 @@ def hold(workdir: epath.Path, say: Callable[[str], None]) -> Iterator[Lock]:
     Raises:
       InputError: another run holds it; the message names the process.
     """
-    path, here = workdir / "lock", socket.gethostname()
+    path = workdir / "lock"
     file = _RemoteFile(path) if is_remote(path) else _LocalFile(path, os.O_RDWR | os.O_CREAT)
     with contextlib.closing(file):
         tries = (file.lock() or time.sleep(0.1) for _ in range(5))  # somebody may just be looking
@@ -70,14 +71,13 @@ def hold(workdir: epath.Path, say: Callable[[str], None]) -> Iterator[Lock]:
         if not free:
             raise _held(path, holder)
         if holder:
-            gone = holder.get("host") == here and (file.is_local_lock or _is_gone(holder))
-            if not gone:
+            if not _is_known_gone(file, holder):
                 say(f"{path}: held by {_name(holder)}; waiting {STALE_SECONDS:.0f} s for a sign")
                 if _changes(file, STALE_SECONDS):
                     raise _held(path, holder)
             say(f"The lock of {_name(holder)} is stale: it ended without letting go")
         mine = {
-            "host": here,
+            "host": socket.gethostname(),
             "pid": os.getpid(),
             "since": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "id": uuid.uuid4().hex,
@@ -102,7 +102,13 @@ def hold(workdir: epath.Path, say: Callable[[str], None]) -> Iterator[Lock]:
 
 
 def held_elsewhere(workdir: epath.Path) -> str | None:
-    """Who else holds the lock now, or None; takes no lock. In a bucket a stale one counts too."""
+    """Who else holds the lock now, or None; takes no lock and doesn't wait.
+
+    If this machine's kernel lets nobody have the file, it is held. Else a holder of this machine is
+    gone, and one of another machine counts for as long as the lock was rewritten within
+    `STALE_SECONDS`, by the file's time; so clocks must agree to within half a minute. In a bucket a
+    stale lock counts too.
+    """
     path = workdir / "lock"
     if not path.exists():
         return None
@@ -111,19 +117,28 @@ def held_elsewhere(workdir: epath.Path) -> str | None:
         holder = _parse(file.read())
         if holder.get("id") in _OURS:
             return None
-        free = not holder if is_remote(path) else file.lock(shared=True)
-        return None if free else _name(holder)
+        if is_remote(path):
+            held = bool(holder)
+        else:
+            held = not file.lock(shared=True) or (
+                bool(holder) and not _is_known_gone(file, holder) and _beats(file)
+            )
+        return _name(holder) if held else None
 
 
 def is_alive(workdir: epath.Path) -> bool:
     """Whether another process holds the lock and is at work, as far as can be told without waiting.
 
-    In a bucket that is told by when the lock was last rewritten.
+    In a bucket too that is told by when the lock was last rewritten.
     """
     if held_elsewhere(workdir) is None:
         return False
-    written = (workdir / "lock").stat().mtime if is_remote(workdir) else None
-    return written is None or time.time() - written < STALE_SECONDS
+    return not is_remote(workdir) or _beats(_RemoteFile(workdir / "lock"))
+
+
+def _beats(file: "_File") -> bool:
+    """Whether the lock was rewritten lately, by this machine's clock."""
+    return time.time() - file.written() < STALE_SECONDS
 
 
 def holder_id(workdir: epath.Path) -> str:
@@ -157,6 +172,12 @@ def _changes(file: "_File", seconds: float) -> bool:
         if file.read() != before:
             return True
     return False
+
+
+def _is_known_gone(file: "_File", holder: dict[str, Any]) -> bool:
+    """Whether the holder is of this machine and has ended."""
+    is_here = holder.get("host") == socket.gethostname()
+    return is_here and (file.is_local_lock or _is_gone(holder))
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:
@@ -215,6 +236,10 @@ class _LocalFile:
     def read(self) -> str:
         return os.pread(self._handle, 4096, 0).decode(errors="replace")
 
+    def written(self) -> float:
+        """When it was last rewritten; of the open file, as NFS may remember a path's time."""
+        return os.fstat(self._handle).st_mtime
+
     def write(self, text: str) -> None:
         data = text.encode()
         if os.pwrite(self._handle, data, 0) == len(data):  # a full disk may take a part alone
@@ -237,6 +262,9 @@ class _RemoteFile:
 
     def read(self) -> str:
         return self._path.read_text() if self._path.exists() else ""
+
+    def written(self) -> float:
+        return self._path.stat().mtime
 
     def write(self, text: str) -> None:
         self._path.write_text(text)

@@ -42,18 +42,20 @@ class MetricsLog:
     copied by `publish`, at each save.
     """
 
-    def __init__(self, workdir: epath.Path, resumed_at: int | None):
+    def __init__(self, workdir: epath.Path, resumed_at: int | None, headline: str):
         """Drops what an earlier start logged past the step that this one goes on from.
 
         Args:
           resumed_at: that step; None for a fresh start, which drops all.
+          headline: the score that checkpoints are compared by.
         """
+        self.headline = headline
         kept = [] if resumed_at is None else read_metrics(workdir, resumed_at)
-        scored = [[x["step"], x.get("pass@2")] for x in kept if x["kind"] == "eval"]
+        scored = [[x["step"], x.get(headline)] for x in kept if x["kind"] == "eval"]
         # As process 0 sees the disk: what is evaluated next must be the same everywhere.
         scored = json.loads(processes.of_first(json.dumps(scored)))
         self.scores = {step: score for step, score in scored if score is not None}
-        """pass@2 of each step that was scored."""
+        """The headline score of each step that was scored."""
         self._evaluated = {step for step, _ in scored}
         self._file = self._events = None
         if not processes.is_first():
@@ -99,8 +101,8 @@ class MetricsLog:
         plain = {name: float(value) for name, value in values.items()}
         if kind == "eval":
             self._evaluated.add(step)
-            if "pass@2" in plain:
-                self.scores[step] = plain["pass@2"]
+            if self.headline in plain:
+                self.scores[step] = plain[self.headline]
         if not self._file:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in plain.items()}

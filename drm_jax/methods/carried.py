@@ -9,22 +9,39 @@ same example whatever the devices. Deep supervision: section 2.4 of the TRM pape
 2510.04871); leaving early: its section 4.6, and section 2 of the HRM paper (arXiv 2506.21734).
 """
 
-from collections.abc import Mapping
+import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import lax
 
-from drm_jax.config import Experiment
-from drm_jax.model.network import Network, Params
-from drm_jax.model.precision import wide_type
+from drm_jax.errors import UsageError
+from drm_jax.fields import Count, Share, check_fields
+from drm_jax.methods.loss import Sums, score_examples, weighted_sums
+from drm_jax.methods.method import Answered, Batch, spread
+from drm_jax.model.backbone import Network, Params
+from drm_jax.model.precision import wide_type, widened
+from drm_jax.model.recursion import Recursion, forward
+from drm_jax.puzzles.family import PAD
+from drm_jax.random_bits import below, unit
 
-Batch = Mapping[str, jax.Array]
-MIN_LEVEL_BETA, MAX_LEVEL_BETA = 1e-4, 0.02
+
+@dataclasses.dataclass(frozen=True)
+class Halting:
+    """When an example leaves its slot of the batch."""
+
+    max_steps: Count = 16
+    """Training steps after which an example leaves at the latest."""
+    exploration: Share = 0.1
+    """Chance at each step that leaving needs a least number of steps, drawn from 2..max_steps."""
+
+    def __post_init__(self):
+        check_fields(self, "method.halting")
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class Carry:
     """One row a slot, split over devices like the batch."""
 
@@ -35,10 +52,31 @@ class Carry:
     left: jax.Array  # (B,) bool: the next step begins another example here
 
 
-def empty_carry(experiment: Experiment, network: Network) -> Carry:
-    """A carry of slots that are all left."""
-    count, cells = experiment.train.batch_size, network.canvas**2
-    latents = (count, network.config.prefix + cells, network.config.hidden)
+def check_carries(data: object) -> None:
+    """Raises UsageError where puzzles stand on boards of several sizes."""
+    if len(data.boards) > 1:
+        raise UsageError(
+            "data.canvas: fit is not for a method that carries latents of one size from example to "
+            "example (trm, sprm): give the canvas one side, such as 30"
+        )
+
+
+def draw_for_slots(bits_Bx2: np.ndarray, halting: Halting) -> dict[str, np.ndarray]:
+    """What the slots of the batch that these examples meet need at this step, busy or not.
+
+    Returns:
+      least_steps (B,) int32, 0 for none.
+    """
+    explores_B = (unit(bits_Bx2[:, 0]) < halting.exploration) & (halting.max_steps > 1)
+    least_steps_B = 2 + below(bits_Bx2[:, 1], max(halting.max_steps - 1, 1))
+    return {"least_steps": np.where(explores_B, least_steps_B, 0).astype(np.int32)}
+
+
+def empty_carry(network: Network, count: int) -> Carry:
+    """A carry of `count` slots that are all left."""
+    height, width = network.boards[-1]
+    cells = height * width
+    latents = (count, network.prefix + cells, network.hidden)
     return Carry(
         example={
             "inputs": jnp.zeros((count, cells), jnp.uint8),
@@ -88,56 +126,67 @@ def leaves_slot(
     return ((q_halt_B > 0) | (steps_B >= max_steps)) & (steps_B >= least_steps_B)
 
 
-# --- sprm --------------------------------------------------------------------------------------
-def kept_signal(level: jax.Array) -> jax.Array:
-    """The DDPM schedule's alpha-bar at levels 0..999: 1000 steps, beta linear, 1e-4 to 0.02."""
-    beta = jnp.linspace(MIN_LEVEL_BETA, MAX_LEVEL_BETA, 1000)
-    return jnp.cumprod(1 - beta)[level]
-
-
-def perturb(
-    x_BxTxD: jax.Array, level_B: jax.Array, normal_BxTxD: jax.Array, axis: str | None = None
-) -> jax.Array:
-    """A latent moved towards noise of its own channels' mean and spread (sprm).
-
-    x <- sqrt(a) x + sqrt(1 - a) (mean + std normal), a the DDPM schedule's at the level; mean and
-    std (with n-1) of each channel over the whole batch and all tokens, the prefix too.
+def carried_loss(
+    network: Network,
+    params: Params,
+    rows_BxD: jax.Array,
+    batch: Batch,
+    carry: Carry,
+    recursion: Recursion,
+    max_steps: int,
+) -> tuple[jax.Array, Sums, Carry]:
+    """The loss of a batch, metric sums, and the carry for the next step.
 
     Args:
-      x_BxTxD: float32.
-      level_B: 0..999.
-      normal_BxTxD: standard normal draws.
-      axis: mesh axis over which the batch is split, where called inside shard_map.
+      batch, carry: from `refill`; batch has least_steps (B,) int32 beside the examples.
+      max_steps: training steps that an example has at most.
+
+    The sums that begin with `left` are over the examples that leave after this step: their
+    number, accuracies and steps; as the published code logs them.
     """
-
-    def total(x: jax.Array) -> jax.Array:
-        summed = x.sum(axis=(0, 1))
-        return summed if axis is None else lax.psum(summed, axis)
-
-    count = x_BxTxD.shape[0] * x_BxTxD.shape[1] * (1 if axis is None else lax.axis_size(axis))
-    mean_D = total(x_BxTxD) / count
-    std_D = jnp.sqrt(total(jnp.square(x_BxTxD - mean_D)) / (count - 1))
-    signal = kept_signal(level_B)[:, None, None]
-    noise_BxTxD = mean_D + std_D * normal_BxTxD
-    return jnp.sqrt(signal) * x_BxTxD + jnp.sqrt(1 - signal) * noise_BxTxD
-
-
-def perturb_latents(carry: Carry, batch: Batch, axis: str | None = None) -> Carry:
-    """The carry with y and z perturbed, each with noise and a level of its own (sprm).
-
-    Args:
-      batch: has latent_level (B, 2) int32, for y and z, and latent_seed (B,) uint32.
-      axis: see `perturb`.
-    """
-    normal_2xBxTxD = latent_noise(batch["latent_seed"], carry.y.shape[1:])
-    y, z = (
-        perturb(latent, batch["latent_level"][:, i], normal_2xBxTxD[i], axis)
-        for i, latent in enumerate((carry.y, carry.z))
+    x = network.embed(params, batch["inputs"], rows_BxD)
+    logits_BxSxV, q_Bx2, (y, z) = forward(
+        network, recursion, params, x, carry.y.astype(x.dtype), carry.z.astype(x.dtype)
     )
-    return carry.replace(y=y, z=z)
+    target_BxS, weight_B = batch["target"], batch["weight"]
+    examples = score_examples(logits_BxSxV, q_Bx2, target_BxS, target_BxS != PAD)
+    sums, steps_B = weighted_sums(examples, weight_B), carry.steps + 1
+    left_B = leaves_slot(q_Bx2[:, 0], steps_B, batch["least_steps"], max_steps)
+    of_left = weighted_sums(examples | {"steps": steps_B}, weight_B * left_B)
+    sums["left"] = of_left["count"]
+    for name in ("steps", "accuracy", "exact_accuracy", "halt_accuracy"):
+        sums[f"left_{name}"] = of_left[name]
+    y, z = lax.stop_gradient((widened(y), widened(z)))
+    return sums["loss"], sums, carry.replace(y=y, z=z, steps=steps_B, left=left_B)
 
 
-def latent_noise(seed_B: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """(2, B, T, D) standard normal draws for y and z, from a seed (uint32) of each slot."""
-    draw = jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), (2, *shape)))
-    return draw(seed_B).swapaxes(0, 1)
+def refine(
+    network: Network,
+    params: Params,
+    constants: Params,
+    inputs_BxS: jax.Array,
+    rows_BxD: jax.Array,
+    recursion: Recursion,
+    steps: int,
+) -> Answered:
+    """Answers a batch of inputs by `steps` passes of the carried recursion; nothing halts early.
+
+    Returns:
+      A pass begins from latents, not from tokens: `step_tokens` is what it predicted.
+    """
+    x = network.embed(params, inputs_BxS, rows_BxD)
+
+    def step(latents, _):
+        logits_BxSxV, q_Bx2, latents = forward(network, recursion, params, x, *latents)
+        confidence_BxS = percent(jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1))
+        predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
+        return latents, (predicted_BxS, q_Bx2[:, 0], confidence_BxS)
+
+    start = tuple(spread(constants[name], x) for name in ("y_init", "z_init"))
+    _, (predicted, q_halt, confidence) = lax.scan(step, start, length=steps)
+    return Answered(predicted[-1], q_halt[-1], predicted, predicted, q_halt, confidence)
+
+
+def percent(confidence_BxS: jax.Array) -> jax.Array:
+    """A share as uint8 percent."""
+    return jnp.round(100 * confidence_BxS).astype(jnp.uint8)

@@ -1,6 +1,4 @@
-"""From a question to an answer at test time, as one lax.scan.
-
-`denoise` (drm, diffusion), from an all-masked grid:
+"""What methods that corrupt a target share (drm, diffusion): its noise, and denoising at test time.
 
 tokens = MASK … MASK, z = z_init
 for level in 1000, 871, …, 1:
@@ -9,117 +7,159 @@ for level in 1000, 871, …, 1:
     predicted = argmax(logits)
     tokens = remask(predicted, level)      z carries over
 answer = the last predicted, score = the last q_halt
-
-`refine` (trm, sprm): y and z, from y_init and z_init, are carried through N forward passes.
 """
 
-import math
+import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax import lax
 
-from drm_jax.corruption.schedules import denoising_levels, level_ratios
-from drm_jax.model.network import Network, Params
-from drm_jax.model.recursion import Forward, forward
-from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, MASK, PAD
+from drm_jax.corruption.masking import NoiseKind, corrupt, noise_from, reverse_targets
+from drm_jax.corruption.remasking import remask_confidence, remask_uniform, remasked_levels
+from drm_jax.corruption.schedules import SCHEDULES, level_ratios, ratio_table
+from drm_jax.fields import NUM_LEVELS, Share, check_fields, check_name
+from drm_jax.methods.carried import percent
+from drm_jax.methods.loss import Sums, score
+from drm_jax.methods.method import Answered, Batch, Bits, embedded, mask_of, spread
+from drm_jax.model.backbone import Network, Params
+from drm_jax.model.recursion import Pass
+from drm_jax.puzzles.family import PAD
+from drm_jax.random_bits import below, unit
+
+Forward = Callable[[Network, Params, jax.Array, jax.Array, jax.Array], Pass]
+"""(network, params, x, y, z) -> a forward pass."""
 
 
-@struct.dataclass
-class Denoised:
-    """What denoising gives. Steps come first in the trajectory."""
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """How training corrupts a target."""
 
-    predicted: jax.Array  # (B, S) uint8, the answers
-    q_halt: jax.Array  # (B,) float32, the halting logits of the last step
-    trajectory_predicted: jax.Array  # (N, B, S) uint8, argmax of every step
-    trajectory_tokens: jax.Array  # (N, B, S) uint8, what every step began from (`denoise`)
-    trajectory_q_halt: jax.Array  # (N, B) float32, the halting logits of every step
-    trajectory_confidence: jax.Array  # (N, B, S) uint8, percent: the largest softmax probability
+    schedule: str = "cosine"
+    """Share of masked cells by noise level: linear, cosine, sigmoid, or package.module:function."""
+    kind: NoiseKind = "uniform"
+    """Independent noise a cell, or noise blurred over neighbours."""
+    all_masked: Share = 0.0
+    """Share of examples whose target is masked whole, as every test begins. Levels below 1000
+    hardly ever do that."""
+    own_answers: Share = 0.0
+    """Share of examples that start from the model's own answer to a grid masked whole, masked again
+    at the level drawn, and from the z of that pass: like a later step of a test. Each step costs
+    one forward pass more."""
 
-
-def _percent(confidence_BxS: jax.Array) -> jax.Array:
-    return jnp.round(100 * confidence_BxS).astype(jnp.uint8)
-
-
-LINEAR = level_ratios("linear")
-"""(1001,) level/1000 in float32, as numpy rounds it.
-
-Looked up, since XLA turns a division by a constant into a product with its inverse, and the last
-bit decides how many cells are masked: 44 or 45 of 625 at level 72.
-"""
+    def __post_init__(self):
+        check_fields(self, "method.noise")
+        check_name(self.schedule, "method.noise.schedule", SCHEDULES)
 
 
-def remask_uniform(
-    predicted_BxS: jax.Array, draw_BxS: jax.Array, level: jax.Array, shares: np.ndarray = LINEAR
-) -> jax.Array:
-    """(B, S) tokens: MASK where the uniform draw in [0, 1) is below the level's share."""
-    return jnp.where(draw_BxS < jnp.asarray(shares)[level], MASK, predicted_BxS)
+@dataclasses.dataclass(frozen=True)
+class Denoising:
+    """How a test goes from step to step."""
+
+    remask: Literal["uniform", "confidence"] = "uniform"
+    """What is masked again after a step: random cells, or those the model is least sure of."""
+    first_remask: Literal["full", "skip"] = "full"
+    """The first remask is at level 1000 and masks all, as published; `skip` keeps step 1's grid."""
+    remask_schedule: Literal["linear", "training"] = "linear"
+    """Share of cells that are masked again at a level: level/1000, as published, or the mask ratio
+    of the noise schedule, as in training."""
+    outside: Literal["predicted", "pad"] = "predicted"
+    """What a step finds outside of the grid that the step before answered: whatever was predicted
+    there, as published; or PAD, as in training."""
+
+    def __post_init__(self):
+        check_fields(self, "method.denoising")
+
+    def shares(self, noise: Noise) -> np.ndarray:
+        """(1001,) float32: the share of cells that is masked again at each level."""
+        return level_ratios("linear" if self.remask_schedule == "linear" else noise.schedule)
 
 
-def remask_confidence(
-    predicted_BxS: jax.Array,
-    confidence_BxS: jax.Array,
-    priority_BxS: jax.Array,
-    level: jax.Array,
-    shares: np.ndarray = LINEAR,
-) -> jax.Array:
-    """(B, S) tokens: the cells of lowest confidence masked, and a few at random.
+def draw_noised(
+    bits: Bits, target_BxS: np.ndarray, board: tuple[int, int], mask: int, noise: Noise
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What a corrupted example needs, and the noise (B, S) float32 that it is corrupted by.
 
-    Of the n = floor(share of the level * cells predicted other than PAD) cells to mask, the
-    floor(0.99 n) of lowest confidence are taken, and the rest are those of lowest priority among
-    the others. Cells predicted PAD take no part.
+    Returns:
+      noised (B, S) uint8 and its level (B,) int32; with own_answers also own_answer (B,) bool.
+    """
+    bits_Bx3 = bits(1, 3)
+    level_B = below(bits_Bx3[:, 0], NUM_LEVELS).astype(np.int32)
+    level_B[unit(bits_Bx3[:, 1]) < noise.all_masked] = NUM_LEVELS
+    noise_BxS = noise_from(unit(bits(2, target_BxS.shape[1])), noise.kind, board)
+    noised_BxS = corrupt(target_BxS, noise_BxS, level_B, noise.schedule, mask)
+    rows = {"noised": noised_BxS, "level": level_B}
+    if noise.own_answers:
+        rows["own_answer"] = unit(bits_Bx3[:, 2]) < noise.own_answers
+    return rows, noise_BxS
+
+
+def draw_path(
+    target_BxS: np.ndarray, noise_BxS: np.ndarray, level_B: np.ndarray, steps: int, noise: Noise,
+    mask: int,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """reverse_targets (B, K, S) uint8: the grids that lead back from the corrupted one."""
+    path = reverse_targets(target_BxS, noise_BxS, level_B, steps, noise.schedule, mask)
+    return {"reverse_targets": path}
+
+
+def user_ratios(noise: Noise) -> np.ndarray | None:
+    """The ratios of a schedule of the user's own, which may change under its name. (Built-in ones
+    don't, and their last bit differs between kinds of processors, which a run may well change.)"""
+    return None if noise.schedule in SCHEDULES else ratio_table(noise.schedule)
+
+
+def denoising_loss(
+    network: Network,
+    params: Params,
+    rows_BxD: jax.Array,
+    constants: Params,
+    batch: Batch,
+    forward: Forward,
+) -> tuple[jax.Array, Sums]:
+    """The loss of undoing the noise of a batch, summed over its examples, and metric sums.
 
     Args:
-      confidence_BxS: largest softmax probability of each cell.
-      priority_BxS: random numbers; only their order counts.
-      level: noise level, 0..1000.
-      shares: (1001,) float32, of each level.
+      batch: as `draw_noised` gives, beside the examples.
     """
-    candidate_BxS = predicted_BxS != PAD
-    count_Bx1 = candidate_BxS.sum(axis=-1, keepdims=True).astype(jnp.float32)
-    total_Bx1 = jnp.floor(jnp.asarray(shares)[level] * count_Bx1).astype(jnp.int32)
-    least_sure_Bx1 = total_Bx1 * 99 // 100
-    taken_BxS = _lowest(confidence_BxS, candidate_BxS, least_sure_Bx1)
-    chance_BxS = _lowest(priority_BxS, candidate_BxS & ~taken_BxS, total_Bx1 - least_sure_Bx1)
-    return jnp.where(taken_BxS | chance_BxS, MASK, predicted_BxS)
+    x = network.embed(params, batch["inputs"], rows_BxD)
+    noised_BxS, z = batch["noised"], spread(constants["z_init"], x)
+    if "own_answer" in batch:
+        frozen = lax.stop_gradient((params, rows_BxD, x, z))
+        noised_BxS, z = _own_answers(network, *frozen, batch, forward)
+    y = embedded(network, params, noised_BxS, rows_BxD)
+    logits_BxSxV, q_Bx2, _ = forward(network, params, x, y, z)
+    target_BxS = batch["target"]
+    return score(logits_BxSxV, q_Bx2, target_BxS, target_BxS != PAD, batch["weight"])
 
 
-def _lowest(value_BxS: jax.Array, allowed_BxS: jax.Array, count_Bx1: jax.Array) -> jax.Array:
-    """Marks the `count` allowed cells of lowest value in each row; the first ones win ties."""
-    order = jnp.argsort(jnp.where(allowed_BxS, value_BxS, jnp.inf), axis=-1, stable=True)
-    rank_BxS = jnp.argsort(order, axis=-1)
-    return rank_BxS < count_Bx1
+def _own_answers(
+    network: Network,
+    params: Params,
+    rows_BxD: jax.Array,
+    x: jax.Array,
+    z: jax.Array,
+    batch: Batch,
+    forward: Forward,
+) -> tuple[jax.Array, jax.Array]:
+    """Start tokens and z of a batch, where `own_answer` as after a test's first step.
 
-
-def pad_outside(predicted_BxS: jax.Array) -> jax.Array:
-    """(B, S) tokens: PAD beyond the grid that is answered and the line that closes it.
-
-    The grid is that of `arc.tokens.grid_sizes`. A target is PAD there, which is not scored, so that
-    anything may be predicted.
+    The tokens are what the model answers from an all-masked grid, masked where the noised target
+    is; z is that of this pass.
     """
-    side = math.isqrt(predicted_BxS.shape[1])
-    canvas_BxCxC = predicted_BxS.reshape(-1, side, side)
-    colour_BxCxC = (canvas_BxCxC >= FIRST_COLOUR) & (canvas_BxCxC < MASK)
-    run_BxC = jnp.cumprod(colour_BxCxC.astype(jnp.int32), axis=2).sum(axis=2)
-    width_BxC = lax.cummin(run_BxC, axis=1)  # widest rectangle of each height
-    best_Bx1 = jnp.argmax(width_BxC * jnp.arange(1, side + 1), axis=1)[:, None]
-    width_B = jnp.take_along_axis(width_BxC, best_Bx1, axis=1)[:, 0]
-    height_B = jnp.where(width_B > 0, best_Bx1[:, 0] + 1, 0)
-    height, width = (x[:, None, None] for x in (height_B, width_B))
-    row, column = jnp.arange(side)[:, None], jnp.arange(side)
-    kept = (row <= height) & (column <= width) & ((row < height) | (column < width))
-    return jnp.where(kept, canvas_BxCxC, PAD).reshape(predicted_BxS.shape)
-
-
-def remasked_levels(steps: int, first_remask: Literal["full", "skip"]) -> np.ndarray:
-    """(N,) integers 0..1000: at which noise level each step's answer is remasked for the next."""
-    levels = denoising_levels(steps).copy()
-    if first_remask == "skip":
-        levels[0] = 0
-    return levels
+    mask = mask_of(network)
+    masked_BxS = jnp.full_like(batch["noised"], mask)
+    y = embedded(network, params, masked_BxS, rows_BxD)
+    logits_BxSxV, _, (_, z_after) = forward(network, params, x, y, z)
+    answer_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(masked_BxS.dtype)
+    own_B = batch["own_answer"]
+    from_answer = own_B[:, None] & (batch["noised"] != mask)
+    return jnp.where(from_answer, answer_BxS, batch["noised"]), jnp.where(
+        own_B[:, None, None], z_after, z
+    )
 
 
 def denoise(
@@ -131,80 +171,51 @@ def denoise(
     key_B: jax.Array,
     *,
     steps: int,
-    remask: Literal["uniform", "confidence"],
-    first_remask: Literal["full", "skip"] = "full",
-    shares: np.ndarray = LINEAR,
-    outside: Literal["predicted", "pad"] = "predicted",
-    carry_z: bool = True,
-    forward: Forward = forward,
-) -> Denoised:
-    """Answers a batch of inputs.
+    denoising: Denoising,
+    shares: np.ndarray,
+    carry_z: bool,
+    pad_outside: Callable[[jax.Array], jax.Array],
+    forward: Forward,
+) -> Answered:
+    """Answers a batch of inputs, from all-masked answers in `steps` forward passes.
 
     Args:
-      inputs_BxS: tokens.
-      rows_BxD: the puzzle rows.
       key_B: one random key a row, so that a row's draws don't depend on its batch.
-      steps: N forward passes.
-      remask, first_remask, outside, carry_z: see `config.Evaluate`.
       shares: (1001,) float32, of cells that are masked again at each level.
-      forward: `recursion.forward`, or `one_pass` for diffusion.
+      carry_z: z goes on from step to step.
+      pad_outside: the family's.
     """
-    variables = {"params": params}
-    x = network.apply(variables, inputs_BxS, rows_BxD, method="embed")
-    z_init = jnp.broadcast_to(constants["z_init"].astype(x.dtype), x.shape)
+    mask = mask_of(network)
+    x = network.embed(params, inputs_BxS, rows_BxD)
+    z_init = spread(constants["z_init"], x)
 
     def step(carry, step_input):
         tokens_BxS, z = carry
         index, level = step_input
-        y = network.apply(variables, tokens_BxS, rows_BxD, answers=True, method="embed")
+        y = embedded(network, params, tokens_BxS, rows_BxD)
         logits_BxSxV, q_Bx2, (_, z) = forward(network, params, x, y, z)
         z = z if carry_z else z_init
         predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
-        entering_BxS = predicted_BxS if outside == "predicted" else pad_outside(predicted_BxS)
+        entering = predicted_BxS if denoising.outside == "predicted" else pad_outside(predicted_BxS)
         draw_BxS = jax.vmap(
             lambda key: jax.random.uniform(jax.random.fold_in(key, index), inputs_BxS.shape[1:])
         )(key_B)
         confidence_BxS = jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1)
-        if remask == "uniform":
-            remasked = remask_uniform(entering_BxS, draw_BxS, level, shares)
+        if denoising.remask == "uniform":
+            remasked = remask_uniform(entering, draw_BxS, level, mask, shares)
         else:
-            remasked = remask_confidence(entering_BxS, confidence_BxS, draw_BxS, level, shares)
-        seen = predicted_BxS, tokens_BxS, q_Bx2[:, 0], _percent(confidence_BxS)
-        return (remasked, z), seen
+            remasked = remask_confidence(entering, confidence_BxS, draw_BxS, level, mask, shares)
+        seen = predicted_BxS, tokens_BxS, q_Bx2[:, 0], percent(confidence_BxS)
+        return (remasked.astype(jnp.uint8), z), seen
 
-    levels = remasked_levels(steps, first_remask)
-    start = jnp.full(inputs_BxS.shape, MASK, jnp.uint8), z_init
+    levels = remasked_levels(steps, denoising.first_remask)
+    start = jnp.full(inputs_BxS.shape, mask, jnp.uint8), z_init
     _, (predicted, tokens, q_halt, confidence) = lax.scan(
         step, start, (jnp.arange(steps), jnp.asarray(levels, jnp.int32))
     )
-    return Denoised(predicted[-1], q_halt[-1], predicted, tokens, q_halt, confidence)
+    return Answered(predicted[-1], q_halt[-1], predicted, tokens, q_halt, confidence)
 
 
-def refine(
-    network: Network,
-    params: Params,
-    constants: Params,
-    inputs_BxS: jax.Array,
-    rows_BxD: jax.Array,
-    *,
-    steps: int,
-) -> Denoised:
-    """Answers a batch of inputs by `steps` passes of the carried recursion; nothing halts early.
-
-    Returns:
-      As `denoise`; but a pass begins from latents, not from tokens, so that both trajectories are
-      what it predicted.
-    """
-    x = network.apply({"params": params}, inputs_BxS, rows_BxD, method="embed")
-
-    def step(latents, _):
-        logits_BxSxV, q_Bx2, latents = forward(network, params, x, *latents)
-        confidence_BxS = _percent(jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1))
-        predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
-        return latents, (predicted_BxS, q_Bx2[:, 0], confidence_BxS)
-
-    start = tuple(
-        jnp.broadcast_to(constants[name].astype(x.dtype), x.shape) for name in ("y_init", "z_init")
-    )
-    _, (predicted, q_halt, confidence) = lax.scan(step, start, length=steps)
-    return Denoised(predicted[-1], q_halt[-1], predicted, predicted, q_halt, confidence)
+def started_levels(steps: int, denoising: Denoising) -> np.ndarray:
+    """(N,) int: the noise level of what each step of a test begins from."""
+    return np.array([NUM_LEVELS, *remasked_levels(steps, denoising.first_remask)[:-1]])

@@ -9,11 +9,8 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from drm_jax.model.attention import KEPT, Attend
+from drm_jax.model.backbone import linear_init
 from drm_jax.model.precision import wide_type, widened
-
-# Truncated at two standard deviations, which are widened so that the std after the cut is
-# exactly 1/sqrt(fan in).
-linear_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
 @jax.custom_vjp

@@ -7,25 +7,47 @@ forward:  H cycles; only the last `grad_cycles` carry gradient
 y, z ─► cycle ─► cycle ─ ✂ ─► cycle ─► y ─► logits, halting
          (no gradient)     │ gradient window │
 
-All objectives use this f. `one_pass` is what diffusion does with it instead: y <- f(y, x), once.
+All methods use this f. `one_pass` is what diffusion does with it instead: y <- f(y, x), once.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from msgspec import Meta
 
-from drm_jax.model.network import Network, Params
+from drm_jax.fields import NUM_LEVELS, Count, check, check_fields
+from drm_jax.model.backbone import Network, Params
 
 Latents = tuple[jax.Array, jax.Array]
 Block = Callable[[Params, jax.Array, jax.Array], jax.Array]
-Forward = Callable[
-    [Network, Params, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, Latents]
-]
-"""As `forward` and `one_pass`."""
+Pass = tuple[jax.Array, jax.Array, Latents]
+"""What a forward pass gives: logits (B, S, V) and halting logits (B, 2), both of `wide_type`, and
+the new latents (y, z), (B, T, D)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recursion:
+    """How often the block is applied in a forward pass."""
+
+    cycles: Annotated[int, Meta(ge=1, le=NUM_LEVELS)] = 3
+    """H: a cycle is `inner_steps` updates of z, then one of y. Also K, the reverse targets."""
+    inner_steps: Count = 4
+    """L: updates of z in a cycle."""
+    grad_cycles: Count = 1
+    """The last cycles, which carry gradient (1 in the papers)."""
+
+    def __post_init__(self):
+        check_fields(self, "method.recursion")
+        check(
+            self.grad_cycles <= self.cycles,
+            "method.recursion.grad_cycles",
+            f"{self.grad_cycles} is more than the {self.cycles} cycles there are",
+        )
 
 
 def cycle(
@@ -72,48 +94,32 @@ def recur(
     return run(params, x, latents, grad_cycles)
 
 
-def network_block(network: Network) -> Block:
-    """The network's f as a function of its parameters."""
-    return lambda params, h, injection: network.apply(
-        {"params": params}, h, injection, method="block"
-    )
-
-
-def read_out(network: Network, params: Params, y_BxTxD: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logits (B, S, V) and halting logits (B, 2) of an answer latent, float32."""
-    variables = {"params": params}
-    logits_BxSxV = network.apply(variables, y_BxTxD, method="decode")
-    return logits_BxSxV, network.apply(variables, y_BxTxD, method="halting")
+def read_out(network: Network, params: Params, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logits (B, S, V) and halting logits (B, 2) of an answer latent."""
+    return network.decode(params, y), network.halting(params, y)
 
 
 def forward(
-    network: Network, params: Params, x_BxTxD: jax.Array, y_BxTxD: jax.Array, z_BxTxD: jax.Array
-) -> tuple[jax.Array, jax.Array, Latents]:
-    """One forward pass of H cycles.
-
-    Returns:
-      logits (B, S, V) float32; halting logits (B, 2) float32; the new latents (y, z), (B, T, D).
-    """
-    config = network.config
+    network: Network, recursion: Recursion, params: Params, x: jax.Array, y: jax.Array, z: jax.Array
+) -> Pass:
+    """One forward pass of H cycles; all latents (B, T, D)."""
     y, z = recur(
-        network_block(network),
+        network.block,
         params,
-        x_BxTxD,
-        y_BxTxD,
-        z_BxTxD,
-        cycles=config.cycles,
-        inner_steps=config.inner_steps,
-        grad_cycles=config.grad_cycles,
+        x,
+        y,
+        z,
+        cycles=recursion.cycles,
+        inner_steps=recursion.inner_steps,
+        grad_cycles=recursion.grad_cycles,
     )
     return *read_out(network, params, y), (y, z)
 
 
-def one_pass(
-    network: Network, params: Params, x_BxTxD: jax.Array, y_BxTxD: jax.Array, z_BxTxD: jax.Array
-) -> tuple[jax.Array, jax.Array, Latents]:
-    """No recursion: y <- f(y, x) once, through all the layers. As `forward`; z stays as it is."""
-    y_BxTxD = network_block(network)(params, y_BxTxD, x_BxTxD)
-    return *read_out(network, params, y_BxTxD), (y_BxTxD, z_BxTxD)
+def one_pass(network: Network, params: Params, x: jax.Array, y: jax.Array, z: jax.Array) -> Pass:
+    """No recursion: y <- f(y, x) once, through all the layers. z stays as it is."""
+    y = network.block(params, y, x)
+    return *read_out(network, params, y), (y, z)
 
 
 StepLoss = Callable[[Any, Any, jax.Array], tuple[jax.Array, tuple[Any, Any]]]

@@ -14,19 +14,20 @@ from jax.sharding import PartitionSpec as P
 from drm_jax.errors import UsageError
 
 AXIS = "data"
-SPECS = {
-    "step": P(),
-    "params": P(),
-    "constants": P(),
-    "opt_state": P(),
-    "ema": P(),
-    "table": P(AXIS),  # (rows, D): the puzzle rows are split over the devices
-    "carry": P(AXIS),  # (B, …): the slots of trm and sprm
-    "batch": P(AXIS),  # (B, …): of training, and of candidates
-    "metrics": P(),
-}
-"""How the arrays of a state, of a batch and of a step's results are split: by their first axis over
-all devices, or not at all. Every sharding follows from here."""
+SPECS = (
+    (r"table", P(AXIS)),  # (rows, D): the puzzle rows are split over the devices
+    (r"carry(/.*)?", P(AXIS)),  # (B, …): the slots of trm and sprm
+    (r"batch(/.*)?", P(AXIS)),  # (B, …): of training, and of candidates
+    (r"(step|metrics)(/.*)?", P()),
+    (r"(params|constants|opt_state|ema)(/.*)?", P()),
+)
+"""How each array of a state, of a batch and of a step's results is split: the first pattern that
+matches its whole path decides. Every sharding follows from here.
+
+The data axis is the only one that the step programs itself; XLA partitions over any other. To split
+weights over a second axis, make the mesh with it and put a rule before these, such as
+`(r".*/swiglu/gate_up/kernel", P(None, "model"))`: it holds for weights, moments and averages.
+"""
 _CHOOSING = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES")
 
 
@@ -79,9 +80,24 @@ def platform_of(mesh: Mesh) -> str:
     return "gpu" if capability and int(capability[1]) >= 8 else "another gpu"
 
 
-def placed(mesh: Mesh, name: str) -> NamedSharding:
-    """Where an array lies, by the first part of its name: params/head, carry/y, batch, …"""
-    return NamedSharding(mesh, SPECS[name.split("/")[0]])
+def spec_of(path: str) -> P:
+    """How an array is split, by its path: params/layer_0/swiglu/down/kernel, carry/y, table, …
+
+    The first part of a path alone (params, carry) names all arrays below it, as they are split over
+    the data axis.
+
+    Raises:
+      KeyError: no pattern matches.
+    """
+    for pattern, spec in SPECS:
+        if re.fullmatch(pattern, path):
+            return spec
+    raise KeyError(f"{path}: no pattern of parallel.mesh.SPECS matches it")
+
+
+def placed(mesh: Mesh, path: str) -> NamedSharding:
+    """Where an array lies, by its path; see `spec_of`."""
+    return NamedSharding(mesh, spec_of(path))
 
 
 def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -12,7 +12,9 @@ from jax import lax
 
 from drm_jax.parallel.mesh import AXIS
 
-ROW_MULTIPLE = 4096
+ROW_MULTIPLE = 3 * 4096
+"""Divides by 1, 2, 3, 4, 6, 8, 12, … devices: by each power of two up to 4,096, and by three times
+each."""
 
 
 def padded_rows(num_ids: int) -> int:
@@ -46,10 +48,33 @@ def update(
     """
     ids_N = lax.all_gather(ids_B, AXIS, tiled=True)
     grads_NxD = lax.all_gather(grads_BxD, AXIS, tiled=True)
-    same_NxN = (ids_N[:, None] == ids_N[None, :]).astype(grads_NxD.dtype)
-    summed_NxD = jnp.matmul(same_NxN, grads_NxD, precision=lax.Precision.HIGHEST)
+    ids_N, is_last_N, summed_NxD = _sum_of_equal_ids(ids_N, grads_NxD)
     mine_N, local_N = _local_rows(table_RxD, ids_N)
     new_NxD = rule(table_RxD[jnp.where(mine_N, local_N, 0)], summed_NxD)
-    # Rows of other devices fall outside and are dropped; equal ids write equal rows.
+    # What is outside is dropped: rows of other devices, and all but the last of equal ids.
     outside = table_RxD.shape[0]
-    return table_RxD.at[jnp.where(mine_N, local_N, outside)].set(new_NxD, mode="drop")
+    row_N = jnp.where(mine_N & is_last_N, local_N, outside)
+    return table_RxD.at[row_N].set(new_NxD, mode="drop")
+
+
+def _sum_of_equal_ids(
+    ids_N: jax.Array, grads_NxD: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The ids sorted (N,), which are the last of their equals (N,) bool, and sums (N, D).
+
+    At the last of equal ids stands the sum of their gradients; at the others, a part of it. A scan,
+    as `jax.ops.segment_sum` adds in no fixed order on a GPU, and runs are to repeat to the bit.
+    """
+    order_N = jnp.argsort(ids_N, stable=True)
+    ids_N, grads_NxD = ids_N[order_N], grads_NxD[order_N]
+    changes = ids_N[1:] != ids_N[:-1]
+    is_first_N = jnp.pad(changes, (1, 0), constant_values=True)
+    is_last_N = jnp.pad(changes, (0, 1), constant_values=True)
+
+    def add(left, right):
+        (left_first, left_sum), (right_first, right_sum) = left, right
+        total = jnp.where(right_first, right_sum, left_sum + right_sum)
+        return left_first | right_first, total
+
+    _, summed_NxD = lax.associative_scan(add, (is_first_N[:, None], grads_NxD))
+    return ids_N, is_last_N, summed_NxD

@@ -21,13 +21,13 @@ from jax.sharding import Mesh
 
 from drm_jax.config import Experiment
 from drm_jax.errors import InputError, UsageError, one_line
-from drm_jax.evaluate.score import abstract_candidates, compile_denoise
-from drm_jax.methods.objectives import abstract_batch
-from drm_jax.model.network import Network, attention_form, make_network
+from drm_jax.evaluate.answerer import abstract_candidates, compile_answer
 from drm_jax.parallel.mesh import make_mesh, placed, platform_of
 from drm_jax.plan.chips import Topology
-from drm_jax.train.state import TrainState, abstract_state, init_state, state_shardings
-from drm_jax.train.step import compile_train_step, make_optimizer
+from drm_jax.run.setup import state_maker, trained_parts
+from drm_jax.training.batches import abstract_batch
+from drm_jax.training.state import TrainState, abstract_state, state_shardings
+from drm_jax.training.step import Trained, compile_train_step
 
 _COLLECTIVE = re.compile(
     r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|"
@@ -103,33 +103,43 @@ def quiet() -> Iterator[None]:
 
 def compile_step(experiment: Experiment, num_ids: int, mesh: Mesh) -> Program:
     """The training step; `num_ids` is the number of puzzle ids, the blank one counted."""
-    network, state, shardings = _state(experiment, num_ids, mesh)
-    step = compile_train_step(experiment, network, mesh, shardings)
-    return _compile(
-        "training step", lambda: step.lower(state, _split(abstract_batch(experiment), mesh))
+    trained, state, shardings = _state(experiment, num_ids, mesh)
+    step, data = compile_train_step(trained, mesh, shardings), experiment.data
+    batch = abstract_batch(
+        experiment.method, data.boards, data.vocabulary.mask, experiment.train.batch_size
     )
+    return _compile("training step", lambda: step.lower(state, _split(batch, mesh)))
 
 
 def compile_evaluation(experiment: Experiment, num_ids: int, mesh: Mesh) -> Program:
-    """The denoising of one batch of candidates."""
-    network, state, shardings = _state(experiment, num_ids, mesh)
-    run = compile_denoise(experiment, network, mesh, shardings)
-    batch = _split(abstract_candidates(experiment), mesh)
+    """The answering of one batch of candidates."""
+    trained, state, shardings = _state(experiment, num_ids, mesh)
+    data, evaluate, (height, width) = (
+        experiment.data,
+        experiment.evaluate,
+        experiment.data.boards[-1],
+    )
+    run = compile_answer(
+        experiment.method,
+        data,
+        trained.network,
+        mesh,
+        shardings,
+        steps=evaluate.denoise_steps,
+        seed=experiment.seed,
+    )
+    batch = _split(abstract_candidates(evaluate.batch_size, height * width), mesh)
     return _compile("evaluation", lambda: run.lower(state, batch))
 
 
 def _state(
     experiment: Experiment, num_ids: int, mesh: Mesh
-) -> tuple[Network, TrainState, TrainState]:
-    """The network; shapes and types of a state, and its shardings."""
-    network = make_network(experiment, platform_of(mesh))
-    optimizer = make_optimizer(experiment)
-
-    def make_state():
-        return init_state(experiment, network, optimizer, num_ids)
-
+) -> tuple[Trained, TrainState, TrainState]:
+    """What is trained; shapes and types of a state, and its shardings."""
+    trained = trained_parts(experiment, platform_of(mesh))
+    make_state = state_maker(trained, experiment.seed, num_ids)
     shardings = state_shardings(jax.eval_shape(make_state), mesh)
-    return network, abstract_state(make_state, shardings), shardings
+    return trained, abstract_state(make_state, shardings), shardings
 
 
 def _split(batch: dict[str, jax.ShapeDtypeStruct], mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
@@ -200,15 +210,10 @@ def advise(
     experiment: Experiment, num_ids: int, mesh: Mesh, failed: Program, say: Callable[[str], None]
 ) -> Advice:
     """What would make a training step fit: options that were compiled and do; the largest batch."""
-    for remat, accumulate in _LESS_MEMORY:
-        changed = _with(experiment, remat=remat, accumulate=accumulate)
-        part = experiment.train.batch_size // mesh.size
-        if part % accumulate or not _is_less(changed, experiment):
+    part = experiment.train.batch_size // mesh.size
+    for options, changed in _less_memory(experiment, platform_of(mesh)):
+        if part % changed.train.least_parts:
             continue
-        if remat == "attention" and attention_form(experiment, platform_of(mesh)) != "plain":
-            continue  # it keeps no scores anyway
-        options = f"--model.remat {remat}"
-        options += f" --train.accumulate {accumulate}" if accumulate > 1 else ""
         say(f"Trying {options}")
         program = compile_step(changed, num_ids, mesh)
         if _safely(program, failed):
@@ -223,20 +228,18 @@ def _safely(program: Program, failed: Program) -> bool:
     return program.fits and program.needed <= (failed.available or math.inf)
 
 
-_LESS_MEMORY = [("attention", 1), ("layer", 1), *(("layer", 2**n) for n in range(1, 8))]
-
-
-def _is_less(changed: Experiment, experiment: Experiment) -> bool:
-    """Whether it keeps less, or computes in more parts, and neither the other way round."""
-    levels = ("none", "attention", "layer")
-    now, then = ((levels.index(x.model.remat), x.train.least_parts) for x in (experiment, changed))
-    return now != then and then[0] >= now[0] and then[1] >= now[1]
-
-
-def _with(experiment: Experiment, *, remat: str, accumulate: int) -> Experiment:
-    model = dataclasses.replace(experiment.model, remat=remat)
-    train = dataclasses.replace(experiment.train, accumulate=accumulate)
-    return dataclasses.replace(experiment, model=model, train=train)
+def _less_memory(experiment: Experiment, platform: str) -> Iterator[tuple[str, Experiment]]:
+    """Options of the command line that save memory, the fastest first; the experiment with them."""
+    parts, model = experiment.train.least_parts, experiment.model
+    models = list(model.less_memory(platform))
+    last = models[-1] if models else ("", model)
+    tries = [(*one, parts) for one in models]
+    tries += [(*last, 2**n) for n in range(1, 8) if 2**n > parts]
+    for option, changed, accumulate in tries:
+        options = [option] if option else []
+        options += [f"--train.accumulate {accumulate}"] if accumulate > 1 else []
+        train = dataclasses.replace(experiment.train, accumulate=accumulate)
+        yield " ".join(options), dataclasses.replace(experiment, model=changed, train=train)
 
 
 def _largest_batch(

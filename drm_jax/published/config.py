@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from drm_jax.config import (
-    CARRIED,
-    MAX_SIDE,
-    NUM_LEVELS,
-    Data,
-    Evaluate,
-    Experiment,
-    Halting,
-    Model,
-    Noise,
-    Optimizer,
-    Train,
-)
+from drm_jax.config import Evaluate, Experiment, Optimizer, Train, part_name
 from drm_jax.errors import InputError, UsageError
+from drm_jax.fields import NUM_LEVELS
+from drm_jax.methods.carried import Halting
+from drm_jax.methods.denoising import Noise
+from drm_jax.methods.drm import Drm, RecursiveDenoising
+from drm_jax.methods.method import Method
+from drm_jax.methods.sprm import Sprm
+from drm_jax.methods.trm import Trm
+from drm_jax.model.backbone import Backbone
+from drm_jax.model.recursion import Recursion
+from drm_jax.model.transformer import TokenMixer, Transformer
 from drm_jax.published.torch_files import load_package
 from drm_jax.published.weights import JOINT, Published
+from drm_jax.puzzles.arc.family import Arc
+from drm_jax.puzzles.arc.tasks import MAX_SIDE
 from drm_jax.puzzles.arc.tokens import MASK
 
 
@@ -105,7 +105,7 @@ def read_experiment(
     Args:
       path: of all_config.yaml.
       step: training steps that the checkpoint has had.
-      identifiers, train, evaluate: for `config.Data`; the sources are those of `data_paths` where
+      identifiers, train, evaluate: for `Arc`; the sources are those of `data_paths` where
         None.
 
     Raises:
@@ -126,12 +126,12 @@ def read_experiment(
             "name them with --train and --evaluate"
         )
     augmentations = re.search(r"aug-(\d{1,6})", " ".join(paths))
-    data = Data(
+    data = Arc(
         train=default[0] if train is None else tuple(train),
         evaluate=default[1] if evaluate is None else tuple(evaluate),
         leaks="drop",
         canvas=experiment.data.canvas,
-        num_augmentations=int(augmentations[1]) if augmentations else Data.num_augmentations,
+        num_augmentations=int(augmentations[1]) if augmentations else Arc.num_augmentations,
         identifiers=identifiers,
     )
     return dataclasses.replace(experiment, data=data), _notes(options, published, experiment)
@@ -140,30 +140,13 @@ def read_experiment(
 def _experiment(options: _Options, published: Published, name: str, step: int) -> Experiment:
     """All but the tasks."""
     get = options.get
-    objective = _objective(options, published)
+    method, denoise_steps = _method(options, published)
     batch_size = get("global_batch_size", int)
-    max_steps = get("arch.halt_max_steps", int)
-    noise, evaluate = Noise(), Evaluate(batch_size=batch_size, denoise_steps=max_steps)
-    if objective not in CARRIED:
-        options.only("arch.mask_token_id", int, MASK, MASK)
-        options.only("arch.diffusion_num_training_steps", int, NUM_LEVELS, NUM_LEVELS)
-        noise = Noise(
-            schedule=get("arch.diffusion_schedule", str),
-            kind=get("arch.diffusion_noise_type", str),
-        )
-        by_confidence = get("arch.diffusion_inference_confidence_masking", bool, False)
-        evaluate = Evaluate(
-            batch_size=batch_size,
-            denoise_steps=get("arch.diffusion_num_inference_steps", int),
-            remask="confidence" if by_confidence else "uniform",
-        )
     return Experiment(
         name=name,
         seed=get("seed", int, 0),
-        data=Data(canvas=_canvas(options)),
-        noise=noise,
-        objective=objective,
-        halting=Halting(max_steps, get("arch.halt_exploration_prob", float)),
+        data=Arc(canvas=_canvas(options)),
+        method=method,
         model=_model(options, published),
         optimizer=Optimizer(
             learning_rate=get("lr", float),
@@ -177,27 +160,48 @@ def _experiment(options: _Options, published: Published, name: str, step: int) -
         ),
         # What was selected there isn't known, and nothing is selected here.
         train=Train(steps=step, batch_size=batch_size, keep_best=0),
-        evaluate=evaluate,
+        evaluate=Evaluate(batch_size=batch_size, denoise_steps=denoise_steps),
     )
 
 
-def _objective(options: _Options, published: Published) -> str:
-    """drm or sprm where its flag is set, else trm."""
-    flags = {"arch.discrete_diffusion_init": "drm", "arch.state_perturbation": "sprm"}
-    chosen = [key for key in flags if options.get(key, bool, False)]
+_DRM, _SPRM = "arch.discrete_diffusion_init", "arch.state_perturbation"
+
+
+def _method(options: _Options, published: Published) -> tuple[Method, int]:
+    """The method, drm or sprm where its flag is set, else trm; and the steps of a test."""
+    get = options.get
+    chosen = [key for key in (_DRM, _SPRM) if get(key, bool, False)]
     if len(chosen) > 1:
         raise InputError(f"{options.path}: {' and '.join(chosen)} are both set: only one can be")
-    if not chosen:
-        return "trm"
-    if published.naming.answers is None:
+    if chosen and published.naming.answers is None:
         raise InputError(
             f"{options.path}: {chosen[0]} is set, but {published.path} is a checkpoint of TRM: use "
             "the all_config.yaml of this very checkpoint"
         )
-    return flags[chosen[0]]
+    recursion = Recursion(get("arch.H_cycles", int), get("arch.L_cycles", int))
+    has_mask = published.vocab > MASK
+    if chosen == [_DRM]:
+        if not has_mask:
+            raise options.refuse(_DRM, f"{published.path} has {published.vocab} tokens, no MASK")
+        return _drm(options, recursion), get("arch.diffusion_num_inference_steps", int)
+    halting = Halting(get("arch.halt_max_steps", int), get("arch.halt_exploration_prob", float))
+    kind = Sprm if chosen else Trm
+    return kind(recursion, halting, mask_token=has_mask), halting.max_steps
 
 
-def _model(options: _Options, published: Published) -> Model:
+def _drm(options: _Options, recursion: Recursion) -> Drm:
+    options.only("arch.mask_token_id", int, MASK, MASK)
+    options.only("arch.diffusion_num_training_steps", int, NUM_LEVELS, NUM_LEVELS)
+    by_confidence = options.get("arch.diffusion_inference_confidence_masking", bool, False)
+    noise = Noise(
+        schedule=options.get("arch.diffusion_schedule", str),
+        kind=options.get("arch.diffusion_noise_type", str),
+    )
+    remask = "confidence" if by_confidence else "uniform"
+    return Drm(recursion, noise, denoising=RecursiveDenoising(remask=remask))
+
+
+def _model(options: _Options, published: Published) -> Backbone:
     """What decides the network, as far as we have the like of it, and as the checkpoint has it.
 
     The published code doesn't read arch.H_layers: a second stack would show in the checkpoint.
@@ -211,22 +215,19 @@ def _model(options: _Options, published: Published) -> Model:
     options.only("arch.loss.loss_type", str, _LOSS, _LOSS)
     options.only("arch.rms_norm_eps", float, 1e-5, 1e-5)
     options.only("arch.rope_theta", float, 1e4, 1e4)
-    mixer = "mlp" if get("arch.mlp_t", bool, False) else "attention"
-    if mixer == "attention":
+    sizes = {
+        "hidden": hidden,
+        "layers": get("arch.L_layers", int),
+        "prefix": get("arch.puzzle_emb_len", int) or 1,  # 0: as many as the row fills
+        "expansion": get("arch.expansion", float),
+    }
+    if get("arch.mlp_t", bool, False):
+        if get("arch.pos_encodings", str, "none") == "learned":
+            raise options.refuse("arch.pos_encodings", "learned positions can't be imported")
+        model = TokenMixer(**sizes)
+    else:
         options.only("arch.pos_encodings", str, "rope")
-    elif get("arch.pos_encodings", str, "none") == "learned":
-        raise options.refuse("arch.pos_encodings", "learned positions can't be imported")
-    model = Model(
-        hidden=hidden,
-        heads=get("arch.num_heads", int),
-        layers=get("arch.L_layers", int),
-        mixer=mixer,
-        cycles=get("arch.H_cycles", int),
-        inner_steps=get("arch.L_cycles", int),
-        prefix=get("arch.puzzle_emb_len", int) or 1,  # 0: as many as the row fills
-        expansion=get("arch.expansion", float),
-        vocab=published.vocab,
-    )
+        model = Transformer(heads=get("arch.num_heads", int), **sizes)
     for key, has, kind in (
         ("arch.L_layers", published.layers, int),
         ("arch.mlp_t", published.mixer == "mlp", bool),
@@ -262,10 +263,11 @@ def _sources(data_paths: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...
 def _notes(options: _Options, published: Published, experiment: Experiment) -> list[str]:
     """Where ours would differ, one line each."""
     notes = []
-    if published.naming is JOINT and experiment.objective in CARRIED:
+    begins_from_latents = experiment.method.test_levels(1)[0] < 0
+    if published.naming is JOINT and begins_from_latents:
         notes.append(
-            f"{experiment.objective} begins an answer from y_init here; the joint code begins it "
-            "from all MASK"
+            f"{part_name('method', experiment.method)} begins an answer from y_init here; the "
+            "joint code begins it from all MASK"
         )
     if options.get("lr_min_ratio", float, 1.0) != 1:
         notes.append("Trained on, the learning rate stays as it is; there it falls (lr_min_ratio)")

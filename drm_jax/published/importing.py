@@ -20,20 +20,21 @@ import numpy as np
 from etils import epath
 from rich.console import Console
 
-from drm_jax.config import Experiment, Train
+from drm_jax.config import Experiment, Train, part_name
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint, lock
 from drm_jax.io.checksums import checksums
 from drm_jax.io.files import make_folder, reaching, remove_halves, write_whole
-from drm_jax.model.network import Params
+from drm_jax.model.backbone import Params
 from drm_jax.parallel.puzzle_table import padded_rows
 from drm_jax.published.config import read_experiment
 from drm_jax.published.weights import Published, open_published, puzzle_rows, read_network
-from drm_jax.puzzles.arc.leaks import trained_digests
 from drm_jax.run.loop import describe
 from drm_jax.run.setup import Setup, set_up
 from drm_jax.run.workdir import check_claim, claim, read_config
-from drm_jax.train.state import TrainState, abstract_state, mean_row, start_from
+from drm_jax.training.state import TrainState, abstract_state, mean_row, start_from
+
+_IDENTIFIERS = "identifiers.json"
 
 
 def import_published(
@@ -67,13 +68,7 @@ def import_published(
       InputError: a file can't be used, or the checkpoint's place is taken.
       UsageError: options that can't be combined, or another run in the work directory.
     """
-    if (identifiers is None) != reset_puzzle_table:
-        raise UsageError(
-            "a puzzle table belongs to a list of puzzles: name it, --identifiers identifiers.json "
-            "of the published dataset, or begin with new rows, --reset-puzzle-table"
-            if identifiers is None
-            else "--identifiers keeps the puzzle table and --reset-puzzle-table doesn't: choose one"
-        )
+    _check_table_options(identifiers, reset_puzzle_table)
     say = functools.partial(console.print, soft_wrap=True)
     step = _step(file, step)
     name = Experiment(name or workdir.name, train=Train(steps=step)).name
@@ -89,35 +84,62 @@ def import_published(
     )
     experiment = _joined(workdir, experiment, identifiers)
     setup = set_up(experiment, workdir=workdir)
-    if identifiers is not None and len(setup.ids) != published.num_ids:
-        raise InputError(
-            f"{identifiers}: names {len(setup.ids)} puzzle ids, but the table in {file} has "
-            f"{published.num_ids} rows: use the identifiers.json that it was trained with"
-        )
-    params, constants = read_network(published, setup.network)
+    _check_ids(identifiers, setup.puzzles.num_ids, published)
     say(describe(setup))
-    state = _state(setup, published, params, constants, step)
+    state = _state(setup, published, step)
     make_folder(workdir)
     with lock.hold(workdir, say) as held:
         remove_halves(workdir)
         check_claim(workdir, experiment)
         there = _is_there(setup, workdir, step, state, say)
         if not there:
-            if identifiers is not None:
-                write_whole(workdir / "identifiers.json", identifiers.read_bytes())
-            record = {
-                "fingerprint": setup.fingerprint,
-                "num_ids": len(setup.ids),
-                "trained_on": trained_digests(setup.tasks),
-                "interval": {},
-            }
-            with checkpoint.open_checkpoints(workdir, sys.maxsize, 0, {}) as saver:
-                held.check()
-                checkpoint.save(saver, step, state, record)
-                checkpoint.finish(saver)
+            _save(setup, workdir, step, state, identifiers, held)
         claim(workdir, experiment)
     for line in _summary(setup, published, workdir, step, there, notes):
         say(line)
+
+
+def _check_table_options(identifiers: Path | None, reset_puzzle_table: bool) -> None:
+    if (identifiers is None) == reset_puzzle_table:
+        return
+    raise UsageError(
+        "a puzzle table belongs to a list of puzzles: name it, --identifiers identifiers.json "
+        "of the published dataset, or begin with new rows, --reset-puzzle-table"
+        if identifiers is None
+        else "--identifiers keeps the puzzle table and --reset-puzzle-table doesn't: choose one"
+    )
+
+
+def _check_ids(identifiers: Path | None, num_ids: int, published: Published) -> None:
+    """Raises InputError unless every row of the table that is kept has its name."""
+    if identifiers is not None and num_ids != published.num_ids:
+        raise InputError(
+            f"{identifiers}: names {num_ids} puzzle ids, but the table in {published.path} has "
+            f"{published.num_ids} rows: use the identifiers.json that it was trained with"
+        )
+
+
+def _save(
+    setup: Setup,
+    workdir: epath.Path,
+    step: int,
+    state: TrainState,
+    identifiers: Path | None,
+    held: lock.Lock,
+) -> None:
+    """Writes the checkpoint, and before it the names of its rows."""
+    if identifiers is not None:
+        write_whole(workdir / _IDENTIFIERS, identifiers.read_bytes())
+    record = {
+        "fingerprint": setup.fingerprint,
+        "num_ids": setup.puzzles.num_ids,
+        "trained_on": setup.puzzles.trained_digests(),
+        "interval": {},
+    }
+    with checkpoint.open_checkpoints(workdir, sys.maxsize, 0, {}) as saver:
+        held.check()
+        checkpoint.save(saver, step, state, record)
+        checkpoint.finish(saver)
 
 
 def _step(file: Path, step: int | None) -> int:
@@ -136,7 +158,7 @@ def _joined(workdir: epath.Path, experiment: Experiment, identifiers: Path | Non
     """
     with reaching(workdir):
         if (workdir / "config.json").exists():
-            before, kept = read_config(workdir), workdir / "identifiers.json"
+            before, kept = read_config(workdir), workdir / _IDENTIFIERS
             if identifiers is not None and kept.exists():
                 if kept.read_bytes() != identifiers.read_bytes():
                     raise UsageError(
@@ -151,11 +173,10 @@ def _joined(workdir: epath.Path, experiment: Experiment, identifiers: Path | Non
     return experiment
 
 
-def _state(
-    setup: Setup, published: Published, params: Params, constants: Params, step: int
-) -> TrainState:
+def _state(setup: Setup, published: Published, step: int) -> TrainState:
     """A state as after `step` steps, but for moments and carry, which are fresh."""
-    num_ids, width = len(setup.ids), setup.network.config.hidden
+    params, constants = read_network(published, setup.network)
+    num_ids, width = setup.puzzles.num_ids, setup.network.hidden
     keeps_rows = setup.experiment.data.identifiers is not None
 
     def begin(params: Params, constants: Params, row_D: jax.Array) -> TrainState:
@@ -178,7 +199,7 @@ def _state(
 
 def _table(setup: Setup, published: Published) -> jax.Array:
     """The published puzzle table, padded as ours are; each device reads its own rows."""
-    shape = (padded_rows(published.num_ids), setup.network.config.hidden)
+    shape = (padded_rows(published.num_ids), setup.network.hidden)
 
     def rows_of_device(index: tuple[slice, ...]) -> np.ndarray:
         start, stop, _ = index[0].indices(shape[0])
@@ -234,12 +255,12 @@ def _summary(
     rows = math.prod(published.tensors[published.naming.table].shape)
     table = f"the puzzle table of {published.num_ids:,} rows"
     if experiment.data.identifiers is None:
-        table = (
-            f"the mean of {published.num_ids - 1:,} puzzle rows for {len(setup.ids) - 1:,} new ids"
-        )
+        new = setup.puzzles.num_ids - 1
+        table = f"the mean of {published.num_ids - 1:,} puzzle rows for {new:,} new ids"
+    method = part_name("method", experiment.method)
     lines = [
         f"{published.path}: {'was imported before' if there else 'imported'} as step {step:,} of "
-        f"{experiment.name}: {experiment.objective}, {len(published.tensors)} tensors, "
+        f"{experiment.name}: {method}, {len(published.tensors)} tensors, "
         f"{numbers - rows:,} numbers of the network, {table}",
     ]
     if published.naming.answers is None:
@@ -248,7 +269,7 @@ def _summary(
     lines.append("Moments begin anew, and with them the warm-up of the network's learning rate")
     paths = [checkpoint.checkpoint_folder(workdir) / str(step), workdir / "config.json"]
     if experiment.data.identifiers is not None:
-        paths.append(workdir / "identifiers.json")
+        paths.append(workdir / _IDENTIFIERS)
     lines += [
         f"\n{'It lies in' if there else 'Written to'} {workdir}:",
         *(f"  {path}" for path in paths),

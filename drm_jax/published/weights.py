@@ -1,7 +1,7 @@
 """Published PyTorch checkpoints of TRM, and of the joint code of DRM and SPRM, in our terms.
 
     file (torch_files) -> tensors by name -> parameters, constants, puzzle rows
-    all_config.yaml (torch_config)        -> Experiment
+    all_config.yaml (published.config)    -> Experiment
 
 Published names start with `inner.` (TRM) or `core.` (joint code), behind what wrappers put there.
 Linear weights are (out, in) there and (in, out) here; q, k, v and gate, up stand in the same order.
@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from drm_jax.errors import InputError
-from drm_jax.model.network import Network, Params, init_params
+from drm_jax.model.backbone import Network, Params, init_params
 from drm_jax.published.torch_files import FLOATS, Tensor, explained, read_tensors
 from drm_jax.puzzles.arc.tokens import MASK
 
@@ -100,10 +100,10 @@ def parameter_tree(names: Mapping[str, str], get: Callable[[str], np.ndarray]) -
     """
     params: Params = {}
     for ours, theirs in names.items():
-        *rooms, last = ours.split("/")
+        *groups, last = ours.split("/")
         branch = params
-        for room in rooms:
-            branch = branch.setdefault(room, {})
+        for group in groups:
+            branch = branch.setdefault(group, {})
         array = get(theirs)
         branch[last] = array.T if _is_linear(theirs) else array
     return params
@@ -135,19 +135,9 @@ def open_published(path: Path) -> Published:
       InputError: not a checkpoint of TRM, DRM or SPRM; a tensor is missing or not known.
       UsageError: the package that reads it is not installed.
     """
-    tensors = read_tensors(path)
-    for wrapper in _WRAPPERS:
-        bare = {n.removeprefix(wrapper): t for n, t in tensors.items() if n.startswith(wrapper)}
-        roots = {name.split(".")[0] for name in bare}
-        if len(bare) == len(tensors) and roots in ({"inner"}, {"core"}):
-            break
-    else:
-        shown = ", ".join(sorted(tensors)[:2]) or "nothing"
-        raise InputError(
-            f"{path}: not a checkpoint of TRM, DRM or SPRM: its names must start with inner. or "
-            f"core., maybe behind _orig_mod. or model.; it holds {shown}"
-        )
-    naming = TRM if "inner" in roots else JOINT
+    wrapper, bare = _unwrapped(path, read_tensors(path))
+    root = next(iter(bare)).split(".")[0]
+    naming = TRM if root == "inner" else JOINT
     start = re.escape(naming.layers)
     layers = [m for name in bare if (m := re.match(rf"{start}\.(\d+)\.(\w+)\.", name))]
     published = Published(
@@ -157,19 +147,10 @@ def open_published(path: Path) -> Published:
         tensors=bare,
         layers=max(1, len({m[1] for m in layers})),
         mixer="mlp" if any(m[2] == "mlp_t" for m in layers) else "attention",
-        vocab=_rows(bare, f"{next(iter(roots))}.{_INPUTS}"),
+        vocab=_rows(bare, f"{root}.{_INPUTS}"),
         num_ids=_rows(bare, naming.table),
     )
-    names = {*_names_of(published).values(), naming.y_init, naming.z_init, naming.table}
-    missing = sorted(names - bare.keys())
-    if missing:
-        raise InputError(f"{path}: the tensor {wrapper}{missing[0]} is missing")
-    unknown = sorted(name for name in bare.keys() - names if not _IGNORED.fullmatch(name))
-    if unknown:
-        raise InputError(
-            f"{path}: the tensor {wrapper}{unknown[0]} is not known: a network of another kind "
-            "can't be imported"
-        )
+    _check_names(published)
     if published.vocab not in (MASK, MASK + 1):
         raise InputError(
             f"{path}: {published.vocab} tokens ({_INPUTS} has so many rows): ARC has 12 of them, "
@@ -178,6 +159,35 @@ def open_published(path: Path) -> Published:
     if published.num_ids < 2:
         raise InputError(f"{path}: {wrapper}{naming.table} holds no puzzle beside the blank one")
     return published
+
+
+def _unwrapped(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """What a wrapper put before every name, and the tensors by their names without it."""
+    for wrapper in _WRAPPERS:
+        bare = {n.removeprefix(wrapper): t for n, t in tensors.items() if n.startswith(wrapper)}
+        roots = {name.split(".")[0] for name in bare}
+        if len(bare) == len(tensors) and roots in ({"inner"}, {"core"}):
+            return wrapper, bare
+    shown = ", ".join(sorted(tensors)[:2]) or "nothing"
+    raise InputError(
+        f"{path}: not a checkpoint of TRM, DRM or SPRM: its names must start with inner. or "
+        f"core., maybe behind _orig_mod. or model.; it holds {shown}"
+    )
+
+
+def _check_names(published: Published) -> None:
+    """Raises InputError where a tensor is missing or not known."""
+    naming, bare = published.naming, published.tensors
+    names = {*_names_of(published).values(), naming.y_init, naming.z_init, naming.table}
+    where = f"{published.path}: the tensor {published.wrapper}"
+    missing = sorted(names - bare.keys())
+    if missing:
+        raise InputError(f"{where}{missing[0]} is missing")
+    unknown = sorted(name for name in bare.keys() - names if not _IGNORED.fullmatch(name))
+    if unknown:
+        raise InputError(
+            f"{where}{unknown[0]} is not known: a network of another kind can't be imported"
+        )
 
 
 def _names_of(published: Published) -> dict[str, str]:
@@ -191,7 +201,7 @@ def _rows(tensors: Mapping[str, Tensor], name: str) -> int:
 
 # --- values ------------------------------------------------------------------------------------
 def read_network(published: Published, network: Network) -> tuple[Params, Params]:
-    """(params, constants) as `model.network.init_params` gives them, numpy float32.
+    """(params, constants) as `model.backbone.init_params` gives them, numpy float32.
 
     Of TRM, which has no answer table, `embed_answers` is not among the parameters.
 
@@ -204,7 +214,7 @@ def read_network(published: Published, network: Network) -> tuple[Params, Params
     for ours, theirs in (names | constants).items():
         shape = _at(shapes[ours in constants], ours).shape
         _check_shape(published, theirs, shape[::-1] if _is_linear(theirs) else shape)
-    _check_shape(published, published.naming.table, (published.num_ids, network.config.hidden))
+    _check_shape(published, published.naming.table, (published.num_ids, network.hidden))
 
     def get(name: str) -> np.ndarray:
         tensor = published.tensors[name]

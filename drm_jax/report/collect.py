@@ -14,21 +14,23 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from drm_jax.config import Experiment, to_json
+from drm_jax.config import PARTS, Experiment, part_name, to_json
 from drm_jax.errors import InputError
 from drm_jax.evaluate.answers import (
     Answers,
     Packed,
     Trajectory,
-    grid_rows,
+    answer_of,
+    augmented,
     read_answers,
     read_trajectories,
     unpack,
 )
-from drm_jax.evaluate.score import evaluation_folder, evaluations
+from drm_jax.evaluate.files import evaluation_folder, evaluations
+from drm_jax.evaluate.tables import passes
 from drm_jax.io.metrics import read_metrics
-from drm_jax.puzzles.arc.augment import augment
-from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, grid_sizes, to_tokens
+from drm_jax.puzzles.boards import grid_rows
+from drm_jax.puzzles.family import PAD, Board, Family
 from drm_jax.run.history import read_history
 from drm_jax.run.workdir import read_config
 
@@ -36,7 +38,7 @@ SHOWN_ANSWERS, SHOWN_PATHS = 6, 16
 """Of each test input."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """What the files of a work directory say of a run and one of its evaluations."""
 
@@ -60,9 +62,10 @@ def read_run(workdir: epath.Path, steps: Sequence[int] = ()) -> Run:
     """
     experiment = read_config(workdir)
     folder = evaluation_of(workdir, steps)
-    metrics = _read_scores(folder / "metrics.json")
-    answers = read_answers(folder)
-    trajectories = _some(read_trajectories(folder, answers), answers)
+    metrics = _read_scores(folder / "metrics.json", experiment.data.headline)
+    vocabulary = experiment.data.vocabulary
+    answers = read_answers(folder, vocabulary)
+    trajectories = _some(read_trajectories(folder, answers, vocabulary), answers)
     log = read_metrics(workdir)
     return Run(workdir.name, experiment, read_history(workdir), log, metrics, answers, trajectories)
 
@@ -74,16 +77,16 @@ def _some(trajectories: Sequence[Packed], answers: Answers) -> list[Packed]:
         for task in answers.tasks
         for t, test in enumerate(task["tests"])
         for answer in reversed(test["answers"])
-        if answer["voters"]
+        if answer.get("voters")
     }
     by_test: dict[tuple[str, int], list[Packed]] = {}
     for packed in trajectories:
-        by_test.setdefault((packed.task_id, packed.test), []).append(packed)
+        by_test.setdefault((packed.task, packed.test), []).append(packed)
     return [
         packed
-        for (task_id, t), of_test in by_test.items()
+        for (task, t), of_test in by_test.items()
         for packed in sorted(
-            of_test, key=lambda p: rank.get((task_id, t, p.puzzle_id), len(rank) + 1)
+            of_test, key=lambda p: rank.get((task, t, p.puzzle_id), len(rank) + 1)
         )[:SHOWN_PATHS]
     ]
 
@@ -116,10 +119,11 @@ def evaluation_of(workdir: epath.Path, steps: Sequence[int] = ()) -> epath.Path:
     return found[steps[0]]
 
 
-def _read_scores(path: epath.Path) -> dict[str, Any]:
+def _read_scores(path: epath.Path, headline: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-        shares = [value for name, value in found.items() if "@" in name or name == "cell_accuracy"]
+        names = ("cell_accuracy", headline)
+        shares = [value for name, value in found.items() if "@" in name or name in names]
         if all(isinstance(of, dict) for of in found["per_task"].values()) and all(
             isinstance(share, int | float) and math.isfinite(share) for share in shares
         ):
@@ -142,31 +146,24 @@ def overview(run: Run) -> dict[str, Any]:
     now = {name: _value(experiment, name) for name in before}
     changed = {name: (was, now[name]) for name, was in before.items() if was != now[name]}
     of_file = next((str(line["from"]) for line in starts if "from" in line), None)
-    scores = {name: value for name, value in metrics.items() if "@" in name}
     return {
         "name": experiment.name,
-        "objective": experiment.objective,
+        "method": part_name("method", experiment.method),
         "seed": experiment.seed,
         "steps": list(run.answers.steps),
         "ensemble": len(run.answers.steps) > 1,
         "train_steps": experiment.train.steps,
-        "scores": scores,
+        "headline": experiment.data.headline,
         "test_inputs": sum(len(task["tests"]) for task in run.answers.tasks),
         "scored": metrics.get("test_inputs", 0),
         "tasks": len(run.answers.tasks),
         "candidates": metrics.get("candidates", 0),
-        "cell_accuracy": metrics.get("cell_accuracy"),
         "denoise_steps": experiment.evaluate.denoise_steps,
         "from": of_file,
         "changed": [[name, _plain(was), _plain(now)] for name, (was, now) in changed.items()],
         "data": {
-            "trained on": ", ".join(data.train) or "nothing whole",
-            "evaluated on": ", ".join(data.evaluate) or "nothing",
-            "tasks picked by id": str(len(data.only)) if data.only else "all",
-            "canvas": " ".join(map(str, data.sides)) + (" (fit)" if data.canvas == "fit" else ""),
-            "augmentations": f"up to {data.num_augmentations:,} of each task beside the identity"
-            if data.identifiers is None
-            else "those of a published list",
+            "puzzles": part_name("data", data),
+            **{f.name: _short(getattr(data, f.name)) for f in dataclasses.fields(data)},
         },
         "trained_with": _made_with(starts[-1]) if starts else None,
         "evaluated_with": _made_with(run.answers.made_with),
@@ -182,11 +179,21 @@ def _changes(line: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _value(experiment: Experiment, name: str) -> Any:
-    """A field by its dotted name, as JSON has it; None where this version has no such field."""
+    """A field by its dotted name, as history has it; None where there is no such field."""
     value: Any = experiment
     for part in name.split("."):
         value = getattr(value, part, None)
+    if name in PARTS:
+        return part_name(name, value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def _short(value: Any) -> str:
+    """An option in words; of a long list the first ones."""
+    if not isinstance(value, tuple):
+        return f"{value:,}" if type(value) is int else _plain(value)
+    more = len(value) - 8
+    return ", ".join(map(_plain, value[:8])) + (f" and {more} more" if more > 0 else "") or "none"
 
 
 def _plain(value: Any) -> str:
@@ -200,16 +207,17 @@ def _made_with(line: Mapping[str, Any]) -> str:
     return ", ".join([*words, several] if several else words)
 
 
-PERCENT = ("exact accuracy", "pass@2")
-"""The curves that are shares."""
+NOT_SHARES = ("loss", "examples/s")
+"""The curves that are no shares."""
 
 
 def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
     """(step, value) of each line of the log, by what is plotted."""
+    headline = run.experiment.data.headline
     wanted = {
         "loss": ("train", "loss"),
         "exact accuracy": ("train", "exact_accuracy"),
-        "pass@2": ("eval", "pass@2"),
+        headline: ("eval", headline),
         "examples/s": ("train", "examples_per_second"),
     }
     return {
@@ -226,7 +234,7 @@ def unpacked(run: Run) -> dict[str, list[Trajectory]]:
     """The trajectories of a run by task."""
     of_task: dict[str, list[Trajectory]] = {}
     for packed in run.trajectories:
-        of_task.setdefault(packed.task_id, []).append(unpack(packed))
+        of_task.setdefault(packed.task, []).append(unpack(packed))
     return of_task
 
 
@@ -239,12 +247,16 @@ def described_tasks(
       trajectories: of this run, from `unpacked`.
     """
     return [
-        _task(task, run.metrics, trajectories.get(task["id"], [])) for task in run.answers.tasks
+        _task(task, run.metrics, trajectories.get(task["id"], []), run.experiment.data)
+        for task in run.answers.tasks
     ]
 
 
 def _task(
-    task: Mapping[str, Any], metrics: Mapping[str, Any], trajectories: Sequence[Trajectory]
+    task: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    trajectories: Sequence[Trajectory],
+    family: Family,
 ) -> dict[str, Any]:
     scored = metrics["per_task"].get(task["id"], {})
     accuracy = scored.get("cell_accuracy") or [None] * len(task["tests"])
@@ -263,8 +275,8 @@ def _task(
                     "votes": answer["votes"],
                     "score": answer["score"],
                     "right": answer["rank"] == test["rank_of_truth"],
-                    "turns": answer["votes_by_transform"],
-                    "voters": answer["voters"],
+                    "by": [[count, words] for words, count in answer.get("votes_by", {}).items()],
+                    "voters": answer.get("voters", []),
                 }
                 for i, answer in enumerate(test["answers"])
                 if i < SHOWN_ANSWERS or answer["rank"] == test["rank_of_truth"]
@@ -272,7 +284,7 @@ def _task(
         }
         for t, test in enumerate(task["tests"])
     ]
-    paths = [_path(trajectory, task["tests"][trajectory.test]) for trajectory in trajectories]
+    paths = [_path(of, task["tests"][of.test], family) for of in trajectories]
     grids = [rows for p in (*task["demonstrations"], *tests) for rows in (p["input"], p["output"])]
     return {
         "id": task["id"],
@@ -280,7 +292,7 @@ def _task(
         "demos": task["demonstrations"],
         "tests": tests,
         "paths": paths,
-        "outcome": _outcomes(tests, paths),
+        "outcome": _outcomes(tests, paths, attempts(metrics)),
         "side": max((len(x) for rows in grids if rows for x in (rows, rows[0])), default=0),
     }
 
@@ -297,7 +309,14 @@ OUTCOMES = {
 """What may become of a task, in words."""
 
 
-def _outcomes(tests: Sequence[Mapping[str, Any]], paths: Sequence[Mapping[str, Any]]) -> list[str]:
+def attempts(metrics: Mapping[str, Any]) -> int:
+    """How many answers to a test input count: two where pass@k is a score."""
+    return 2 if passes([metrics]) else 1
+
+
+def _outcomes(
+    tests: Sequence[Mapping[str, Any]], paths: Sequence[Mapping[str, Any]], attempts: int
+) -> list[str]:
     """What became of a task; several can hold where it has several test inputs."""
     known = [(t, test) for t, test in enumerate(tests) if test["output"] is not None]
     if not known:
@@ -305,10 +324,10 @@ def _outcomes(tests: Sequence[Mapping[str, Any]], paths: Sequence[Mapping[str, A
     found = set()
     if all(test["rank"] is not None and test["rank"] <= 1 for _, test in known):
         found.add("solved")
-    if all(test["rank"] is not None and test["rank"] <= 2 for _, test in known):
+    if all(test["rank"] is not None and test["rank"] <= attempts for _, test in known):
         found.add("solved2")
     for t, test in known:
-        if test["rank"] is not None and test["rank"] <= 2:
+        if test["rank"] is not None and test["rank"] <= attempts:
             continue
         found.add("unsolved")
         if any(path["test"] == t and path["was_right"] and not path["right"] for path in paths):
@@ -323,33 +342,47 @@ def _shape(rows: Sequence[str]) -> tuple[int, int]:
     return len(rows), len(rows[0]) if rows else 0
 
 
-def _path(trajectory: Trajectory, test: Mapping[str, Any]) -> dict[str, Any]:
+def _path(trajectory: Trajectory, test: Mapping[str, Any], family: Family) -> dict[str, Any]:
     """What the page needs to know of a trajectory, but for its cells: see `path_cells`."""
-    sizes_Nx2 = grid_sizes(trajectory.predicted_NxS)
-    right_N = np.zeros(len(sizes_Nx2), bool)
+    augmentation_A, board = trajectory.augmentation_A, trajectory.board
+    sizes_Nx2 = family.grid_sizes(trajectory.predicted_NxS, board)
+    box = np.maximum(sizes_Nx2.max(axis=0), 1).tolist()  # what is shown: all any step said
+    truth, right_N = None, np.zeros(len(sizes_Nx2), bool)
     if trajectory.truth is not None:
-        truth = augment(trajectory.truth, trajectory.augmentation)
-        if max(truth.shape) <= trajectory.side:
-            tokens_S = to_tokens(truth, trajectory.side)
-            inside_S = tokens_S >= FIRST_COLOUR
-            same_N = (trajectory.predicted_NxS == tokens_S)[:, inside_S].all(axis=1)
-            right_N = same_N & (sizes_Nx2 == truth.shape).all(axis=1)
-    rows = grid_rows(trajectory.answer)
+        truth = augmented(trajectory.truth, augmentation_A, family)
+        right_N = _is_grid(trajectory.predicted_NxS, sizes_Nx2, truth, trajectory.board, family)
+    rows = grid_rows(answer_of(trajectory, family), family.vocabulary.symbols)
     rank = next((answer["rank"] for answer in test["answers"] if answer["grid"] == rows), None)
+    undo = undo_map(family, augmentation_A, box)
     return {
         "test": trajectory.test,
         "rank": rank,
         "puzzle": trajectory.puzzle_id,
-        "transform": trajectory.augmentation.transform,
-        "colours": "".join(map(str, trajectory.augmentation.colours.tolist())),
+        "symmetry": family.augmentation_words(augmentation_A),
         "levels": trajectory.levels_N.tolist(),
         "halt": [round(float(q), 4) for q in 1 / (1 + np.exp(-trajectory.q_halt_N.astype(float)))],
         "sizes": sizes_Nx2.tolist(),
-        "box": np.maximum(sizes_Nx2.max(axis=0), 1).tolist(),  # what is shown: all any step said
+        "box": box,
+        "undone": list(undo.shape),
+        "tokens": undo.token_V.tolist(),
+        "asked": list(augmented(trajectory.question, augmentation_A, family).shape),
+        "truth": None if truth is None else list(truth.shape),
         "right": bool(right_N[-1]),
         "was_right": bool(right_N.any()),
         "right_from": _right_from(right_N),
     }
+
+
+def _is_grid(
+    tokens_NxS: np.ndarray, sizes_Nx2: np.ndarray, grid: np.ndarray, board: Board, family: Family
+) -> np.ndarray:
+    """(N,) bool: whether each board shows just this grid of symbols."""
+    (height, width), first = grid.shape, np.uint8(family.vocabulary.first)
+    inside = tokens_NxS.reshape(-1, *board)[:, :height, :width]
+    if inside.shape[1:] != grid.shape:
+        return np.zeros(len(tokens_NxS), bool)
+    same_N = (inside == grid + first).all(axis=(1, 2))
+    return same_N & (sizes_Nx2 == grid.shape).all(axis=1)
 
 
 def _right_from(right_N: np.ndarray) -> int | None:
@@ -360,19 +393,56 @@ def _right_from(right_N: np.ndarray) -> int | None:
     return int(wrong[-1]) + 2 if len(wrong) else 1
 
 
-def path_cells(trajectory: Trajectory, box: Sequence[int]) -> bytes:
+@dataclasses.dataclass(frozen=True, eq=False)
+class UndoMap:
+    """What undoing a symmetry does to part of a board: undone[i] = token_V[tokens[cell_I[i]]].
+
+    Cells are counted row by row, in tokens and in what is undone.
+    """
+
+    shape: tuple[int, int]  # of what is undone
+    cell_I: np.ndarray
+    token_V: np.ndarray  # of all tokens, MASK too
+
+
+def undo_map(family: Family, augmentation_A: np.ndarray, shape: Sequence[int]) -> UndoMap:
+    """The map of `Family.undo` for parts of boards of this shape."""
+    count, mask, first = shape[0] * shape[1], family.vocabulary.mask, family.vocabulary.first
+
+    def undone(tokens_I: np.ndarray) -> np.ndarray:
+        return family.undo(tokens_I.astype(np.uint8).reshape(shape), augmentation_A)
+
+    all_first, cell_I = undone(np.full(count, first)), np.arange(count)
+    source_I = np.zeros(count, np.int64)
+    for bit in range(count.bit_length()):  # of each cell's number
+        shown = undone(np.where(cell_I >> bit & 1, first, PAD))
+        source_I |= (shown == all_first).reshape(-1).astype(np.int64) << bit
+    token_V = np.arange(mask + 1)
+    for start in range(0, mask + 1, count):
+        asked_I = np.resize(np.arange(start, min(start + count, mask + 1)), count)
+        token_V[asked_I[source_I]] = undone(asked_I).reshape(-1)
+    return UndoMap(all_first.shape, source_I, token_V)
+
+
+def path_cells(trajectory: Trajectory, path: Mapping[str, Any], family: Family) -> bytes:
     """The cells of a trajectory that the page shows, h x w of `_path`'s box at each of N steps.
 
-    Predicted tokens, then masked as bits, then confidence in percent.
+    Predicted tokens, then masked as bits, then confidence in percent; then, once, `UndoMap.cell_I`
+    as 16-bit numbers, low byte first; the tokens of the question and, if it is known, of the truth,
+    as they were asked.
     """
-    (height, width), side = box, trajectory.side
+    (height, width), augmentation_A = path["box"], trajectory.augmentation_A
+    first = np.uint8(family.vocabulary.first)
 
     def boxed(cells_NxS: np.ndarray) -> np.ndarray:
-        return cells_NxS.reshape(-1, side, side)[:, :height, :width]
+        return cells_NxS.reshape(-1, *trajectory.board)[:, :height, :width]
 
+    grids = [grid for grid in (trajectory.question, trajectory.truth) if grid is not None]
     parts = (
         boxed(trajectory.predicted_NxS),
         np.packbits(boxed(trajectory.masked_NxS)),
         boxed(trajectory.confidence_NxS),
+        undo_map(family, augmentation_A, path["box"]).cell_I.astype("<u2"),
+        *(augmented(grid, augmentation_A, family) + first for grid in grids),
     )
     return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)

@@ -1,6 +1,7 @@
 """The report: one HTML file that needs nothing else. Its bytes follow from files of runs alone."""
 
 import base64
+import dataclasses
 import hashlib
 import importlib.resources
 import itertools
@@ -11,13 +12,15 @@ from typing import Any
 
 import jinja2
 
+from drm_jax.errors import InputError
 from drm_jax.evaluate.answers import Trajectory
-from drm_jax.evaluate.pictures import ARC_COLOURS
-from drm_jax.puzzles.arc.voting import PASS_KS
+from drm_jax.evaluate.tables import passes, score_words, shares
+from drm_jax.puzzles.family import Family
 from drm_jax.report.collect import (
+    NOT_SHARES,
     OUTCOMES,
-    PERCENT,
     Run,
+    attempts,
     curves,
     described_tasks,
     overview,
@@ -28,26 +31,26 @@ from drm_jax.report.curves import curve
 
 BUDGET = 9_000_000
 """Bytes of a page beyond which fewer trajectories are put into it."""
-SAFE_COLOURS = (
-    "#000000", "#0B3962", "#8F2500", "#7CDB8B", "#FFCC00",
-    "#E8E8E8", "#9F8DA6", "#C67C0A", "#5A7CC9", "#714041",
-)  # fmt: skip
-"""Near to ARC's ten, but any two differ by 30 in CIELAB at least (ARC's: by 8) for eyes of full
-colour vision, protanopia, deuteranopia and tritanopia; found by search."""
 
 
 def single_page(run: Run) -> str:
     """The report of one run: overview, tasks, denoising."""
     trajectories = unpacked(run)
     tasks = described_tasks(run, trajectories)
-    chunks = _chunks(tasks, trajectories)
+    chunks = _chunks(tasks, trajectories, run.experiment.data)
     steps = run.answers.steps
     ensemble_of = steps[-1] if len(steps) > 1 else None  # whose denoising was kept
     return _render("run", [run], {"tasks": tasks, "ensemble_of": ensemble_of}, chunks)
 
 
 def comparison_page(runs: Sequence[Run]) -> str:
-    """Several runs side by side: scores, curves over each other, which tasks each one solves."""
+    """Several runs side by side: scores, curves over each other, which tasks each one solves.
+
+    Raises:
+      InputError: they are of different families of puzzles.
+    """
+    if any(run.experiment.data.vocabulary != runs[0].experiment.data.vocabulary for run in runs):
+        raise InputError("runs of different families of puzzles can't be compared on one page")
     names = _names(runs)
     tasks: dict[str, dict[str, Any]] = {}
     for name, run in zip(names, runs, strict=True):
@@ -84,7 +87,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _chunks(
-    tasks: Sequence[dict[str, Any]], trajectories: Mapping[str, Sequence[Trajectory]]
+    tasks: Sequence[dict[str, Any]],
+    trajectories: Mapping[str, Sequence[Trajectory]],
+    family: Family,
 ) -> list[str]:
     """The cells of each task's trajectories, deflated, as base64; "" where it has none.
 
@@ -93,7 +98,7 @@ def _chunks(
     """
     of_task = {
         task["id"]: [
-            path_cells(trajectory, path["box"])
+            path_cells(trajectory, path, family)
             for trajectory, path in zip(
                 trajectories.get(task["id"], []), task["paths"], strict=True
             )
@@ -131,13 +136,16 @@ def _render(mode: str, runs: Sequence[Run], data: Mapping[str, Any], chunks: Seq
     lines = [curves(run) for run in runs]
     for title in lines[0]:
         series = {name: of[title] for name, of in zip(names, lines, strict=True)}
-        chart = curve(series, percent=title in PERCENT)
+        chart = curve(series, percent=title not in NOT_SHARES)
         if chart:
             charts[title] = chart
+    ks = passes([run.metrics for run in runs])
+    vocabulary = runs[0].experiment.data.vocabulary
     data = {
         "mode": mode,
-        "outcomes": list(OUTCOMES.items()),
-        "palettes": {"arc": ARC_COLOURS, "safe": SAFE_COLOURS},
+        "attempts": max(attempts(run.metrics) for run in runs),
+        "outcomes": [(k, words) for k, words in OUTCOMES.items() if ks or k != "solved2"],
+        "vocabulary": dataclasses.asdict(vocabulary) | {"written": vocabulary.written},
         **data,
     }
     files = importlib.resources.files("drm_jax.report") / "page"
@@ -153,7 +161,10 @@ def _render(mode: str, runs: Sequence[Run], data: Mapping[str, Any], chunks: Seq
     return environment.get_template("report.html.jinja").render(
         mode=mode,
         runs=[overview(run) | {"name_here": name} for name, run in zip(names, runs, strict=True)],
-        pass_ks=PASS_KS,
+        votes=bool(ks),
+        has_colours=bool(vocabulary.colours),
+        has_safe_colours=bool(vocabulary.safe_colours),
+        columns=_score_columns(runs, ks),
         charts=charts,
         tasks=data["tasks"],
         style=jinja2.utils.markupsafe.Markup(style),
@@ -163,6 +174,21 @@ def _render(mode: str, runs: Sequence[Run], data: Mapping[str, Any], chunks: Seq
         data=_json_for_html(data),
         chunks=chunks,
     )
+
+
+def _score_columns(runs: Sequence[Run], ks: Sequence[int]) -> dict[str, list[str]]:
+    """The scores of each run in words, by what they are called."""
+    metrics = [run.metrics for run in runs]
+    columns = {}
+    if ks:
+        columns["solved with 2 attempts"] = [
+            f"{of['solved@2']} of {of['test_inputs']}" if "solved@2" in of else "unknown"
+            for of in metrics
+        ]
+    names = [f"pass@{k}" for k in ks] or [x for x in shares(metrics) if x != "cell_accuracy"]
+    for name in [*names, "cell_accuracy"]:
+        columns[score_words(name)] = [f"{of[name]:.1%}" if name in of else "–" for of in metrics]
+    return columns
 
 
 def _hash(text: str) -> str:

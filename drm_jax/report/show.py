@@ -1,6 +1,7 @@
 """`drm show`: a task, or how a run answered it, in the terminal and as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from etils import epath
 from rich.console import Console
@@ -9,26 +10,24 @@ from drm_jax.errors import InputError
 from drm_jax.evaluate.answers import ANSWERS, read_answers, read_trajectories, unpack
 from drm_jax.evaluate.pictures import Row, denoising, image, png, task_rows, terminal_row
 from drm_jax.io.files import write_whole
-from drm_jax.puzzles.arc.tasks import load_source
+from drm_jax.puzzles.family import Vocabulary
 from drm_jax.report.collect import SHOWN_PATHS, evaluation_of
 from drm_jax.run.workdir import read_config
 
 
 def show_task(
-    task_id: str, sources: Sequence[str], console: Console, png_path: epath.Path | None = None
+    task: Mapping[str, Any],
+    vocabulary: Vocabulary,
+    console: Console,
+    png_path: epath.Path | None = None,
 ) -> None:
     """Prints a task: its demonstrations, its test inputs, and their outputs where they are known.
 
-    Raises:
-      InputError: no source holds it.
+    Args:
+      task: as one of `evaluate.answers.Answers.tasks`; answers aren't needed.
     """
-    for source in sources:
-        for task in load_source(source):
-            if task.id == task_id:
-                console.print(f"Task {task.id} of {task.source}")
-                _put(task_rows(task), console, png_path)
-                return
-    raise InputError(f"{task_id}: no such task in {', '.join(sources)} (drm data looks at sources)")
+    console.print(f"Task {task['id']} of {task['source']}")
+    _put(task_rows(task, vocabulary), vocabulary, console, png_path)
 
 
 def show_denoising(
@@ -47,14 +46,15 @@ def show_denoising(
     Raises:
       InputError: nothing was evaluated, or not this task; or no denoising of it was kept.
     """
-    read_config(workdir)  # else it is no work directory
+    family = read_config(workdir).data
     folder = evaluation_of(workdir, [] if step is None else [step])
-    answers = read_answers(folder)
+    answers = read_answers(folder, family.vocabulary)
     if answers.task(task_id) is None:
         raise InputError(
             f"{task_id}: not among the {len(answers.tasks)} tasks of {folder / ANSWERS}"
         )
-    found = [p for p in read_trajectories(folder, answers) if p.task_id == task_id]
+    kept = read_trajectories(folder, answers, family.vocabulary)
+    found = [packed for packed in kept if packed.task == task_id]
     if not found:
         raise InputError(
             f"{folder}: no denoising of {task_id} was kept: drm eval {workdir} --step "
@@ -63,16 +63,20 @@ def show_denoising(
     steps = "what each step began from (░ masked)"
     if found[0].levels_N[0] < 0:  # they begin from latents, not a grid
         steps = "the answer after each step"
-    console.print(f"Task {task_id} at step {answers.steps[-1]}: {steps}; │ ends a grid")
-    _put([denoising(unpack(packed)) for packed in found[:SHOWN_PATHS]], console, png_path)
+    ends = "; │ ends a grid" if family.vocabulary.first > 1 else ""
+    console.print(f"Task {task_id} at step {answers.steps[-1]}: {steps}{ends}")
+    rows = [denoising(unpack(packed), family) for packed in found[:SHOWN_PATHS]]
+    _put(rows, family.vocabulary, console, png_path)
     if len(found) > SHOWN_PATHS:
         console.print(f"\nand {len(found) - SHOWN_PATHS} more candidates, which were kept too")
 
 
-def _put(rows: Sequence[Row], console: Console, png_path: epath.Path | None) -> None:
+def _put(
+    rows: Sequence[Row], vocabulary: Vocabulary, console: Console, png_path: epath.Path | None
+) -> None:
     for row in rows:
         console.print()
-        console.print(terminal_row(row, console.width))
+        console.print(terminal_row(row, vocabulary, console.width))
     if png_path is not None:
-        write_whole(png_path, png(image(rows)))
+        write_whole(png_path, png(image(rows, vocabulary)))
         console.print(f"\nWritten: {png_path}", soft_wrap=True)

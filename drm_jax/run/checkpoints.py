@@ -22,7 +22,7 @@ def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
     Raises:
       InputError: it is not a work directory.
     """
-    read_config(workdir)
+    headline = read_config(workdir).data.headline
     folder = checkpoint.checkpoint_folder(workdir)
     steps = checkpoint.steps_in(folder)
     lines = read_metrics(workdir)
@@ -31,7 +31,7 @@ def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
         for name in checkpoint.unfinished_saves(workdir)
     ]
     table = Table(title=f"Checkpoints of {workdir}")
-    for name in ("step", "saved", "size", "loss", "pass@1", "pass@2"):
+    for name in ("step", "saved", "size", "loss", headline):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verified", no_wrap=True)
     intact = 0
@@ -45,7 +45,7 @@ def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
             intact += fault is None
             wrong += [] if fault is None else [fault]
             verified = "yes" if fault is None else "NO: damaged"
-            table.add_row(*_row(folder / str(step), step, lines), verified)
+            table.add_row(*_row(folder / str(step), step, lines, headline), verified)
     console.print(table)
     for text in wrong:
         console.print(text, soft_wrap=True)
@@ -69,19 +69,19 @@ def _fault(workdir: epath.Path, step: int) -> str | None:
     return None
 
 
-def _row(path: epath.Path, step: int, lines: list[dict]) -> list[str]:
-    """Step, time, size, the loss of the last line up to this step, and the scores of this step."""
+def _row(path: epath.Path, step: int, lines: list[dict], headline: str) -> list[str]:
+    """Step, time, size, the loss of the last line up to this step, and the score of this step."""
     when = checkpoint.saved_at(path)
     losses = [x.get("loss") for x in lines if x["kind"] == "train" and x["step"] <= step]
     scores = [x for x in lines if x["kind"] == "eval" and x["step"] == step]
     loss = f"{losses[-1]:.3f}" if losses and losses[-1] is not None else ""
-    passed = [scores[-1].get(f"pass@{k}") if scores else None for k in (1, 2)]
+    score = scores[-1].get(headline) if scores else None
     return [
         str(step),
         when.strftime("%Y-%m-%d %H:%M:%S") if when else "",
         _size(checkpoint.size_of(path)),
         loss,
-        *("" if p is None else f"{p:.1%}" for p in passed),
+        "" if score is None else f"{score:.1%}",
     ]
 
 

@@ -6,7 +6,7 @@ from typing import NoReturn
 import jax
 import numpy as np
 
-from drm_jax.train.step import FINITE, SLOT_IDS, Metrics
+from drm_jax.training.step import FINITE, SLOT_IDS, Metrics
 
 STEPS_IN_FLIGHT = 2
 FETCH_EVERY = 100

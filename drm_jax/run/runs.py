@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drm_jax.errors import InputError, one_line
-from drm_jax.evaluate.score import evaluations
+from drm_jax.evaluate.files import evaluations
 from drm_jax.io import checkpoint, lock
 from drm_jax.io.files import reaching
 from drm_jax.io.metrics import read_metrics
@@ -37,7 +37,7 @@ def list_runs(folder: epath.Path, console: Console) -> None:
         )
     table = Table(title=f"Runs in {folder}")
     table.add_column("run", overflow="fold")
-    for name in ("status", "step", "of", "loss", "pass@2", "best", "last line"):
+    for name in ("status", "step", "of", "loss", "score", "best", "last line"):
         left = name == "status"
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
     reasons = []
@@ -62,7 +62,10 @@ def _work_directories(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
 
 
 def _row(workdir: epath.Path) -> list[str]:
-    """Status, why, step, steps asked for, loss, last and best pass@2, when it last wrote."""
+    """Status, why, step, steps asked for, loss, last and best score, when it last wrote.
+
+    The score is the family's headline: pass@2 for ARC.
+    """
     try:
         experiment = read_config(workdir)
     except InputError as error:
@@ -70,8 +73,9 @@ def _row(workdir: epath.Path) -> list[str]:
     lines, history = read_metrics(workdir), read_history(workdir)
     steps = experiment.train.steps
     losses = [line["loss"] for line in lines if line.get("loss") is not None]
-    scores = {line["step"]: line.get("pass@2") for line in lines if line["kind"] == "eval"}
-    scores |= _scored_later(workdir)
+    headline = experiment.data.headline
+    scores = {line["step"]: line.get(headline) for line in lines if line["kind"] == "eval"}
+    scores |= _scored_later(workdir, headline)
     passed = [score for _, score in sorted(scores.items()) if score is not None]
     saved = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
     step = max([*saved, *scores, *(line["step"] for line in lines)], default=0)
@@ -86,12 +90,12 @@ def _row(workdir: epath.Path) -> list[str]:
     ]
 
 
-def _scored_later(workdir: epath.Path) -> dict[int, float | None]:
-    """pass@2 of the steps that `drm eval` or training has scored, from what they wrote."""
+def _scored_later(workdir: epath.Path, headline: str) -> dict[int, float | None]:
+    """Scores of the steps that `drm eval` or training has scored, from what they wrote."""
     found = {}
     for step, folder in evaluations(workdir).items():
         with contextlib.suppress(ValueError, AttributeError, TypeError, RecursionError, OSError):
-            score = json.loads((folder / "metrics.json").read_bytes()).get("pass@2")
+            score = json.loads((folder / "metrics.json").read_bytes()).get(headline)
             found[step] = None if score is None else float(score)
     return found
 

@@ -13,10 +13,9 @@ from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import reaching, work_path
 from drm_jax.parallel import processes
-from drm_jax.parallel.mesh import placed
-from drm_jax.puzzles.arc.leaks import leaks_from_digests, trained_digests
+from drm_jax.parallel.mesh import AXIS, placed
 from drm_jax.run.setup import Setup
-from drm_jax.train.state import TrainState, abstract_state, make_sharded, mean_row, start_from
+from drm_jax.training.state import TrainState, abstract_state, make_sharded, mean_row, start_from
 
 Say = Callable[[str], None]
 
@@ -47,7 +46,7 @@ def start(setup: Setup, workdir: epath.Path, strict: bool, say: Say) -> Start:
         say(f"Going on from the checkpoint of step {restored.step}")
         record = {name: restored.record[name] for name in ("fingerprint", "num_ids", "trained_on")}
         return Start(restored.state, restored.step, True, record, restored.record["interval"])
-    trained_on = trained_digests(setup.tasks)
+    trained_on = setup.puzzles.trained_digests()
     if setup.experiment.init_from is None:
         state = make_sharded(setup.make_state, setup.shardings)
     else:
@@ -57,7 +56,7 @@ def start(setup: Setup, workdir: epath.Path, strict: bool, say: Say) -> Start:
     # on, by this run and those that it began from.
     record = {
         "fingerprint": setup.fingerprint,
-        "num_ids": len(setup.ids),
+        "num_ids": setup.puzzles.num_ids,
         "trained_on": trained_on,
     }
     return Start(state, 0, False, record, {})
@@ -116,7 +115,7 @@ def _check_other(setup: Setup, other: epath.Path, record: Mapping[str, Any]) -> 
         for shapes in (record["shapes"], here)
     )
     checkpoint.check_shapes(other, saved, wanted)
-    leaked = leaks_from_digests(record["trained_on"], setup.tasks)
+    leaked = setup.puzzles.answered_in(record["trained_on"])
     if leaked:
         raise UsageError(
             f"init_from: {other}: was trained on a test pair of evaluation task {leaked[0]} "
@@ -127,7 +126,7 @@ def _check_other(setup: Setup, other: epath.Path, record: Mapping[str, Any]) -> 
 def _place(mesh: Mesh, record: Mapping[str, Any], leaf: str) -> NamedSharding:
     """Where a leaf of any run's checkpoint goes; whole, if its slots can't be split over these."""
     shape, _ = record["shapes"][leaf]
-    splits = not leaf.startswith("carry/") or shape[0] % mesh.size == 0
+    splits = not leaf.startswith("carry/") or shape[0] % mesh.shape[AXIS] == 0
     return placed(mesh, leaf if splits else "params")
 
 
@@ -150,7 +149,7 @@ def _from_other(
         )
 
     restored = checkpoint.restore_newest(other, target, strict, say)
-    saved, num_ids = restored.state, len(setup.ids)
+    saved, num_ids = restored.state, setup.puzzles.num_ids
     row_D = jax.jit(mean_row, static_argnames="num_ids")(
         saved["table"], num_ids=restored.record["num_ids"]
     )

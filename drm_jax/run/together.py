@@ -12,10 +12,11 @@ from typing import Any
 from etils import epath
 
 import drm_jax
+from drm_jax.config import PARTS, part_name
 from drm_jax.errors import InputError
 from drm_jax.io import lock
 from drm_jax.parallel import processes
-from drm_jax.references import code_digest, is_reference
+from drm_jax.references import code_digest
 from drm_jax.run.setup import Setup
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -34,6 +35,7 @@ def check_same_start(experiment: Any, workdir: epath.Path, **options: Any) -> No
         **{name: importlib.metadata.version(name) for name in _LIBRARIES},
         "the work directory": str(workdir),
         **{name: repr(value) for name, value in options.items()},
+        **{part: part_name(part, getattr(experiment, part)) for part in PARTS},
         **dict(_flat(dataclasses.asdict(experiment), "")),
     }
     processes.agree(values)
@@ -43,22 +45,18 @@ def check_same_data(setup: Setup) -> None:
     """Raises UsageError if processes have read other tasks, or differ in devices."""
     if processes.count() == 1:
         return
-    tests = hashlib.sha256()
-    for task in setup.tasks:
-        tests.update(f"{task.id} {task.role}".encode())
-        for pair in task.tests:
-            tests.update(pair.key)
     mesh = setup.mesh
     values = {
         "the data (a digest of all training pairs and puzzle ids)": setup.fingerprint,
-        "the data (a digest of all test inputs)": tests.hexdigest()[:16],
+        "the data (a digest of all test inputs)": setup.puzzles.tests_digest(),
         "the kind of devices": mesh.devices.flat[0].device_kind,
         "the number of devices of a process": str(len(mesh.local_devices)),
         "the compute type": setup.network.dtype.name,
     }
-    objective = setup.experiment.objective
-    if is_reference(objective):  # a schedule's ratios and a source's tasks are in the fingerprint
-        values["the file of the objective (a digest)"] = code_digest(objective)
+    for part in PARTS:
+        values[f"the code of {part} (a digest)"] = code_digest(
+            type(getattr(setup.experiment, part))
+        )
     processes.agree(values)
 
 

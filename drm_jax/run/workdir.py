@@ -1,7 +1,7 @@
 """The work directory: what a run leaves behind, and whether another start may go on in it.
 
 config.json      the experiment, all of it
-identifiers.json a copy of data.identifiers, if the run has adopted its puzzle ids
+identifiers.json a copy of data.identifiers, if the run has adopted its puzzle ids (ARC)
 lock             who is at work here
 checkpoints/     Orbax, one folder a step; damaged/ where one had to be set aside
 metrics.jsonl    one line a log interval and an evaluation
@@ -18,12 +18,11 @@ from typing import Any
 
 from etils import epath
 
-from drm_jax.config import Experiment, from_json, to_json
+from drm_jax.config import PARTS, Experiment, from_json, part_name, to_json
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import is_remote, reaching, write_whole
 
-_IDENTIFIERS = "identifiers.json"
 # What may differ between starts of one run: it changes no number of the training, nor a score, but
 # for the rounding of another order of sums.
 MAY_CHANGE = ("train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_best",
@@ -55,9 +54,12 @@ def check_claim(workdir: epath.Path, experiment: Experiment) -> bool:
     """Whether this experiment goes on in the work directory; False where it would be a new one.
 
     Raises:
-      UsageError: it belongs to another experiment; the differing options are named.
+      UsageError: it belongs to another experiment; the differing options are named. Or the class
+        of a part of the experiment can't be found again by its name.
       InputError: it is not a directory, or its config.json can't be used.
     """
+    for part in PARTS:
+        part_name(part, getattr(experiment, part))
     with reaching(workdir):
         _check_place(workdir)
         if not (workdir / "config.json").exists():
@@ -93,52 +95,62 @@ def _check_place(workdir: epath.Path) -> None:
 def claim(workdir: epath.Path, experiment: Experiment) -> None:
     """Writes the experiment to an existing work directory, which `check_claim` allows.
 
-    A list of puzzle ids that the experiment names is copied there, once.
+    Files that its puzzles follow from are copied there, once.
     """
     check_claim(workdir, experiment)
     write_whole(workdir / "config.json", to_json(experiment))
-    if experiment.data.identifiers is not None:
-        path = identifiers_path(workdir, experiment.data.identifiers)
-        if path != workdir / _IDENTIFIERS:
-            write_whole(workdir / _IDENTIFIERS, path.read_bytes())
+    for name, original in experiment.data.kept_files.items():
+        path = kept_path(workdir, name, original)
+        if path != workdir / name:
+            write_whole(workdir / name, path.read_bytes())
 
 
-def identifiers_path(workdir: epath.Path | None, name: str) -> epath.Path:
-    """Where a run's list of puzzle ids is read: its own copy, else the file `data.identifiers`.
+def kept_path(workdir: epath.Path | None, name: str, original: str) -> epath.Path:
+    """Where a file that a run's puzzles follow from is read: its own copy, else the original.
 
     So a run can be moved, and the original deleted, but not changed.
+
+    Args:
+      name: of the copy.
+      original: its path, from an option of the family.
 
     Raises:
       UsageError: there is neither.
       InputError: both are there, and they differ.
     """
-    there = os.path.isfile(name) and os.access(name, os.R_OK)
+    field = f"data.{name.partition('.')[0]}"
+    there = os.path.isfile(original) and os.access(original, os.R_OK)
     if workdir is not None:
-        copy = workdir / _IDENTIFIERS
+        copy = workdir / name
         with reaching(workdir):
             if copy.exists():
-                if there and epath.Path(name).read_bytes() != copy.read_bytes():
+                if there and epath.Path(original).read_bytes() != copy.read_bytes():
                     raise InputError(
-                        f"data.identifiers: {name}: is not the list that the run in {workdir} "
+                        f"{field}: {original}: is not the file that the run in {workdir} "
                         f"began with; bring that one back (its copy is {copy}), or use another "
                         "--workdir"
                     )
                 return copy
     if not there:
         raise UsageError(
-            f"data.identifiers: {name or repr(name)}: no such file on this machine, or not to be "
-            "read; name the identifiers.json of a published dataset"
+            f"{field}: {original or repr(original)}: no such file on this machine, or not to be "
+            f"read; name the {name} of a published dataset"
         )
-    return epath.Path(name)
+    return epath.Path(original)
 
 
 def config_differences(before: Any, now: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """(dotted name, value before, value now) of each field that differs."""
+    """(dotted name, value before, value now) of each field that differs.
+
+    Where a part of an experiment is of another kind, its name stands for all of it.
+    """
     found = []
     for field in dataclasses.fields(before):
         name = f"{prefix}{field.name}"
         old, new = getattr(before, field.name), getattr(now, field.name)
-        if dataclasses.is_dataclass(old):
+        if type(old) is not type(new) and dataclasses.is_dataclass(old) and name in PARTS:
+            found.append((name, part_name(name, old), part_name(name, new)))
+        elif dataclasses.is_dataclass(old) and type(old) is type(new):
             found += config_differences(old, new, f"{name}.")
         elif old != new:
             found.append((name, old, new))

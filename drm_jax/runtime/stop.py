@@ -29,18 +29,22 @@ _ONE_SECONDS = 0.5
 class StopRequest:
     """Hears signals from `listen` until it is left. Only the main thread of a program can.
 
-    Left with a PreemptedError, SIGTERM is ignored: clusters send several, and one more must not end
-    a process that is about to give its exit code.
+    Handlers are put back when it is left, unless the process is about to end anyway: with
+    `until_exit`, SIGTERM is ignored after a PreemptedError, since clusters send several, and one
+    more must not keep the process from giving its exit code.
     """
 
     def __init__(
         self,
         say: Callable[[str], None],
         first: str = "this step is finished and saved first",
+        until_exit: bool = False,
     ):
         """Args:
         first: what comes before the end.
+        until_exit: the process ends after a preemption.
         """
+        self._until_exit = until_exit
         self._say, self._first, self._heard, self._before = say, first, set(), {}
         self._preempted_by = "SIGTERM (a preemption or scancel)"
         self._interrupted_at = 0.0
@@ -84,7 +88,8 @@ class StopRequest:
 
     def __exit__(self, _, error: BaseException | None, __) -> None:
         for number, handler in self._before.items():
-            ending = number == signal.SIGTERM and isinstance(error, PreemptedError)
+            preempted = self._until_exit and isinstance(error, PreemptedError)
+            ending = preempted and number == signal.SIGTERM
             signal.signal(number, signal.SIG_IGN if ending else handler)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:

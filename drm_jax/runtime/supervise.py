@@ -1,10 +1,19 @@
 """A parent for one of several processes, which says in one line why it ended.
 
-Where another process dies, jax aborts from within C++ with a page of its own log, and a port that
-is taken ends it by a segmentation fault. So the command itself runs in a child:
+Where another process dies, jax 0.10.2 aborts from within C++ with a page of its own log. So the
+command itself runs in a child:
 
     drm ── fork ──┬── parent: passes signals on, reads the child's errors, gives its exit code
                   └── child: all else; it dies with its parent
+
+Tried instead, within the one process, and found wanting:
+- a callback for missed heartbeats (get_distributed_runtime_client of jaxlib has the argument): it
+  is called with a status that Python can't be given, so C++ ends the process by std::bad_cast, and
+  a late start by the same exception without a reason;
+- jax_enable_recoverability with get_live_nodes: a process that dies is seen from Python, but the
+  loss of process 0 and a start that comes to nothing abort as before, and two processes of one id
+  run on side by side;
+- a handler of SIGABRT in Python: it never runs, as C++ doesn't return.
 """
 
 import collections
@@ -21,9 +30,7 @@ _LOG_OF_CPP = re.compile(r"[DIWEF]\d{4} \d\d:\d\d:\d\d")
 # gloo greets on standard output, several threads at once.
 _GREETING = re.compile(r"\[Gloo\] Rank|connected peer ranks")
 _AGAIN = "; start all of them again with the same command"
-_PASSED_ON = {
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
-}
+_PASSED_ON = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 def supervise() -> int | None:
@@ -40,9 +47,9 @@ def supervise() -> int | None:
     if child:
         os.close(sink)
         with _signals_passed_on(child), open(source, errors="replace") as lines:
-            said, held = _relay(lines)
+            said, traced, held = _relay(lines)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return _explained(code, said, held)
+        return _explained(code, said or (traced and code > 0), held)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     os.close(source)
     os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on: once
@@ -80,16 +87,19 @@ def _signals_passed_on(child: int) -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _relay(lines: Iterable[str]) -> tuple[bool, list[str]]:
+def _relay(lines: Iterable[str]) -> tuple[bool, bool, list[str]]:
     """Passes a child's errors on as they come, but for what C++ logs.
 
     Returns:
-      Whether it has said in a line of ours what is wrong; the newest of what was kept back.
+      Whether it has said in a line of ours what is wrong; whether it has shown a traceback; the
+      newest of what was kept back.
     """
-    said, in_log, held = False, False, collections.deque(maxlen=200)
+    said, traced, in_log, held = False, False, False, collections.deque(maxlen=200)
     for line in lines:
         ours = line.startswith("drm: ")
-        said, in_log = said or ours, not ours and (in_log or bool(_LOG_OF_CPP.match(line)))
+        traceback = line.startswith("Traceback (most recent call last)")
+        said, traced = said or ours, traced or traceback
+        in_log = not ours and not traceback and (in_log or bool(_LOG_OF_CPP.match(line)))
         if not line.strip() or _GREETING.search(line):
             continue
         if in_log:
@@ -98,7 +108,7 @@ def _relay(lines: Iterable[str]) -> tuple[bool, list[str]]:
             with contextlib.suppress(OSError):
                 sys.stderr.write(line)
                 sys.stderr.flush()
-    return said, list(held)
+    return said, traced, list(held)
 
 
 def _explained(code: int, said: bool, held: list[str]) -> int:
@@ -127,8 +137,8 @@ def explain(log: str) -> str | None:
     silent = re.search(r"stopped sending heartbeats\):\n(.*?)\nThe tasks", log, re.DOTALL)
     if silent:
         ids = re.findall(r"(\d+)\s*$", silent[1], re.MULTILINE)
-        who, has = (f"process {ids[0]}", "has") if len(ids) == 1 else (_many(ids), "have")
-        return f"{who} {has} died or can't be reached (--heartbeat-timeout){_AGAIN}"
+        who = f"process {ids[0]} has" if len(ids) == 1 else f"processes {', '.join(ids)} have"
+        return f"{who} died or can't be reached (--heartbeat-timeout){_AGAIN}"
     if re.search("newer incarnation|unexpectedly tried to connect|ALREADY_EXISTS", log):
         return (
             "two processes came with the same --process-id, or one came again alone; give each its "
@@ -145,8 +155,3 @@ def explain(log: str) -> str | None:
             f"line says why{_AGAIN}"
         )
     return None
-
-
-def _many(ids: list[str]) -> str:
-    more = f" and {len(ids) - 8} more" if len(ids) > 8 else ""
-    return f"processes {', '.join(ids[:8])}{more}"

@@ -60,6 +60,9 @@ from experiments.study.protocol import (
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "runs" / "study"
 ROWS = Path(__file__).parent / "rows"
+AS_ARC_TASK = "an ARC task, before Sudoku was a family"
+"""`made_as` of rows of Sudoku that were made when its puzzles were posed as an ARC task, with ARC's
+tokens. They are kept as they are, whatever the protocol of Sudoku is now."""
 
 
 def main() -> int:
@@ -138,11 +141,23 @@ def run_all(runs: Sequence[Run], words: Sequence[str], folder: Path) -> None:
         for run in runs
         if run.key not in there and (not words or any(word in run.key for word in words))
     ]
+    check_unmixed(missing, folder)
     console = Console(stderr=True)
     for run in track(missing, "study", console=console):
         row = make_row(run, folder)
         score = row["scores"][f"published@{run.denoise_steps}"]
         console.print(f"{run.key}: {score['wrong_cells']:.1%} of the cells wrong", highlight=False)
+
+
+def check_unmixed(runs: Iterable[Run], folder: Path) -> None:
+    """Exits with a message where runs of a family would be compared with rows made otherwise."""
+    for family in sorted({run.family for run in runs}):
+        of_family = sorted(folder.glob(f"*-{family}-*.json"))
+        if any("made_as" in json.loads(path.read_text()) for path in of_family):
+            sys.exit(
+                f"{folder}: rows of {family} were made as {AS_ARC_TASK}, and new ones can't be "
+                f"compared with them: delete all of {family}, or none"
+            )
 
 
 def make_row(run: Run, folder: Path) -> dict[str, Any]:
@@ -197,7 +212,7 @@ def row_of(run: Run, workdir: epath.Path) -> dict[str, Any]:
         "flops_per_step": flops_per_step(experiment),
         "loss": [[x["step"], round(x["loss"], 4)] for x in lines if x["kind"] == "train"][::8],
         "evaluations": [
-            [x["step"], round(1 - x["cell_accuracy"], 4), round(x["pass@2"], 4)]
+            [x["step"], round(1 - x["cell_accuracy"], 4), round(x[experiment.data.headline], 4)]
             for x in lines
             if x["kind"] == "eval"
         ],
@@ -227,9 +242,17 @@ def read_rows(runs: Iterable[Run], folder: Path) -> list[dict[str, Any]]:
         path = folder / f"{run.key}.json"
         if path.exists():
             rows.append(json.loads(path.read_text()))
-            if rows[-1]["protocol"] != protocol_of(run):
+            if not _is_of(rows[-1], run):
                 sys.exit(f"{path}: is of another protocol: delete it and {RUNS / run.key}")
     return rows
+
+
+def _is_of(row: Mapping[str, Any], run: Run) -> bool:
+    """Whether a row is of this run, by today's protocol; of a row made as an ARC task, whether it
+    was of this run when it was made."""
+    if row.get("made_as") == AS_ARC_TASK and run.family != "arc":
+        return row["run"] == {**vars(run), "key": run.key}
+    return row["protocol"] == protocol_of(run)
 
 
 def best(rows: Sequence[Mapping[str, Any]], methods: Iterable[str]) -> dict[tuple[str, str], Tuned]:

@@ -1,8 +1,7 @@
 """Rows of the study -> means, standard errors, paired differences with intervals.
 
 A row's score at a setting holds the share of wrong cells of each test input, by task. Where two
-runs are compared, they are paired by task and seed. Sudoku is one task of many puzzles: there the
-puzzles are paired.
+runs are compared, they are paired by task and seed; of Sudoku, by puzzle and seed.
 """
 
 import dataclasses
@@ -57,8 +56,16 @@ def mean(values: Sequence[float]) -> Mean:
 
 
 def mean_of(rows: Sequence[Row], setting: str, measure: str = "wrong_cells") -> Mean:
-    """A measure at a setting of test time, over rows of several seeds."""
-    return mean([row["scores"][setting][measure] for row in rows])
+    """A measure at a setting of test time, over rows of several seeds.
+
+    Args:
+      measure: wrong_cells; or solved, which is pass@2 of ARC and the share of exact answers of
+        Sudoku. (Of a single candidate, as of a Sudoku posed as an ARC task, pass@2 is that too.)
+    """
+    scores = [row["scores"][setting] for row in rows]
+    if measure == "solved":
+        return mean([of["exact"] if "exact" in of else of["pass@2"] for of in scores])
+    return mean([of[measure] for of in scores])
 
 
 def tuned(rows: Sequence[Row]) -> str:
@@ -96,7 +103,7 @@ def compare(
 
 
 def _units(row: Row, setting: str) -> dict[str, list[float]]:
-    """The shares of wrong cells of each task, or of each puzzle."""
+    """The shares of wrong cells of each task, or of each puzzle, which one task may hold."""
     per_task = row["scores"][setting]["per_task"]
     if len(per_task) > 1:
         return per_task

@@ -144,7 +144,7 @@ def votes(rows: Sequence[Row], stage: str) -> Figure:
         of_method = select(rows, stage, "arc", method)
         passes = of_method[0]["run"]["denoise_steps"]
         names = [*(f"voters{n}@{passes}" for n in VOTERS[:-1]), tuned(of_method)]
-        line = [mean_of(of_method, name, "pass@2").value for name in names]
+        line = [mean_of(of_method, name, "solved").value for name in names]
         axis.plot(VOTERS, line, marker="o", markersize=3, **_look(method))
     _ticks(axis, VOTERS, "candidates of a test input: itself, and augmentations")
     axis.set_ylabel("pass@2")

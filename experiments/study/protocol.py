@@ -12,8 +12,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from drm_jax.config import Data, Evaluate, Experiment, Model, Optimizer, Train, with_changes
+from drm_jax.config import Evaluate, Experiment, Optimizer, Train, with_changes
+from drm_jax.methods.drm import Drm
+from drm_jax.model.recursion import Recursion
+from drm_jax.model.transformer import Transformer
 from drm_jax.plan.flops import count_flops
+from drm_jax.puzzles.arc.family import Arc
+from drm_jax.puzzles.sudoku.family import Sudoku
 from experiments.study.tasks import CANVAS, chosen
 
 FAMILIES = ("arc", "sudoku4", "sudoku6")
@@ -33,27 +38,28 @@ _CYCLES, _BATCH, _CURVE_POINTS = 2, 32, 6
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "drm": {},
-    "trm": {"objective": "trm"},
-    "sprm": {"objective": "sprm"},
-    "diffusion": {"objective": "diffusion"},
-    "drm_path": {"model.grad_cycles": _CYCLES, "supervision": "path"},
-    "drm_all_cycles": {"model.grad_cycles": _CYCLES},
+    "trm": {"method": "trm"},
+    "sprm": {"method": "sprm"},
+    "diffusion": {"method": "diffusion"},
+    "drm_path": {"method.recursion.grad_cycles": _CYCLES, "method.supervision": "path"},
+    "drm_all_cycles": {"method.recursion.grad_cycles": _CYCLES},
 }
 """What each method changes of `drm`, by dotted field."""
 OWN: Mapping[str, Mapping[str, Any]] = {
-    "drm_all_masked": {"noise.all_masked": 0.25},
-    "drm_own_answers": {"noise.own_answers": 0.5},
+    "drm_all_masked": {"method.noise.all_masked": 0.25},
+    "drm_own_answers": {"method.noise.own_answers": 0.5},
 }
 """Changes of our own in training. They take the learning rate of `drm`; test steps are tuned."""
 OWN_AT_TEST: Mapping[str, Mapping[str, Any]] = {
-    "confidence": {"evaluate.remask": "confidence"},
-    "keep_first": {"evaluate.first_remask": "skip"},
-    "training_schedule": {"evaluate.remask_schedule": "training"},
-    "pad_outside": {"evaluate.outside": "pad"},
-    "fresh_z": {"evaluate.carry_z": False},
-    "pad_outside_fresh_z": {"evaluate.outside": "pad", "evaluate.carry_z": False},
+    "confidence": {"remask": "confidence"},
+    "keep_first": {"first_remask": "skip"},
+    "training_schedule": {"remask_schedule": "training"},
+    "pad_outside": {"outside": "pad"},
+    "fresh_z": {"carry_z": False},
+    "pad_outside_fresh_z": {"outside": "pad", "carry_z": False},
 }
-"""Changes at test time alone, of a `drm` that is trained as published."""
+"""Changes at test time alone, of a `drm` that is trained as published, by field of
+method.denoising."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,15 +123,22 @@ def quick_runs() -> Iterator[Run]:
             yield Run("quick", family, method, 1e-3, 0)
 
 
-def data_of(family: str, held_out: bool) -> Data:
-    """The tasks of a run. Sudoku has other puzzles for the final table."""
+def data_of(family: str, held_out: bool) -> Arc | Sudoku:
+    """The puzzles of a run. Sudoku has others for the final table; at 4x4, which has 288 solutions
+    in all, a test's solution is never that of a puzzle that is trained on."""
     if family == "arc":
-        return Data(
+        return Arc(
             train=(), evaluate=("arc1/training",), only=chosen()[held_out], canvas=CANVAS,
             num_augmentations=16,
         )  # fmt: skip
-    source = f"experiments.study.sudoku:{family}_{'final' if held_out else 'tuning'}"
-    return Data(train=(), evaluate=(source,), canvas=int(family[-1]), num_augmentations=0)
+    side = int(family.removeprefix("sudoku"))
+    return Sudoku(
+        side=side,
+        train_puzzles=1000,
+        test_puzzles=64,
+        puzzles_seed=10 * side + held_out,
+        tested_part=8 + held_out if side == 4 else None,
+    )
 
 
 def experiment_of(run: Run) -> Experiment:
@@ -134,9 +147,8 @@ def experiment_of(run: Run) -> Experiment:
         name=run.key,
         seed=run.seed,
         data=data_of(run.family, run.stage == "final"),
-        model=Model(
-            hidden=64, heads=2, cycles=_CYCLES, inner_steps=2, prefix=2, swiglu_multiple=64
-        ),
+        method=Drm(Recursion(cycles=_CYCLES, inner_steps=2)),
+        model=Transformer(hidden=64, heads=2, prefix=2, swiglu_multiple=64),
         optimizer=Optimizer(learning_rate=run.learning_rate, warmup_steps=50, ema=0.99),
         train=Train(steps=1, batch_size=_BATCH, log_every=50, checkpoint_every=10_000, keep_best=0),
         evaluate=Evaluate(batch_size=64, denoise_steps=run.denoise_steps),
@@ -149,5 +161,15 @@ def experiment_of(run: Run) -> Experiment:
 
 
 def flops_per_step(experiment: Experiment) -> float:
-    """FLOPs of one training step."""
-    return experiment.train.batch_size * count_flops(experiment).train
+    """FLOPs of one training step in which nothing is computed again."""
+    method, data = experiment.method, experiment.data
+    ((height, width),) = data.boards
+    of_one = count_flops(
+        method,
+        dataclasses.replace(experiment.model, attention="plain"),
+        vocab=data.vocabulary.size + method.has_mask,
+        cells=height * width,
+        denoise_steps=experiment.evaluate.denoise_steps,
+        platform="cpu",
+    )
+    return experiment.train.batch_size * of_one.train

@@ -52,6 +52,7 @@ def page(rows: Sequence[Row], stage: str) -> str:
         levels_table=_table(levels_table(rows, stage)),
         states_table=_table(states_table(rows, stage)),
         made_with=_made_with(of_stage + tuning),
+        as_arc_task=any("made_as" in row for row in of_stage + tuning),
         **_facts(rows, stage),
         hours=sum(row["seconds"] + row["seconds_of_scoring"] for row in of_stage + tuning) / 3600,
         runs=len(of_stage + tuning),
@@ -67,7 +68,7 @@ def _facts(rows: Sequence[Row], stage: str) -> dict[str, Callable[..., str]]:
 
     def solved(family: str, method: str, setting: str | None = None) -> str:
         found = select(rows, stage, family, method)
-        return f"{mean_of(found, setting or tuned(found), 'pass@2')}%"
+        return f"{mean_of(found, setting or tuned(found), 'solved')}%"
 
     def against(family: str, method: str, other: str, *settings: str) -> str:
         found, others = (select(rows, stage, family, name) for name in (method, other))
@@ -117,7 +118,7 @@ def main_table(rows: Sequence[Row], stage: str, family: str) -> Iterator[Sequenc
         yield (
             f"`{method}`", f"{of_method[0]['steps']:,}", f"{run['learning_rate']:g}",
             run["denoise_steps"], mean_of(of_method, setting),
-            mean_of(of_method, setting, "pass@2"), mean_of(of_method, _AT_16),
+            mean_of(of_method, setting, "solved"), mean_of(of_method, _AT_16),
             "" if method == "drm" else difference,
         )  # fmt: skip
 
@@ -136,7 +137,7 @@ def own_table(rows: Sequence[Row], stage: str) -> Iterator[Sequence[Any]]:
             f"`{method}`", figures.TITLES[family], mean_of(changed, _AT_16),
             compare(changed, _AT_16, drm, _AT_16) if own else "",
             changed[0]["run"]["denoise_steps"], mean_of(changed, names[0]),
-            mean_of(changed, names[0], "pass@2"),
+            mean_of(changed, names[0], "solved"),
             compare(changed, names[0], drm, names[1]) if own else "",
         )  # fmt: skip
 

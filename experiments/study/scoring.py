@@ -14,18 +14,23 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from drm_jax.config import CARRIED, Experiment, with_changes
+from drm_jax.config import Experiment, with_changes
 from drm_jax.corruption.masking import corrupt
-from drm_jax.data.evaluation import Truths, evaluation_batches, evaluation_rows
-from drm_jax.evaluate.score import compile_denoise, evaluate
-from drm_jax.model.recursion import forward, one_pass
-from drm_jax.puzzles.arc.tokens import MASK, PAD
+from drm_jax.evaluate.answerer import AnswerBatch, compile_answer
+from drm_jax.evaluate.loop import evaluate, question_batches
+from drm_jax.methods.diffusion import Diffusion
+from drm_jax.methods.method import embedded, spread
+from drm_jax.model.backbone import Params
+from drm_jax.model.recursion import Pass, forward, one_pass
+from drm_jax.puzzles.family import PAD
 from drm_jax.run.setup import Setup, set_up
 from drm_jax.run.start import restore_own
-from drm_jax.train.state import TrainState
+from drm_jax.training.state import TrainState
 from experiments.study.protocol import OWN_AT_TEST, PUBLISHED_STEPS, TEST_STEPS, Run
 
 LEVELS = (0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999, 1000)
+SOLVED = ("pass@1", "pass@2", "exact")
+"""What families call the share of tests that are solved."""
 VOTERS = (1, 2, 4, 8, 17)
 """Candidates of each ARC test input that vote: the plain one, and augmentations."""
 
@@ -36,16 +41,20 @@ def settings(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"published@{steps}", {"evaluate.denoise_steps": steps}
     if run.method in ("drm", "diffusion"):
         for steps in TEST_STEPS[1:-1]:
-            changes = {"evaluate.remask": "confidence", "evaluate.denoise_steps": steps}
-            yield f"confidence@{steps}", changes
+            yield f"confidence@{steps}", _denoising({"remask": "confidence"}, steps)
     if run.method == "drm":
         for name, changes in OWN_AT_TEST.items():
             if name != "confidence":  # that was above
-                steps = {"evaluate.denoise_steps": PUBLISHED_STEPS}
-                yield f"{name}@{PUBLISHED_STEPS}", changes | steps
+                yield f"{name}@{PUBLISHED_STEPS}", _denoising(changes, PUBLISHED_STEPS)
     if run.family == "arc" and run.stage != "tuning":
         for voters in VOTERS[:-1]:
             yield f"voters{voters}@{run.denoise_steps}", {"evaluate.num_augmentations": voters - 1}
+
+
+def _denoising(changes: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """Changes of the experiment: of method.denoising, and the passes."""
+    of_method = {f"method.denoising.{name}": value for name, value in changes.items()}
+    return {**of_method, "evaluate.denoise_steps": steps}
 
 
 def score_run(run: Run, experiment: Experiment, workdir: epath.Path) -> dict[str, Any]:
@@ -57,7 +66,7 @@ def score_run(run: Run, experiment: Experiment, workdir: epath.Path) -> dict[str
         for score in scores.values():
             del score["per_task"]
     row = {"scores": scores}
-    if run.method not in CARRIED:
+    if hasattr(experiment.method, "denoising"):
         row["errors_by_level"] = errors_by_level(setup, state)
         row["path"] = own_path(setup, state)
     jax.clear_caches()
@@ -65,19 +74,34 @@ def score_run(run: Run, experiment: Experiment, workdir: epath.Path) -> dict[str
 
 
 def _score(setup: Setup, state: TrainState, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The share of wrong cells, of all and of each test input, and pass@k."""
+    """The share of wrong cells, of all and of each test input, and what is solved: pass@k of ARC,
+    exact of Sudoku."""
     changed = with_changes(setup.experiment, {**changes, "evaluate.trajectories": "off"})
-    denoise = compile_denoise(changed, setup.network, setup.mesh, setup.shardings)
-    metrics = evaluate(changed, denoise, state, setup.mesh, setup.tasks, setup.ids).metrics
+    metrics = evaluate(
+        changed, _answer_batch(setup, changed), state, setup.mesh, setup.puzzles
+    ).metrics
+    solved = {name: round(metrics[name], 5) for name in SOLVED if name in metrics}
     return {
         "wrong_cells": round(1 - metrics["cell_accuracy"], 5),
-        "pass@1": round(metrics["pass@1"], 5),
-        "pass@2": round(metrics["pass@2"], 5),
+        **solved,
         "per_task": {
             name: [round(1 - x, 4) for x in of["cell_accuracy"]]
             for name, of in metrics["per_task"].items()
         },
     }
+
+
+def _answer_batch(setup: Setup, experiment: Experiment) -> AnswerBatch:
+    """The program that answers with the settings of an experiment, on the setup of a run."""
+    return compile_answer(
+        experiment.method,
+        experiment.data,
+        setup.network,
+        setup.mesh,
+        setup.shardings,
+        steps=experiment.evaluate.denoise_steps,
+        seed=experiment.seed,
+    )
 
 
 # --- where it errs -----------------------------------------------------------------------------
@@ -89,27 +113,31 @@ def errors_by_level(setup: Setup, state: TrainState) -> list[dict[str, float | N
       of those shown, that are answered wrongly; None where there are none. Of the cells of all
       candidates pooled, so that large grids weigh more than in a score.
     """
-    experiment, network = setup.experiment, setup.network
-    run_pass = one_pass if experiment.objective == "diffusion" else forward
+    experiment, network, mask = setup.experiment, setup.network, _mask(setup)
+    method = experiment.method
+
+    def run_pass(params: Params, x: jax.Array, y: jax.Array, z: jax.Array) -> Pass:
+        if isinstance(method, Diffusion):
+            return one_pass(network, params, x, y, z)
+        return forward(network, method.recursion, params, x, y, z)
 
     @jax.jit
     def answer(state: TrainState, batch: Mapping[str, jax.Array], tokens: jax.Array) -> jax.Array:
-        variables = {"params": state.ema}
         rows = state.table[batch["puzzle_id"]]
-        x = network.apply(variables, batch["inputs"], rows, method="embed")
-        y = network.apply(variables, tokens, rows, answers=True, method="embed")
-        z = jnp.broadcast_to(state.constants["z_init"].astype(x.dtype), x.shape)
-        return jnp.argmax(run_pass(network, state.ema, x, y, z)[0], axis=-1)
+        x = network.embed(state.ema, batch["inputs"], rows)
+        y = embedded(network, state.ema, tokens, rows)
+        z = spread(state.constants["z_init"], x)
+        return jnp.argmax(run_pass(state.ema, x, y, z)[0], axis=-1)
 
     rng, found = np.random.default_rng(experiment.seed), []
     for level in LEVELS:
         counts = np.zeros(4)
         for batch, real, truth, scored in _batches(setup):
             noise = rng.random(truth.shape, np.float32)
-            tokens = corrupt(truth, noise, level, experiment.noise.schedule)
+            tokens = corrupt(truth, noise, level, method.noise.schedule, mask)
             wrong = np.asarray(answer(state, batch, tokens)) != truth
             scored = scored & real[:, None]
-            masked = tokens == MASK
+            masked = tokens == mask
             for i, cells in enumerate((scored & masked, scored & ~masked)):
                 counts[2 * i : 2 * i + 2] += cells.sum(), (cells & wrong).sum()
         masked, masked_wrong, shown, shown_wrong = counts
@@ -135,14 +163,14 @@ def own_path(setup: Setup, state: TrainState) -> list[dict[str, float | None]]:
       candidates pooled.
     """
     experiment = with_changes(setup.experiment, {"evaluate.denoise_steps": PUBLISHED_STEPS})
-    denoise = compile_denoise(experiment, setup.network, setup.mesh, setup.shardings)
+    answer_batch, mask = _answer_batch(setup, experiment), _mask(setup)
     counts = np.zeros((PUBLISHED_STEPS, 8))
     for batch, real, truth, scored in _batches(setup):
-        result = denoise(state, batch)
-        tokens, predicted = map(np.asarray, (result.trajectory_tokens, result.trajectory_predicted))
+        answered = answer_batch(state, batch)
+        tokens, predicted = map(np.asarray, (answered.step_tokens, answered.step_predicted))
         inside, outside = scored & real[:, None], ~scored & real[:, None]
         for i in range(PUBLISHED_STEPS):
-            shown = tokens[i] != MASK
+            shown = tokens[i] != mask
             changed = predicted[i] != predicted[max(i - 1, 0)]
             cells = (
                 inside, inside & ~shown, inside & shown, inside & shown & (tokens[i] != truth),
@@ -166,13 +194,15 @@ def _share(part: float, whole: float) -> float | None:
     return round(float(part / whole), 4) if whole else None
 
 
+def _mask(setup: Setup) -> int:
+    """The token MASK."""
+    return setup.experiment.data.vocabulary.mask
+
+
 def _batches(setup: Setup) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, ...]]:
     """All candidates: batches, which rows of them are real, their truths, what is scored."""
-    rows = evaluation_rows(setup.tasks, setup.ids, None)
-    side = setup.experiment.data.side
-    truths = Truths(setup.tasks, setup.ids, rows, side)
-    size = setup.experiment.evaluate.batch_size
-    every = np.arange(len(rows))
-    for batch in evaluation_batches(setup.tasks, setup.ids, rows, every, side, size):
-        real = batch["row"] < len(rows)
-        yield batch, real, *truths.tokens(np.minimum(batch["row"], len(rows) - 1))
+    questions, (board,) = setup.puzzles.questions(None), setup.experiment.data.boards
+    every, size = np.arange(questions.count), setup.experiment.evaluate.batch_size
+    for batch in question_batches(questions, every, board, size):
+        real = batch["row"] < questions.count
+        yield batch, real, *questions.truths(np.minimum(batch["row"], questions.count - 1))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from answering import denoised
 
-from drm_jax.evaluate.answers import unpack
-from drm_jax.evaluate.score import evaluate
+from drm_jax.evaluate.answers import is_right, unpack
+from drm_jax.evaluate.loop import evaluate
 from drm_jax.parallel.mesh import make_mesh
 from drm_jax.puzzles.arc.augment import augment
 from drm_jax.puzzles.arc.tokens import to_tokens
@@ -27,12 +27,12 @@ def setup(tiny):
 
 def answered(setup, trajectories: str, batch_size: int):
     """An evaluation in which each candidate draws one of some grids, of which one is the truth."""
-    ids = setup.ids
+    puzzles, ids = setup.puzzles, setup.puzzles.ids
 
     def answer(_, batch):
         predicted = []
         for puzzle_id, row in zip(*(np.asarray(batch[x]).tolist() for x in ("puzzle_id", "row"))):
-            truth = setup.tasks[ids.task[puzzle_id]].tests[0].output
+            truth = puzzles.tasks[ids.task[puzzle_id]].tests[0].output
             rng = np.random.default_rng(row)
             # early candidates draw from many grids, late ones from few: the leaders change
             which = int(rng.integers(0, 12) if row % 41 < 20 else rng.integers(0, 3))
@@ -46,14 +46,14 @@ def answered(setup, trajectories: str, batch_size: int):
         setup.experiment.evaluate, trajectories=trajectories, batch_size=batch_size
     )
     experiment = dataclasses.replace(setup.experiment, evaluate=evaluation)
-    return evaluate(experiment, answer, State(), setup.mesh, setup.tasks, ids)
+    return evaluate(experiment, answer, State(), setup.mesh, puzzles)
 
 
 def wanted(setup, result, also_wrong: bool) -> set[tuple[str, int, int]]:
     """(task, test, puzzle id) of those that `selected` or `failures` names."""
-    found = set()
-    for k, task in enumerate(setup.tasks):
-        ids_of_task = setup.ids.of_task[k].tolist()
+    found, family, puzzles = set(), setup.experiment.data, setup.puzzles
+    for k, task in enumerate(puzzles.tasks):
+        ids_of_task = puzzles.ids.of_task[k].tolist()
         for t, test in enumerate(result.answers.task(task.id)["tests"]):
             chosen = {ids_of_task[0]}
             right = set()
@@ -67,10 +67,10 @@ def wanted(setup, result, also_wrong: bool) -> set[tuple[str, int, int]]:
                 chosen |= {
                     p.puzzle_id
                     for p in result.trajectories
-                    if (p.task_id, p.test) == (task.id, t) and not unpack(p).is_right
+                    if (p.task, p.test) == (task.id, t) and not is_right(unpack(p), family)
                 }
-                kept = [p for p in result.trajectories if (p.task_id, p.test) == (task.id, t)]
-                wrong = sum(not unpack(p).is_right for p in kept)
+                kept = [p for p in result.trajectories if (p.task, p.test) == (task.id, t)]
+                wrong = sum(not is_right(unpack(p), family) for p in kept)
                 assert wrong == test["candidates"] - (right or 0)
             found |= {(task.id, t, i) for i in chosen}
     return found
@@ -80,7 +80,7 @@ def wanted(setup, result, also_wrong: bool) -> set[tuple[str, int, int]]:
 @pytest.mark.parametrize("mode", ["selected", "failures"])
 def test_what_is_kept_does_not_depend_on_batches(setup, mode, batch_size):
     result = answered(setup, mode, batch_size)
-    kept = [(p.task_id, p.test, p.puzzle_id) for p in result.trajectories]
+    kept = [(p.task, p.test, p.puzzle_id) for p in result.trajectories]
     assert len(kept) == len(set(kept))
     assert set(kept) == wanted(setup, result, mode == "failures")
     whole = answered(setup, mode, 512)

@@ -1,5 +1,6 @@
 """One run at a time in a work directory; a lock whose holder is gone doesn't bind."""
 
+import itertools
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -54,6 +56,22 @@ def test_a_second_run_is_refused_and_a_dead_ones_lock_is_stale(tmp_path, holder)
         assert len(said) == 1
 
 
+def wait_for(ready) -> None:
+    """Without a limit that a busy machine could reach."""
+    end = time.monotonic() + 600
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def beats(tmp_path) -> int:
+    """How often the lock was rewritten, as it says; -1 while it is being written."""
+    try:
+        return json.loads((tmp_path / "lock").read_text())["beat"]
+    except ValueError:
+        return -1
+
+
 def elsewhere(tmp_path, beat: int = 0) -> None:
     value = {"host": "other", "pid": 1, "since": "yesterday", "id": "x", "beat": beat}
     (tmp_path / "lock").write_text(json.dumps(value))
@@ -70,34 +88,36 @@ def test_another_machines_lock_that_beats_no_more_is_stale(tmp_path, monkeypatch
 
 
 def test_another_machines_lock_that_beats_is_respected(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "STALE_SECONDS", 30)
+    monkeypatch.setattr(lock, "STALE_SECONDS", 600)
     elsewhere(tmp_path)
-    beat = threading.Timer(0.3, elsewhere, (tmp_path, 1))
-    beat.start()
+    ended = threading.Event()
+
+    def beat() -> None:
+        for number in itertools.count(1):
+            if ended.wait(0.3):
+                return
+            elsewhere(tmp_path, number)
+
+    beating = threading.Thread(target=beat)
+    # It begins to beat when it is waited for a sign.
     with pytest.raises(InputError, match="process 1 on other"):
-        lock.hold(work_path(tmp_path), lambda _: None).__enter__()
-    beat.join()
+        lock.hold(work_path(tmp_path), lambda _: beating.start()).__enter__()
+    ended.set()
+    beating.join()
     assert json.loads((tmp_path / "lock").read_text())["host"] == "other"
 
 
 def test_it_beats_and_notices_when_it_is_taken_over(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
-    beaten, taken = threading.Event(), threading.Event()
     with lock.hold(work_path(tmp_path), print) as held:
-        for _ in range(200):
-            text = (tmp_path / "lock").read_text()
-            if text and json.loads(text)["beat"] >= 2:
-                beaten.set()
-                break
-            beaten.wait(0.05)
-        assert beaten.is_set()
+        wait_for(lambda: beats(tmp_path) >= 2)
         held.check()
-        elsewhere(tmp_path)
-        for _ in range(200):
-            if held.lost:
-                taken.set()
-                break
-            taken.wait(0.05)
+
+        def taken_over() -> bool:
+            elsewhere(tmp_path)  # again and again: a beat under way may write over it
+            return held.lost
+
+        wait_for(taken_over)
         with pytest.raises(InputError, match="another run has taken this work directory over"):
             held.check()
     assert json.loads((tmp_path / "lock").read_text())["host"] == "other"
@@ -118,7 +138,34 @@ def test_it_goes_on_beating_after_a_beat_that_failed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lock._LocalFile, "write", fail_once)
     with lock.hold(work_path(tmp_path), print):
-        assert again.wait(10)
+        assert again.wait(600)
+
+
+def test_whether_another_machines_run_is_alive_is_told_by_its_beat(tmp_path, monkeypatch):
+    """This machine's kernel knows nothing of its lock, as where flock doesn't cross hosts."""
+    monkeypatch.setattr(lock, "STALE_SECONDS", 36_000)  # a busy machine may be slow to look
+    workdir = work_path(tmp_path)
+    elsewhere(tmp_path)
+    assert lock.is_alive(workdir)
+    assert lock.held_elsewhere(workdir) == "process 1 on other, since yesterday"
+    written = (tmp_path / "lock").stat().st_mtime
+    for age, alive in ((lock.STALE_SECONDS - 600, True), (lock.STALE_SECONDS + 5, False)):
+        os.utime(tmp_path / "lock", (written - age, written - age))
+        assert lock.is_alive(workdir) == alive
+        assert (lock.held_elsewhere(workdir) is not None) == alive
+    (tmp_path / "lock").write_text("")  # let go
+    assert not lock.is_alive(workdir)
+
+
+def test_without_file_locks_a_process_of_this_machine_counts_while_it_lives(
+    tmp_path, holder, monkeypatch
+):
+    monkeypatch.setattr(lock, "fcntl", None)
+    workdir = work_path(tmp_path)
+    assert lock.is_alive(workdir)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert not lock.is_alive(workdir)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"pid": 4}', "\x00" * 50])

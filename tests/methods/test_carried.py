@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from drm_jax.config import Halting, Noise
-from drm_jax.data.stream import training_stream
-from drm_jax.methods.carried import empty_carry, kept_signal, latent_noise, perturb, refill
-from drm_jax.model.network import make_network
+from drm_jax.config import with_changes
+from drm_jax.methods.carried import Halting, empty_carry, refill
+from drm_jax.methods.sprm import kept_signal, latent_noise, perturb
 from drm_jax.parallel.mesh import AXIS, global_batch, make_mesh
-from drm_jax.run.setup import set_up
-from drm_jax.train.state import make_sharded
-from drm_jax.train.step import SLOT_IDS, compile_train_step
+from drm_jax.random_bits import draw_bits
+from drm_jax.run.setup import set_up, trained_parts, training_stream
+from drm_jax.training.state import make_sharded
+from drm_jax.training.step import SLOT_IDS, compile_train_step
 
 CONSTANTS = {"y_init": jnp.full(16, 2.0), "z_init": jnp.full(16, 3.0)}
 
 
 @pytest.fixture
 def trm(tiny):
-    return dataclasses.replace(tiny, objective="trm", halting=Halting(3, 0.5))
+    return with_changes(tiny, {"method": "trm", "method.halting": Halting(3, 0.5)})
 
 
 def arriving(experiment, first: int) -> dict[str, np.ndarray]:
@@ -40,7 +40,7 @@ def arriving(experiment, first: int) -> dict[str, np.ndarray]:
 
 
 def test_a_left_slot_takes_what_arrives_and_a_busy_one_drops_it(trm):
-    carry = empty_carry(trm, make_network(trm, "cpu"))
+    carry = empty_carry(trained_parts(trm, "cpu").network, trm.train.batch_size)
     carry, batch = refill(carry, arriving(trm, 10), CONSTANTS)
     assert batch["puzzle_id"].tolist() == [10, 11, 12, 13]
     assert (carry.y == 2).all()
@@ -58,16 +58,17 @@ def test_a_left_slot_takes_what_arrives_and_a_busy_one_drops_it(trm):
     assert carry.example["puzzle_id"].tolist() == [10, 21, 12, 23]
 
 
-@pytest.mark.parametrize("objective", ["trm", "sprm"])
-def test_one_device_equals_four(trm, objective):
+@pytest.mark.parametrize("method", ["trm", "sprm"])
+def test_one_device_equals_four(trm, method):
     """Nine steps in which slots are left and refilled; examples and counters bit for bit."""
-    experiment = dataclasses.replace(trm, objective=objective, noise=Noise(latent_levels=1000))
+    levels = {"method.latent_levels": 1000} if method == "sprm" else {}
+    experiment = with_changes(trm, {"method": method, **levels})
     runs = []
     for devices in (1, 4):
         setup = set_up(experiment, make_mesh(jax.devices()[:devices]))
         state = make_sharded(setup.make_state, setup.shardings)
-        step = compile_train_step(experiment, setup.network, setup.mesh, setup.shardings)
-        stream = training_stream(experiment, setup.tasks, setup.ids)
+        step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
+        stream = training_stream(setup)
         assert state.carry.y.sharding.shard_shape(state.carry.y.shape)[0] == 4 // devices
         history, gone = [], 0
         for i in range(9):
@@ -95,8 +96,8 @@ def test_an_example_stays_at_most_max_steps(trm):
     """With a halting bias of -5 nothing leaves early: every third step all slots are new."""
     setup = set_up(trm, make_mesh(jax.devices()[:1]))
     state = make_sharded(setup.make_state, setup.shardings)
-    step = compile_train_step(trm, setup.network, setup.mesh, setup.shardings)
-    stream = training_stream(trm, setup.tasks, setup.ids)
+    step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
+    stream = training_stream(setup)
     for i in range(6):
         state, sums = step(state, global_batch(stream[i], setup.mesh))
         first = stream[i - i % 3]["puzzle_id"]
@@ -141,10 +142,9 @@ def test_noise_of_a_slot_depends_on_its_seed_alone():
 
 def test_draws_of_a_slot(trm):
     """Exploration at its chance, least steps uniform from 2 to the most; levels and seeds."""
-    halting = Halting(16, 0.1)
-    experiment = dataclasses.replace(trm, objective="sprm", halting=halting)
-    setup = set_up(experiment)
-    rows = [training_stream(experiment, setup.tasks, setup.ids)[i] for i in range(1500)]
+    changes = {"method": "sprm", "method.halting": Halting(16, 0.1)}
+    setup = set_up(with_changes(trm, changes))
+    rows = [training_stream(setup)[i] for i in range(1500)]
     least = np.concatenate([row["least_steps"] for row in rows])
     drawn = least[least > 0]
     assert len(drawn) / len(least) == pytest.approx(0.1, abs=0.012)
@@ -156,5 +156,6 @@ def test_draws_of_a_slot(trm):
     assert (levels[:, 0] == levels[:, 1]).mean() < 0.03
     seeds = np.concatenate([row["latent_seed"] for row in rows])
     assert len(set(seeds.tolist())) >= 5999
-    once = dataclasses.replace(experiment, halting=Halting(1, 1.0))
-    assert not training_stream(once, setup.tasks, setup.ids)[0]["least_steps"].any()
+    once = dataclasses.replace(setup.experiment.method, halting=Halting(1, 1.0))
+    draws = once.draw(lambda _, each: draw_bits([0], 0, 4, each), rows[0]["target"], (4, 4), 12)
+    assert not draws["least_steps"].any()

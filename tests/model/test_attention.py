@@ -12,8 +12,6 @@ import pytest
 from jax import lax
 from jax.experimental.pallas.ops.tpu import splash_attention
 
-from drm_jax.config import Data, Experiment, Model
-from drm_jax.data.stream import training_stream
 from drm_jax.errors import UsageError
 from drm_jax.model import attention
 from drm_jax.model.attention import (
@@ -24,11 +22,12 @@ from drm_jax.model.attention import (
     flash_attention,
     plain_attention,
 )
-from drm_jax.model.network import init_params, make_network
+from drm_jax.model.backbone import init_params
+from drm_jax.model.transformer import Transformer
 from drm_jax.parallel.mesh import global_batch, make_mesh, platform_of
-from drm_jax.run.setup import set_up
-from drm_jax.train.state import make_sharded
-from drm_jax.train.step import compile_train_step
+from drm_jax.run.setup import set_up, training_stream
+from drm_jax.training.state import make_sharded
+from drm_jax.training.step import compile_train_step
 
 
 def inputs(count, tokens, size, dtype=np.float32):
@@ -157,11 +156,13 @@ def test_a_training_step_with_flash(tiny, interpreted):
     """In the loops, computed again, in the shards of two devices: the gradient is that of plain."""
     model = dataclasses.replace(tiny.model, remat="layer")
     setup = set_up(dataclasses.replace(tiny, model=model), make_mesh(jax.devices()[:2]))
-    batch = global_batch(training_stream(setup.experiment, setup.tasks, setup.ids)[0], setup.mesh)
+    batch = global_batch(training_stream(setup)[0], setup.mesh)
     moments = []
     for attend in (plain_attention, flash_attention):
-        network = setup.network.clone(attend=attend)
-        step = compile_train_step(setup.experiment, network, setup.mesh, setup.shardings)
+        module = setup.network.module.clone(attend=attend)
+        network = dataclasses.replace(setup.network, module=module)
+        trained = dataclasses.replace(setup.trained, network=network)
+        step = compile_train_step(trained, setup.mesh, setup.shardings)
         state, _ = step(make_sharded(setup.make_state, setup.shardings), batch)
         moments.append(jax.tree.leaves(state.opt_state.m))
     for plain, flash in zip(*moments, strict=True):
@@ -170,11 +171,7 @@ def test_a_training_step_with_flash(tiny, interpreted):
 
 # --- Programs for accelerators, written on a machine without one ---
 
-ACCELERATED = Experiment(
-    name="accelerated",
-    data=Data(canvas=4),
-    model=Model(hidden=32, heads=2, layers=1, prefix=2, swiglu_multiple=8),
-)
+ACCELERATED = Transformer(hidden=32, heads=2, layers=1, prefix=2, swiglu_multiple=8)
 
 
 @pytest.fixture
@@ -187,15 +184,14 @@ def some_cudnn(monkeypatch):
 
 def kernels(remat: str, platform: str, side: int = 4) -> list[str]:
     """Calls of kernels in the gradient of a loop of one layer, in their order."""
-    model = dataclasses.replace(ACCELERATED.model, remat=remat)
-    data = dataclasses.replace(ACCELERATED.data, canvas=side)
-    network = make_network(dataclasses.replace(ACCELERATED, model=model, data=data), platform)
+    model = dataclasses.replace(ACCELERATED, remat=remat)
+    network = model.network(13, ((side, side),), platform)
     params = jax.eval_shape(lambda: init_params(network, jax.random.key(0)))[0]
     h = jax.ShapeDtypeStruct((2, 2 + side**2, 32), jnp.bfloat16)
 
     def loss(params, h):
         def step(y, _):
-            return network.apply({"params": params}, y, h, method="block"), None
+            return network.block(params, y, h), None
 
         return lax.scan(step, h, length=3)[0].astype(jnp.float32).sum()
 

@@ -7,23 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drm_jax.config import Data, Experiment, Model
+from drm_jax.errors import UsageError
+from drm_jax.model.backbone import init_params
 from drm_jax.model.layers import rms_norm, rotary_angles, rotate, swiglu_width
-from drm_jax.model.network import init_params, make_network
-from drm_jax.model.recursion import forward, recur
+from drm_jax.model.recursion import Recursion, forward, recur
+from drm_jax.model.transformer import TokenMixer, Transformer
 
-EXPERIMENT = Experiment(
-    "recursion",
-    data=Data(canvas=3),
-    model=Model(hidden=16, heads=2, cycles=3, inner_steps=2, prefix=2, swiglu_multiple=8),
-)
-NETWORK = make_network(EXPERIMENT, "cpu")
+BOARDS = ((3, 3),)
+MODEL = Transformer(hidden=16, heads=2, prefix=2, swiglu_multiple=8)
+RECURSION = Recursion(cycles=3, inner_steps=2)
+NETWORK = MODEL.network(13, BOARDS, "cpu")
 PARAMS, _ = init_params(NETWORK, jax.random.key(0))
 X, Y, Z = jax.random.normal(jax.random.key(1), (3, 2, 11, 16))
-
-
-def block(params, h, injection):
-    return NETWORK.apply({"params": params}, h, injection, method="block")
 
 
 def python_loop(params, x, y, z, cycles, inner_steps, grad_cycles):
@@ -31,8 +26,8 @@ def python_loop(params, x, y, z, cycles, inner_steps, grad_cycles):
         if 0 < cycle == cycles - grad_cycles:
             y, z = jax.lax.stop_gradient((y, z))
         for _ in range(inner_steps):
-            z = block(params, z, y + x)
-        y = block(params, y, z)
+            z = NETWORK.block(params, z, y + x)
+        y = NETWORK.block(params, y, z)
     return y, z
 
 
@@ -41,7 +36,7 @@ def test_scan_equals_a_python_loop(grad_cycles):
     sizes = {"cycles": 3, "inner_steps": 2, "grad_cycles": grad_cycles}
 
     def scanned(params, x, y, z):
-        return recur(block, params, x, y, z, **sizes)
+        return recur(NETWORK.block, params, x, y, z, **sizes)
 
     def looped(params, x, y, z):
         return python_loop(params, x, y, z, **sizes)
@@ -64,7 +59,9 @@ def test_cycles_without_gradient_keep_nothing_for_the_backward_pass():
 
     def temp_bytes(cycles: int) -> int:
         def loss(params):
-            y, _ = recur(block, params, X, Y, Z, cycles=cycles, inner_steps=2, grad_cycles=1)
+            y, _ = recur(
+                NETWORK.block, params, X, Y, Z, cycles=cycles, inner_steps=2, grad_cycles=1
+            )
             return y.sum()
 
         return jax.jit(jax.grad(loss)).lower(PARAMS).compile().memory_analysis().temp_size_in_bytes
@@ -73,7 +70,7 @@ def test_cycles_without_gradient_keep_nothing_for_the_backward_pass():
 
 
 def test_forward_shapes_and_types():
-    logits, q, (y, z) = forward(NETWORK, PARAMS, X, Y, Z)
+    logits, q, (y, z) = forward(NETWORK, RECURSION, PARAMS, X, Y, Z)
     assert (logits.shape, logits.dtype) == ((2, 9, 13), jnp.float32)
     assert (q.shape, q.dtype) == ((2, 2), jnp.float32)
     assert y.shape == z.shape == X.shape
@@ -81,28 +78,24 @@ def test_forward_shapes_and_types():
 
 
 def test_bfloat16_compute_keeps_float32_weights():
-    model = dataclasses.replace(EXPERIMENT.model, dtype="bfloat16")
-    network = make_network(dataclasses.replace(EXPERIMENT, model=model), "cpu")
+    network = dataclasses.replace(MODEL, dtype="bfloat16").network(13, BOARDS, "cpu")
     params, _ = init_params(network, jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     low = (X.astype(jnp.bfloat16), Y.astype(jnp.bfloat16), Z.astype(jnp.bfloat16))
-    logits, _, (y, _) = forward(network, params, *low)
+    logits, _, (y, _) = forward(network, RECURSION, params, *low)
     assert (logits.dtype, y.dtype) == (jnp.float32, jnp.bfloat16)
-    exact = forward(NETWORK, params, X, Y, Z)[0]
+    exact = forward(NETWORK, RECURSION, params, X, Y, Z)[0]
     assert np.corrcoef(logits.ravel(), exact.ravel())[0, 1] > 0.99
 
 
 def test_compute_type_follows_the_platform():
-    assert make_network(EXPERIMENT, "tpu").dtype == jnp.bfloat16
-    assert make_network(EXPERIMENT, "cpu").dtype == jnp.float32
+    assert MODEL.network(13, BOARDS, "tpu").dtype == jnp.bfloat16
+    assert NETWORK.dtype == jnp.float32
 
 
 def test_paper_sizes():
-    seven = Model()
-    fourteen = dataclasses.replace(seven, hidden=768, heads=12, inner_steps=6)
-    for model, millions in ((seven, 6.83), (fourteen, 14.18)):
-        experiment = Experiment("size", data=Data(canvas=2), model=model)
-        network = make_network(experiment, "cpu")
+    for model, millions in ((Transformer(), 6.83), (Transformer(hidden=768, heads=12), 14.18)):
+        network = model.network(13, ((2, 2),), "cpu")
         params, _ = jax.eval_shape(lambda n=network: init_params(n, jax.random.key(0)))
         assert sum(p.size for p in jax.tree.leaves(params)) / 1e6 == pytest.approx(
             millions, abs=0.02
@@ -111,8 +104,8 @@ def test_paper_sizes():
 
 
 def test_initialisation_has_the_stated_spread():
-    experiment = Experiment("init", data=Data(canvas=2), model=Model(hidden=256))
-    params, constants = init_params(make_network(experiment, "cpu"), jax.random.key(0))
+    network = Transformer(hidden=256).network(13, ((2, 2),), "cpu")
+    params, constants = init_params(network, jax.random.key(0))
     kernel = params["layer_0"]["attention"]["qkv"]["kernel"]
     assert kernel.std() == pytest.approx(1 / 16, rel=0.02)
     assert abs(kernel).max() <= 2.001 / 0.8796 / 16
@@ -150,7 +143,7 @@ def test_rms_norm():
 
 def test_the_puzzle_row_fills_the_first_prefix_token():
     rows = jnp.ones((2, 16))
-    embedded = NETWORK.apply({"params": PARAMS}, jnp.zeros((2, 9), jnp.int32), rows, method="embed")
+    embedded = NETWORK.embed(PARAMS, jnp.zeros((2, 9), jnp.int32), rows)
     np.testing.assert_allclose(embedded[:, 0], 4.0)  # sqrt(16)
     np.testing.assert_array_equal(embedded[:, 1], 0)
     np.testing.assert_allclose(embedded[:, 2], np.tile(4 * PARAMS["embed_inputs"][0], (2, 1)))
@@ -159,8 +152,8 @@ def test_the_puzzle_row_fills_the_first_prefix_token():
 # --- the mixer over tokens ---------------------------------------------------------------------
 def test_mixer_over_tokens():
     """Each channel is mixed over tokens by itself; the norm after it runs over tokens."""
-    model = dataclasses.replace(EXPERIMENT.model, mixer="mlp", layers=1)
-    network = make_network(dataclasses.replace(EXPERIMENT, model=model), "cpu")
+    model = TokenMixer(hidden=16, layers=1, prefix=2, swiglu_multiple=8)
+    network = model.network(13, BOARDS, "cpu")
     params, _ = init_params(network, jax.random.key(0))
     assert set(params["layer_0"]) == {"mixer", "swiglu"}
     gate_up = params["layer_0"]["mixer"]["gate_up"]["kernel"]
@@ -179,15 +172,23 @@ def test_mixer_over_tokens():
     h = rms(h + mixed, axis=1)
     cells = (params["layer_0"]["swiglu"][name]["kernel"] for name in ("gate_up", "down"))
     expected = rms(h + swiglu(h, *cells), axis=2)
-    ours = network.apply({"params": params}, X, Y, method="block")
+    ours = network.block(params, X, Y)
     np.testing.assert_allclose(ours, expected, atol=1e-4)
     assert swiglu_width(97, 4, 256) == 512  # a 9 x 9 board with a prefix of 16
 
 
+def test_a_token_mixer_has_one_size_of_board():
+    with pytest.raises(UsageError, match=r"data\.canvas: fit needs a backbone with attention"):
+        TokenMixer(hidden=16).network(13, ((3, 3), (5, 5)), "cpu")
+
+
 def test_a_vocabulary_of_twelve():
-    model = dataclasses.replace(EXPERIMENT.model, vocab=12)
-    experiment = dataclasses.replace(EXPERIMENT, model=model, objective="trm")
-    network = make_network(experiment, "cpu")
+    network = MODEL.network(12, BOARDS, "cpu")
     params, _ = init_params(network, jax.random.key(0))
     assert params["embed_inputs"].shape == (12, 16)
-    assert forward(network, params, X, Y, Z)[0].shape == (2, 9, 12)
+    assert forward(network, RECURSION, params, X, Y, Z)[0].shape == (2, 9, 12)
+
+
+def test_more_cycles_with_gradient_than_there_are():
+    with pytest.raises(UsageError, match=r"method\.recursion\.grad_cycles: 4 is more than the 3"):
+        Recursion(cycles=3, grad_cycles=4)

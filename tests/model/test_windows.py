@@ -7,18 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drm_jax.config import Data, Experiment, Model
 from drm_jax.model.attention import plain_attention
-from drm_jax.model.network import at_windows, init_params, make_network
-from drm_jax.model.recursion import forward
+from drm_jax.model.backbone import init_params
+from drm_jax.model.recursion import Recursion, forward
+from drm_jax.model.transformer import Transformer
 
 CANVAS, SIDE, PREFIX = 7, 4, 3
-EXPERIMENT = Experiment(
-    "windows",
-    data=Data(canvas="fit", windows=(SIDE, CANVAS)),
-    model=Model(hidden=32, heads=4, cycles=2, inner_steps=2, prefix=PREFIX, swiglu_multiple=8),
-)
-NETWORK = make_network(EXPERIMENT, "cpu")
+BOARDS = ((SIDE, SIDE), (CANVAS, CANVAS))
+MODEL = Transformer(hidden=32, heads=4, prefix=PREFIX, swiglu_multiple=8)
+NETWORK = MODEL.network(13, BOARDS, "cpu")
+RECURSION = Recursion(cycles=2, inner_steps=2)
 PARAMS, CONSTANTS = init_params(NETWORK, jax.random.key(0))
 CORNERS = np.array([[0, 0], [3, 1], [2, 3], [0, 3]], np.int32)
 CELLS = [(row + np.arange(SIDE)[:, None]) * CANVAS + col + np.arange(SIDE) for row, col in CORNERS]
@@ -27,11 +25,15 @@ CELLS_BxS = np.array(CELLS).reshape(len(CORNERS), -1)
 
 def answers(network, params, inputs, noised, rows):
     """(logits, halting logits) of a forward pass from a noised grid."""
-    variables = {"params": params}
-    x = network.apply(variables, inputs, rows, method="embed")
-    y = network.apply(variables, noised, rows, answers=True, method="embed")
+    x = network.embed(params, inputs, rows)
+    y = network.embed(params, noised, rows, answers=True)
     z = jnp.broadcast_to(CONSTANTS["z_init"], x.shape)
-    return forward(network, params, x, y, z)[:2]
+    return forward(network, RECURSION, params, x, y, z)[:2]
+
+
+def attending(attend):
+    """The network with another function of attention."""
+    return dataclasses.replace(NETWORK, module=NETWORK.module.clone(attend=attend))
 
 
 @pytest.mark.parametrize("corner", ["each its own", "all at (0, 0)"])
@@ -52,9 +54,9 @@ def test_a_window_is_the_canvas_with_attention_to_the_rest_masked(corner):
         scores = jnp.where(seen_NxT[:, None], scores, -jnp.inf)
         return jnp.einsum("nts,nsd->ntd", jax.nn.softmax(scores, axis=-1), v)
 
-    masked = dataclasses.replace(NETWORK, attend=masked_attention)
+    masked = attending(masked_attention)
     corners = jnp.asarray(CORNERS) if corner == "each its own" else None
-    windows = at_windows(NETWORK, SIDE**2, corners)
+    windows = NETWORK.at_window(SIDE**2, corners)
 
     def loss(network, take, tokens, params, rows):
         logits, q = answers(network, params, *tokens, rows)
@@ -72,12 +74,12 @@ def test_a_window_is_the_canvas_with_attention_to_the_rest_masked(corner):
         assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b) + 1e-6
 
     # without the mask, or at other corners, the numbers are others: the test can fail
-    plain = dataclasses.replace(NETWORK, attend=plain_attention)
+    plain = attending(plain_attention)
     other = np.asarray(answers(plain, PARAMS, *whole, rows)[0])
     assert np.abs(np.take_along_axis(other, cells_BxS[..., None], axis=1) - fit).max() > 1e-2
-    moved = at_windows(NETWORK, SIDE**2, jnp.asarray(CORNERS[::-1].copy()))
+    moved = NETWORK.at_window(SIDE**2, jnp.asarray(CORNERS[::-1].copy()))
     assert np.abs(answers(moved, PARAMS, *inside, rows)[0] - fit).max() > 1e-4
 
 
 def test_the_whole_canvas_is_no_window():
-    assert at_windows(NETWORK, CANVAS**2, jnp.zeros((2, 2), jnp.int32)) is NETWORK
+    assert NETWORK.at_window(CANVAS**2, jnp.zeros((2, 2), jnp.int32)) is NETWORK

@@ -1,11 +1,25 @@
+import dataclasses
 import os
+import re
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
+from drm_jax.config import Experiment, with_changes
 from drm_jax.errors import UsageError
-from drm_jax.run.setup import check_split
+from drm_jax.evaluate.answerer import compile_answer
+from drm_jax.evaluate.loop import question_batches
+from drm_jax.methods.method import Answered
+from drm_jax.parallel import mesh as mesh_module
+from drm_jax.parallel.mesh import AXIS, SPECS, global_batch, make_mesh, spec_of
+from drm_jax.run.setup import check_split, set_up, training_stream
+from drm_jax.training.state import TrainState, leaf_names, make_sharded
+from drm_jax.training.step import compile_train_step
 
 
 def devices_for(*batch_sizes: int, **environment: str) -> int:
@@ -37,8 +51,77 @@ def test_small_or_odd_batches_stay_on_one_device():
 
 
 def test_a_batch_must_split(tiny):
-    check_split(tiny, 4)
+    check_split(tiny.train, tiny.evaluate, 4)
     with pytest.raises(UsageError, match=r"train\.batch_size: 4 examples can't be split over 8"):
-        check_split(tiny, 8)
-    with pytest.raises(UsageError, match="3 devices can't share the puzzle table"):
-        check_split(tiny, 3)
+        check_split(tiny.train, tiny.evaluate, 8)
+    with pytest.raises(UsageError, match=r"4 examples .* 3 devices: make it a multiple of 3"):
+        check_split(tiny.train, tiny.evaluate, 3)
+    with pytest.raises(UsageError, match="5 devices can't share the puzzle table: use a power"):
+        check_split(tiny.train, tiny.evaluate, 5)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3, 4, 6, 8, 12, 16, 24, 48, 96, 192, 384, 768])
+def test_the_published_batch_splits_over(tiny, devices):
+    """Of 768: over powers of two, and over three times one."""
+    train, evaluate = (dataclasses.replace(x, batch_size=768) for x in (tiny.train, tiny.evaluate))
+    check_split(train, evaluate, devices)
+
+
+# --- where arrays lie ----------------------------------------------------------------------------
+GATE_UP = r".*/swiglu/gate_up/kernel"
+
+
+def patterns_of(path: str) -> list[str]:
+    return [pattern for pattern, _ in SPECS if re.fullmatch(pattern, path)]
+
+
+@pytest.mark.parametrize("method", ["drm", "trm", "sprm", "diffusion"])
+def test_each_leaf_of_a_state_matches_one_pattern(tiny, method):
+    setup = set_up(with_changes(tiny, {"method": method}), make_mesh(jax.devices()[:2]))
+    names = leaf_names(setup.shardings)
+    assert {len(patterns_of(name)) for name in names} == {1}
+    split = {name for name in names if spec_of(name) == P("data")}
+    assert split == {name for name in names if name.split("/")[0] in ("table", "carry")}
+    assert {spec_of(name) for name in names} == {P("data"), P()}
+
+
+def test_a_path_of_no_pattern_is_an_error():
+    with pytest.raises(KeyError, match=r"tables: no pattern of parallel\.mesh\.SPECS"):
+        spec_of("tables")
+
+
+def test_one_more_rule_splits_a_weight_over_a_second_axis(tiny, monkeypatch):
+    """Two steps on a mesh of 2 x 2 are those of one device; no other code changes."""
+    experiment = with_changes(tiny, {"model.dtype": "float32"})
+    expected, answers = two_steps(experiment, make_mesh(jax.devices()[:1]))
+    monkeypatch.setattr(mesh_module, "SPECS", ((GATE_UP, P(None, "model")), *SPECS))
+    devices = np.array(jax.devices()[:4]).reshape(2, 2)
+    state, many_answers = two_steps(experiment, Mesh(devices, (AXIS, "model")))
+    parts = {
+        name: tuple(np.divide(x.shape, x.addressable_shards[0].data.shape))
+        for name, x in zip(leaf_names(state), jax.tree.leaves(state), strict=True)
+    }
+    of_gate_up = {name for name in parts if re.fullmatch(GATE_UP, name)}
+    assert len(of_gate_up) == 4 * experiment.model.layers  # weights, two moments, the average
+    assert {parts.pop(name) for name in of_gate_up} == {(1, 2)}
+    assert parts.pop("table") == (2, 1)
+    assert all(set(split) <= {1} for split in parts.values())
+    for one, many in zip(jax.tree.leaves(expected), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(one, many, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(answers.predicted, many_answers.predicted)
+
+
+def two_steps(experiment: Experiment, mesh: Mesh) -> tuple[TrainState, Answered]:
+    """The state after two steps, and what it answers to the first candidates."""
+    setup = set_up(experiment, mesh)
+    state = make_sharded(setup.make_state, setup.shardings)
+    stream = training_stream(setup)
+    step = compile_train_step(setup.trained, mesh, setup.shardings)
+    for i in range(2):
+        state, _ = step(state, global_batch(stream[i], mesh))
+    questions, data = setup.puzzles.questions(None), experiment.data
+    candidates = next(question_batches(questions, np.arange(4), data.boards[-1], 4))
+    answer = compile_answer(
+        experiment.method, data, setup.network, mesh, setup.shardings, steps=3, seed=0
+    )
+    return state, answer(state, global_batch(candidates, mesh))

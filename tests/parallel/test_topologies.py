@@ -1,4 +1,4 @@
-"""The same three steps on one device, on eight, and on two processes of four; and what travels.
+"""The same three steps on 1, 3, 6 and 8 devices, and on two processes of four; and what travels.
 
 The comparison is in float64, where only a wrong program differs by more than 1e-9. Gradients are
 compared, not only what Adam and sign-SGD make of them: those hide a wrong scale.
@@ -41,17 +41,18 @@ def test_one_device_equals_many_and_little_travels(tmp_path):
     run_together(tmp_path)
     runs = read_runs(tmp_path)
     for case in ("drm", "trm"):
-        for many in ("8", "8 together"):
+        for many in ("8", "8 together", "3" if case == "drm" else "6"):
             assert_equal_runs(runs[f"{case} on 1"], runs[f"{case} on {many}"])
         assert_little_travels((tmp_path / f"alone.{case}.hlo").read_text())
         assert_gradients_in_float32(runs[f"{case}32 on 1"], runs[f"{case}32 on 8"])
 
 
 def run_together(folder: Path) -> None:
-    """A process of 8 devices, and then two of 4 that work together, each for its own files."""
+    """A process of 8 devices; two of 3 and of 6; then two of 4 that work together."""
     port = free_port()
     for group in (
         [start(folder / "alone", "drm,trm,drm32,trm32", "1,8")],
+        [start(folder / "three", "drm", 3), start(folder / "six", "trm", 6)],
         [start(folder / f"p{i}", "drm,trm", "8", 2, i, port) for i in (0, 1)],
     ):
         try:
@@ -65,12 +66,13 @@ def run_together(folder: Path) -> None:
 
 
 def read_runs(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    alone, together = np.load(folder / "alone.npz"), np.load(folder / "p0.npz")
     found: dict[str, dict[str, np.ndarray]] = {}
-    for file, name in ((alone, ""), (together, " together")):
+    for name in ("alone", "three", "six", "p0"):
+        file = np.load(folder / f"{name}.npz")
         for key in file.files:
             case, count, rest = key.split("/", 2)
-            found.setdefault(f"{case} on {count}{name}", {})[rest] = file[key]
+            together = " together" if name == "p0" else ""
+            found.setdefault(f"{case} on {count}{together}", {})[rest] = file[key]
     return found
 
 
@@ -99,14 +101,14 @@ def assert_gradients_in_float32(one: dict[str, np.ndarray], other: dict[str, np.
 
 # --- what travels --------------------------------------------------------------------------------
 def assert_little_travels(text: str) -> None:
-    """One reduction of gradients, and else rows of a batch of 8, of width 16; nothing in a loop.
+    """One reduction of gradients, and else rows of a batch of 24, of width 16; nothing in a loop.
 
     Args:
-      text: the step compiled for 8 devices; its table has 4,096 rows.
+      text: the step compiled for 8 devices; its table has 12,288 rows.
     """
     # a device holds an eighth of the table, and nothing of the whole one's size exists
-    assert re.search(r' f64\[512,16\]\S* parameter\(\d+\), .*op_name="state.table"', text)
-    assert "[4096,16]" not in text
+    assert re.search(r' f64\[1536,16\]\S* parameter\(\d+\), .*op_name="state.table"', text)
+    assert "[12288,16]" not in text
     found = collectives(text)
     assert len(found) >= 4
     assert " while(" in text
@@ -115,7 +117,7 @@ def assert_little_travels(text: str) -> None:
     reductions = [sizes for kind, sizes, _ in found if kind == "all-reduce" and max(sizes) > 1]
     assert len(reductions) == 1
     assert sum(n for n in reductions[0] if n > 1) == weights
-    rows = 8 * 16
+    rows = 24 * 16
     for kind, sizes, _ in found:
         if sizes not in reductions:
             assert max(sizes) <= rows, f"{kind} of {sizes}"

@@ -7,50 +7,73 @@ import jax
 import pytest
 from jax import lax
 
-from drm_jax.config import Data, Evaluate, Experiment, Model, Noise, Train
+from drm_jax.config import Evaluate, Experiment, Train, with_changes
 from drm_jax.errors import UsageError
-from drm_jax.evaluate.score import abstract_candidates, compile_denoise
-from drm_jax.methods import denoising
-from drm_jax.methods.objectives import abstract_batch
+from drm_jax.evaluate.answerer import abstract_candidates, compile_answer
+from drm_jax.methods import carried, denoising
+from drm_jax.methods.drm import Drm
+from drm_jax.methods.method import Method
 from drm_jax.model import attention, recursion
-from drm_jax.model.network import make_network
+from drm_jax.model.backbone import Backbone
+from drm_jax.model.recursion import Recursion
+from drm_jax.model.transformer import Transformer
 from drm_jax.parallel.mesh import make_mesh
-from drm_jax.plan.flops import count_flops
-from drm_jax.train.state import init_state, state_shardings
-from drm_jax.train.step import compile_train_step, make_optimizer
+from drm_jax.plan.flops import Flops, count_flops
+from drm_jax.puzzles.arc.family import Arc
+from drm_jax.run.setup import state_maker, trained_parts
+from drm_jax.training.batches import abstract_batch
+from drm_jax.training.state import state_shardings
+from drm_jax.training.step import compile_train_step
 
 BASE = Experiment(
     name="flops",
-    data=Data(canvas=10),
-    model=Model(
-        hidden=128, heads=2, layers=2, cycles=2, inner_steps=2, prefix=4, attention="plain"
-    ),
+    data=Arc(canvas=10),
+    method=Drm(Recursion(cycles=2, inner_steps=2)),
+    model=Transformer(hidden=128, heads=2, layers=2, prefix=4, attention="plain"),
     train=Train(batch_size=16),
     evaluate=Evaluate(batch_size=4, denoise_steps=3),
 )
 CASES = {
     "drm": {},
-    "drm, all cycles": {"model": {"grad_cycles": 2}},
-    "path": {"supervision": "path", "model": {"grad_cycles": 2}},
-    "trm": {"objective": "trm"},
-    "sprm": {"objective": "sprm"},
-    "diffusion": {"objective": "diffusion", "model": {"layers": 4}},
-    "own answers": {"noise": Noise(own_answers=0.5)},
-    "mixer": {"model": {"mixer": "mlp", "swiglu_multiple": 64}},
+    "drm, all cycles": {"method.recursion.grad_cycles": 2},
+    "path": {"method.supervision": "path", "method.recursion.grad_cycles": 2},
+    "trm": {"method": "trm"},
+    "sprm": {"method": "sprm"},
+    "diffusion": {"method": "diffusion", "model.layers": 4},
+    "own answers": {"method.noise.own_answers": 0.5},
+    "mixer": {"model": "token_mixer", "model.swiglu_multiple": 64},
 }
 
 
 def of_case(case: str) -> Experiment:
-    changes = dict(CASES[case])
-    model = dataclasses.replace(BASE.model, **changes.pop("model", {}))
-    return dataclasses.replace(BASE, model=model, **changes)
+    return with_changes(BASE, CASES[case])
+
+
+def counted_by_us(experiment: Experiment, platform: str = "cpu") -> Flops:
+    (height, width), steps = experiment.data.boards[-1], experiment.evaluate.denoise_steps
+    return count_flops(
+        experiment.method, experiment.model, vocab=13, cells=height * width, denoise_steps=steps,
+        platform=platform,
+    )  # fmt: skip
+
+
+def lowered_step(experiment: Experiment):
+    """The training step on one device, not yet compiled."""
+    mesh = make_mesh(jax.devices()[:1])
+    trained = trained_parts(experiment, "cpu")
+    state = jax.eval_shape(state_maker(trained, 0, 10))
+    step = compile_train_step(trained, mesh, state_shardings(state, mesh))
+    batch = abstract_batch(
+        experiment.method, experiment.data.boards, 12, experiment.train.batch_size
+    )
+    return step.lower(state, batch)
 
 
 @pytest.fixture
 def unrolled(monkeypatch):
     """Every loop as a row of its steps: XLA counts the body of a loop once."""
     scan = functools.partial(lax.scan, unroll=True)
-    for module in (recursion, denoising):
+    for module in (recursion, denoising, carried):
         monkeypatch.setattr(module, "lax", Lax(scan))
 
 
@@ -65,25 +88,24 @@ class Lax:
 @pytest.mark.parametrize("case", CASES)
 def test_training(case, unrolled):
     experiment = of_case(case)
-    mesh, network = make_mesh(jax.devices()[:1]), make_network(experiment, "cpu")
-    optimizer = make_optimizer(experiment)
-    state = jax.eval_shape(lambda: init_state(experiment, network, optimizer, 10))
-    step = compile_train_step(experiment, network, mesh, state_shardings(state, mesh))
-    counted = step.lower(state, abstract_batch(experiment)).compile().cost_analysis()["flops"]
-    ours = count_flops(experiment).train * experiment.train.batch_size
+    counted = lowered_step(experiment).compile().cost_analysis()["flops"]
+    ours = counted_by_us(experiment).train * experiment.train.batch_size
     assert ours == pytest.approx(counted, rel=0.03), (case, ours / counted)
 
 
 @pytest.mark.parametrize("case", ["drm", "trm", "diffusion", "mixer"])
 def test_denoising(case, unrolled):
     experiment = of_case(case)
-    mesh, network = make_mesh(jax.devices()[:1]), make_network(experiment, "cpu")
-    optimizer = make_optimizer(experiment)
-    state = jax.eval_shape(lambda: init_state(experiment, network, optimizer, 10))
-    run = compile_denoise(experiment, network, mesh, state_shardings(state, mesh))
-    candidates = abstract_candidates(experiment)
+    mesh, trained = make_mesh(jax.devices()[:1]), trained_parts(experiment, "cpu")
+    state = jax.eval_shape(state_maker(trained, 0, 10))
+    count, steps = experiment.evaluate.batch_size, experiment.evaluate.denoise_steps
+    shardings = state_shardings(state, mesh)
+    run = compile_answer(
+        trained.method, experiment.data, trained.network, mesh, shardings, steps=steps, seed=0
+    )
+    candidates = abstract_candidates(count, 100)
     counted = run.lower(state, candidates).compile().cost_analysis()["flops"]
-    ours = count_flops(experiment).evaluate * experiment.evaluate.batch_size
+    ours = counted_by_us(experiment).evaluate * count
     assert ours == pytest.approx(counted, rel=0.03), (case, ours / counted)
 
 
@@ -97,27 +119,38 @@ def test_what_is_computed_again(form, remat, unrolled, monkeypatch):
     monkeypatch.setattr(attention, "_BLOCK_SCORES", 10**9)
 
     def written(experiment: Experiment) -> float:
-        mesh, network = make_mesh(jax.devices()[:1]), make_network(experiment, "cpu")
-        optimizer = make_optimizer(experiment)
-        state = jax.eval_shape(lambda: init_state(experiment, network, optimizer, 10))
-        step = compile_train_step(experiment, network, mesh, state_shardings(state, mesh))
-        return step.lower(state, abstract_batch(experiment)).cost_analysis()["flops"]
+        return lowered_step(experiment).cost_analysis()["flops"]
 
-    model = dataclasses.replace(BASE.model, remat=remat, attention=form)
-    changed = dataclasses.replace(BASE, model=model)
+    changed = with_changes(BASE, {"model.remat": remat, "model.attention": form})
     more = written(changed) - written(BASE)
-    ours = count_flops(changed, attention_form=form).again * BASE.train.batch_size
+    ours = counted_by_us(changed).again * BASE.train.batch_size
     # what isn't a product, such as softmax, differs too
     assert ours == pytest.approx(more, rel=0.05 if form == "plain" else 0.08), ours / more
 
 
 def test_useful_work_is_the_same_in_all_forms():
-    one, other = count_flops(BASE), count_flops(BASE, attention_form="flash")
-    assert other.again > one.again == 0
-    assert other.train - other.again == one.train
-    assert other.evaluate == one.evaluate
+    auto = with_changes(BASE, {"model.attention": "auto"})
+    one = counted_by_us(BASE, "tpu")
+    for platform in ("cpu", "tpu", "gpu"):  # blocks, flash, cudnn
+        other = counted_by_us(auto, platform)
+        assert other.again > one.again == 0
+        assert other.train - other.again == one.train
+        assert other.evaluate == one.evaluate
 
 
-def test_an_objective_of_ones_own_is_refused():
-    with pytest.raises(UsageError, match=r"a\.b:c: the work of an objective of your own"):
-        count_flops(dataclasses.replace(BASE, objective="a.b:c"))
+@dataclasses.dataclass(frozen=True)
+class OwnMethod(Method):
+    trains_answers = False
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnBackbone(Backbone):
+    hidden: int = 8
+
+
+def test_parts_of_ones_own_are_refused():
+    sizes = {"vocab": 13, "cells": 100, "denoise_steps": 3, "platform": "cpu"}
+    with pytest.raises(UsageError, match=r"test_flops:OwnMethod: the work of a method of your own"):
+        count_flops(OwnMethod(), BASE.model, **sizes)
+    with pytest.raises(UsageError, match=r"test_flops:OwnBackbone: the work of a backbone of your"):
+        count_flops(BASE.method, OwnBackbone(), **sizes)

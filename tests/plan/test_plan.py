@@ -12,13 +12,14 @@ import jax
 import pytest
 
 from drm_jax.commands.main import main
-from drm_jax.config import Experiment, to_json
+from drm_jax.config import Experiment, to_json, with_changes
 from drm_jax.errors import InputError, UsageError
 from drm_jax.parallel.mesh import make_mesh
 from drm_jax.plan import ahead
-from drm_jax.plan import plan as plan_module
+from drm_jax.plan import command as plan_module
 from drm_jax.plan.chips import CHIPS, Topology, parse_topology
-from drm_jax.plan.plan import make_plan, roofline
+from drm_jax.plan.plan import make_plan
+from drm_jax.plan.show import roofline
 from drm_jax.run.setup import set_up
 
 ROOT = Path(__file__).parents[2]
@@ -58,21 +59,21 @@ def test_chips_say_where_their_figures_are_from():
         assert chip.bandwidth > chip.link / 2
 
 
-@pytest.mark.parametrize("objective", ["drm", "trm", "sprm"])
+@pytest.mark.parametrize("method", ["drm", "trm", "sprm"])
 @pytest.mark.parametrize("devices", [1, 4])
-def test_bytes_are_the_compiled_program_s(tiny, objective, devices):
-    experiment = dataclasses.replace(tiny, objective=objective)
+def test_bytes_are_the_compiled_program_s(tiny, method, devices):
+    experiment = with_changes(tiny, {"method": method})
     made = make_plan(experiment, Topology("x", CHIPS["H100"], devices))
     mesh = make_mesh(jax.devices()[:devices])
     program = ahead.compile_step(experiment, made.puzzle_ids + 1, mesh)
     unused = {  # what the step doesn't take in, though it comes with a batch
-        "drm": 4 + experiment.model.cycles * experiment.data.canvas**2,
+        "drm": 4 + tiny.method.recursion.cycles * experiment.data.canvas**2,
         "trm": 0,
         "sprm": 0,
-    }[objective]
+    }[method]
     batch = made.device_bytes["batch"] - unused * experiment.train.batch_size // devices
     assert program.arguments == made.state_bytes + batch
-    assert made.puzzle_ids == len(set_up(experiment, mesh).ids) - 1
+    assert made.puzzle_ids == set_up(experiment, mesh).puzzles.num_ids - 1
 
 
 def of_gradients(collectives) -> list:
@@ -80,16 +81,16 @@ def of_gradients(collectives) -> list:
     return [sizes for kind, sizes, _ in collectives if kind == "all-reduce" and max(sizes) > 64]
 
 
-@pytest.mark.parametrize("objective", ["drm", "sprm", "diffusion"])
-def test_what_is_sent_is_what_the_compiled_program_sends(tiny, objective):
-    experiment = dataclasses.replace(tiny, objective=objective)
+@pytest.mark.parametrize("method", ["drm", "sprm", "diffusion"])
+def test_what_is_sent_is_what_the_compiled_program_sends(tiny, method):
+    experiment = with_changes(tiny, {"method": method})
     made = make_plan(experiment, Topology("x", CHIPS["H100"], 4))
     mesh = make_mesh(jax.devices()[:4])
     program = ahead.compile_step(experiment, made.puzzle_ids + 1, mesh)
     reductions = of_gradients(program.collectives)
     assert len(reductions) == 1
     gradient = next(item for item in made.sent if "gradient" in item.what)
-    spread = [item.payload for item in made.sent if "spread" in item.what]  # may travel with it
+    spread = [item.payload for item in made.sent if "method" in item.what]  # may travel with it
     found = 4 * sum(n for n in reductions[0] if n > 1)
     assert found - gradient.payload in (0, *(share * x for x in spread for share in (0.25, 0.5, 1)))
     rows = 4 * experiment.train.batch_size * experiment.model.hidden
@@ -151,9 +152,11 @@ def test_what_flash_attention_moves(tiny):
     plain = make_plan(of_model(experiment, attention="plain"), parse_topology("v5e:2x2"))
     flash = make_plan(experiment, parse_topology("v5e:2x2"))
     model = experiment.model
-    passes = model.layers * (model.inner_steps + 1) * (model.cycles + 2 * model.grad_cycles)
+    recursion = experiment.method.recursion
+    calls = recursion.inner_steps + 1
+    passes = model.layers * calls * (recursion.cycles + 2 * recursion.grad_cycles)
     kept = passes * 4 * 2 * (8 * 1024 * 128 - 916 * 512)  # bfloat16
-    sums = model.layers * (model.inner_steps + 1) * model.grad_cycles * 2 * 4 * 8 * 1024 * 128
+    sums = model.layers * calls * recursion.grad_cycles * 2 * 4 * 8 * 1024 * 128
     without_scores = plain.traffic_bytes * (1 - plain.scores_share)
     examples = experiment.train.batch_size / 4
     assert math.isclose(flash.traffic_bytes, without_scores + examples * (kept + sums))
@@ -163,7 +166,7 @@ def test_what_flash_attention_moves(tiny):
 
 
 def test_a_plan_without_attention(tiny):
-    made = make_plan(of_model(tiny, mixer="mlp"), parse_topology("v5e:2x2"))
+    made = make_plan(with_changes(tiny, {"model": "token_mixer"}), parse_topology("v5e:2x2"))
     assert (made.attention, made.scores_share) == (None, 0)
     assert not any("attention" in line or "scores" in line for line in roofline(made))
 
@@ -182,7 +185,7 @@ def test_a_plan_of_windows_is_that_of_their_mean(tiny):
     data = dataclasses.replace(tiny.data, canvas=4, only=("25d8a9c8",))
     small = make_plan(dataclasses.replace(tiny, data=data), topology)
     first, last = fit.windows
-    assert (first.side, last.side) == (4, 12)
+    assert (first.height, last.width) == (4, 12)
     assert first.of_training == 4 / 7  # 4 demonstrations of 3 x 3, 3 of up to 4 x 8
     assert first.of_evaluation == 1 / 2
     for name, share in (("train_flops", 4 / 7), ("evaluate_flops", 1 / 2)):
@@ -225,7 +228,7 @@ def test_it_is_printed(written, capsys):
 def test_json(written, capsys):
     assert main(["plan", written, "--topology", "v5e:2x2", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["device_bytes"]["table"] == 4096 * 16 * 4 // 4
+    assert plan["device_bytes"]["table"] == 12288 * 16 * 4 // 4
     assert plan["state_bytes"] > plan["device_bytes"]["table"]
     assert plan["programs"] == []
     days = [pace["days"] for pace in plan["paces"]]
@@ -241,7 +244,11 @@ def test_json(written, capsys):
         (["--topology", "8xH100", "--compile"], 2, "only programs for TPUs can be compiled"),
         (["--topology", "H100", "--train.step", "3"], 2, "did you mean --train.steps"),
         (["--topology", "H100", "--model.attention", "flash"], 2, "model.attention: flash needs a"),
-        (["--topology", "H100", "--objective", "a:b"], 2, "objective: a:b: the work of"),
+        (
+            ["--topology", "H100", "--method", "tests.plan.test_flops:OwnMethod"],
+            2,
+            "OwnMethod: the work of",
+        ),
         (["--topology", "H100", "--data.evaluate", "arc9"], 1, "arc9: no such source"),
     ],
 )
@@ -377,10 +384,10 @@ def test_what_does_not_fit_is_said(size, code, written, capsys, monkeypatch):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
-@pytest.mark.parametrize("objective", ["drm", "trm", "sprm", "diffusion"])
-def test_the_tpu_program_reduces_once_and_leaves_the_host_alone(objective, tiny, tmp_path):
+@pytest.mark.parametrize("method", ["drm", "trm", "sprm", "diffusion"])
+def test_the_tpu_program_reduces_once_and_leaves_the_host_alone(method, tiny, tmp_path):
     """In a process of its own, where `drm plan` sets what libtpu needs."""
-    experiment = dataclasses.replace(wider(tiny), objective=objective)
+    experiment = with_changes(wider(tiny), {"method": method})
     (tmp_path / "config.json").write_text(to_json(experiment))
     command = [sys.executable, "-m", "drm_jax", "plan", str(tmp_path), "--topology", "v5e:2x2"]
     result = subprocess.run(

@@ -270,7 +270,7 @@ WRONG = {
     "no list": (ids({"a": 1}), [], 1, "identifiers.json: "),
     "no identifiers": (unnamed, [], 2, "identifiers.json: no such file"),
     "name": (None, ["--name", "a/b"], 2, "name: must be the name of a folder"),
-    "step 0": (None, ["--step", "0"], 2, "train.steps: must be at least 1"),
+    "step 0": (None, ["--step", "0"], 2, "train.steps: must be int >= 1"),
     "step": (None, ["--step", "x"], 2, "--step: 'x' is not a whole number"),
     "both": (None, ["--reset-puzzle-table"], 2, "choose one"),
     "no such task": (None, ["--evaluate", "arc9"], 1, "arc9: no such source"),
@@ -297,7 +297,7 @@ def test_what_must_be_said(tmp_path, capsys):
     options({"data_paths": ["data/maze"]})(tmp_path)
     argv = [*argv[: argv.index("--train")], *argv[-2:], "--step", "7"]
     refused(argv, 2, "data_paths is data/maze … --train and --evaluate", tmp_path, capsys)
-    refused(["import"], 2, "the following arguments are required: checkpoint", tmp_path, capsys)
+    refused(["import"], 2, "Missing from drm import: CHECKPOINT", tmp_path, capsys)
 
 
 def test_the_table_is_read_by_each_device_in_chunks(tmp_path, monkeypatch):

@@ -11,16 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import published as files
 import pytest
-from golden_weights import EXPERIMENT, GOLDENS, NETWORK, read_params
+from golden_weights import GOLDENS, MODEL, NETWORK, RECURSION, read_params
 
-from drm_jax.config import Experiment, Halting, Noise
+from drm_jax.config import Experiment, part_name
 from drm_jax.errors import InputError, UsageError
-from drm_jax.methods.denoising import refine
-from drm_jax.model.network import Network, init_params, make_network
-from drm_jax.model.recursion import forward
+from drm_jax.methods.carried import Halting
+from drm_jax.methods.denoising import Noise
+from drm_jax.model.backbone import init_params
+from drm_jax.model.recursion import Recursion, forward
+from drm_jax.model.transformer import TokenMixer
 from drm_jax.published import weights as weights_module
 from drm_jax.published.config import read_experiment
 from drm_jax.published.weights import open_published, puzzle_rows, read_network
+from drm_jax.run.setup import trained_parts
 
 # (code base, what wrappers put before the names, vocabulary, the file's name)
 LAYOUTS = {
@@ -54,7 +57,7 @@ def test_known_layouts(layout, how, tmp_path):
     kind, prefix, vocab, name = LAYOUTS[layout]
     path = write(tmp_path, kind, how, name, prefix=prefix, vocab=vocab)
     experiment = to_experiment(tmp_path, path, files.config(kind))
-    network = make_network(experiment, "cpu")
+    network = trained_parts(experiment, "cpu").network
     params, constants = read_network(open_published(path), network)
 
     golden = np.load(GOLDENS / f"{kind}.npz", allow_pickle=True)
@@ -78,33 +81,30 @@ def test_known_layouts(layout, how, tmp_path):
     if kind == files.TRM:
         params["embed_answers"] = full["embed_answers"][:vocab]
     logits, whole = (
-        forward(net, weights, *[embedded(net, weights, tokens, table[[2, 5, 2]])] * 3)[0]
+        forward(net, RECURSION, weights, *[net.embed(weights, tokens, table[[2, 5, 2]])] * 3)[0]
         for net, weights in ((network, params), (NETWORK, full))
     )
     np.testing.assert_allclose(logits, whole[..., :vocab], rtol=0, atol=1e-5)
-
-
-def embedded(network: Network, params, tokens, rows):
-    return network.apply({"params": params}, tokens, rows, method="embed")
 
 
 def test_answers_are_those_of_the_published_code(tmp_path):
     """From the file to the 16 steps that the published TRM made with it."""
     path = write(tmp_path, files.TRM, "safetensors", prefix="_orig_mod.model.")
     experiment = to_experiment(tmp_path, path, files.config())
-    network = make_network(experiment, "cpu")
+    network = trained_parts(experiment, "cpu").network
     published = open_published(path)
     params, constants = read_network(published, network)
     params["embed_answers"] = jnp.zeros((13, 32))  # not in the file, and not used
     golden = np.load(GOLDENS / "trm.npz", allow_pickle=True)
     ids = golden["eval/batch/puzzle_identifiers"]
     rows = puzzle_rows(published, 0, 7)[ids]
-    result = refine(
-        network, params, constants, golden["eval/batch/inputs"], rows,
-        steps=experiment.evaluate.denoise_steps,
+    result = experiment.method.answer(
+        network, params, constants, golden["eval/batch/inputs"], rows, jax.random.split(
+            jax.random.key(0), 3
+        ), steps=experiment.evaluate.denoise_steps, pad_outside=lambda tokens: tokens,
     )  # fmt: skip
-    assert len(result.trajectory_predicted) == 16
-    for step, predicted in enumerate(result.trajectory_predicted, 1):
+    assert len(result.step_predicted) == 16
+    for step, predicted in enumerate(result.step_predicted, 1):
         np.testing.assert_array_equal(predicted, golden[f"eval/step{step:02}/preds"])
     np.testing.assert_array_equal(result.predicted, golden["eval/step16/preds"])
 
@@ -119,8 +119,8 @@ def test_mixer_over_tokens(tmp_path):
         arrays[f"{start}.down_proj.weight"] = rng.standard_normal((68, 256), np.float32)
     path = files.write_safetensors(tmp_path / "step_7", arrays)
     experiment = to_experiment(tmp_path, path, files.config(mlp_t=True, pos_encodings="none"))
-    assert experiment.model.mixer == "mlp"
-    network = make_network(experiment, "cpu")
+    assert isinstance(experiment.model, TokenMixer)
+    network = trained_parts(experiment, "cpu").network
     params, _ = read_network(open_published(path), network)
     np.testing.assert_array_equal(
         params["layer_1"]["mixer"]["down"]["kernel"],
@@ -350,21 +350,25 @@ def test_every_option_counts(of_drm, tmp_path):
         diffusion_noise_type="spatially_correlated", diffusion_inference_confidence_masking=True,
     )  # fmt: skip
     x = to_experiment(tmp_path, of_drm, options)
-    assert x.objective == "drm"
+    assert part_name("method", x.method) == "drm"
     assert (x.name, x.seed, x.train.steps, x.train.batch_size) == ("x", 3, 7, 24)
     assert (x.data.train, x.data.evaluate) == (("arc2/training",), ("arc2/evaluation",))
     assert (x.data.leaks, x.data.canvas, x.data.num_augmentations) == ("drop", 8, 77)
-    assert x.noise == Noise("sigmoid", "spatially_correlated")
-    assert x.halting == Halting(9, 0.2)
-    assert (x.model.cycles, x.model.inner_steps, x.model.prefix) == (5, 6, 4)
-    assert (x.model.hidden, x.model.heads, x.model.layers, x.model.vocab) == (32, 4, 2, 13)
-    assert (x.model.dtype, x.model.mixer, x.model.expansion) == ("auto", "attention", 4.0)
+    assert x.method.noise == Noise("sigmoid", "spatially_correlated")
+    assert (x.method.recursion, x.method.has_mask) == (Recursion(5, 6), True)
+    assert (x.model.hidden, x.model.heads, x.model.layers, x.model.prefix) == (32, 4, 2, 4)
+    assert (x.model.dtype, x.model.expansion) == ("auto", 4.0)
     optimizer = x.optimizer
     assert (optimizer.learning_rate, optimizer.warmup_steps, optimizer.ema) == (2e-4, 9, 0.99)
     assert (optimizer.weight_decay, optimizer.beta1, optimizer.beta2) == (0.2, 0.8, 0.96)
     assert (optimizer.puzzle_learning_rate, optimizer.puzzle_weight_decay) == (3e-2, 0.3)
-    assert (x.evaluate.denoise_steps, x.evaluate.remask) == (4, "confidence")
+    assert (x.evaluate.denoise_steps, x.method.denoising.remask) == (4, "confidence")
     assert x.evaluate.batch_size == 24
+    carried = to_experiment(
+        tmp_path, of_drm, options | {"arch": options["arch"] | {"discrete_diffusion_init": False}}
+    )
+    assert carried.method.recursion == Recursion(5, 6)
+    assert (carried.method.halting, carried.evaluate.denoise_steps) == (Halting(9, 0.2), 9)
 
 
 def test_objectives(of_drm, tmp_path):
@@ -373,7 +377,7 @@ def test_objectives(of_drm, tmp_path):
         options = files.config(files.DRM, **{flag: flag == chosen for flag in flags})
         config = files.write_config(tmp_path / "all_config.yaml", options)
         experiment, notes = read_experiment(config, open_published(of_drm), name="x", step=7)
-        assert experiment.objective == objective
+        assert part_name("method", experiment.method) == objective
         assert bool(notes) == (objective != "drm")  # where an answer begins
         assert experiment.evaluate.denoise_steps == (3 if objective == "drm" else 16)
 
@@ -450,7 +454,7 @@ WRONG_OPTIONS = {
     "flag": ({"mlp_t": "no"}, "arch.mlp_t: 'no' is not true or false"),
     "reference": ({"puzzle_emb_ndim": "${.hidden_size}"}, "'${.hidden_size}' is not a whole"),
     "heads": ({"num_heads": 3}, "model.heads: 3 heads don't divide width 32"),
-    "no number": ({"expansion": float("nan")}, "model.expansion: must be 0.1 to 100"),
+    "no number": ({"expansion": float("nan")}, "model.expansion: must be float >= 0.1, not nan"),
 }  # fmt: skip
 
 
@@ -468,7 +472,7 @@ def test_options_of_another_network(of_drm, tmp_path):
     options = files.config(files.DRM, hidden_size=64, puzzle_emb_ndim=64)
     experiment = to_experiment(tmp_path, of_drm, options)
     with pytest.raises(InputError, match=r"config says \(13, 64\) \(arch.hidden_size\)"):
-        read_network(open_published(of_drm), make_network(experiment, "cpu"))
+        read_network(open_published(of_drm), trained_parts(experiment, "cpu").network)
 
 
 def test_options_of_the_other_code(tmp_path):
@@ -501,4 +505,4 @@ def test_wrong_yaml(case, of_drm, tmp_path):
 
 def test_the_goldens_are_what_the_config_says(of_drm, tmp_path):
     experiment = to_experiment(tmp_path, of_drm, files.config(files.DRM))
-    assert experiment.model == EXPERIMENT.model
+    assert (experiment.model, experiment.method.recursion) == (MODEL, RECURSION)

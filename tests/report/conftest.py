@@ -7,6 +7,7 @@ from made_run import made_run
 
 from drm_jax.io.files import work_path
 from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
+from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.report.write import write_report
 
 
@@ -16,6 +17,22 @@ def experiment(tiny):
     data = dataclasses.replace(tiny.data, only=tuple(ids), canvas=6, num_augmentations=5)
     evaluation = dataclasses.replace(tiny.evaluate, batch_size=32)
     return dataclasses.replace(tiny, data=data, evaluate=evaluation)
+
+
+@pytest.fixture(scope="module")
+def sudoku(tiny):
+    """Puzzles of symbols without colours, on one board."""
+    data = Sudoku(side=4, train_puzzles=2, test_puzzles=6)
+    evaluation = dataclasses.replace(tiny.evaluate, batch_size=32, num_augmentations=4)
+    return dataclasses.replace(tiny, name="sudoku", data=data, evaluate=evaluation)
+
+
+@pytest.fixture(scope="module")
+def sudoku_workdir(sudoku, tmp_path_factory):
+    workdir = work_path(tmp_path_factory.mktemp("sudoku") / "made")
+    made_run(workdir, sudoku)
+    write_report([workdir])
+    return workdir
 
 
 @pytest.fixture(scope="module")

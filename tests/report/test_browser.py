@@ -13,12 +13,12 @@ import pytest
 from made_run import made_run
 
 from benchmarks.browser import launch
-from drm_jax.evaluate.answers import read_answers, read_trajectories, unpack
-from drm_jax.evaluate.pictures import ARC_COLOURS
+from drm_jax.evaluate.answers import answer_of, read_answers, read_trajectories, unpack
 from drm_jax.io.files import work_path
-from drm_jax.puzzles.arc.augment import undo_tokens
-from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, grid_sizes
-from drm_jax.report.page import SAFE_COLOURS
+from drm_jax.puzzles.arc.augment import from_vector, undo_tokens
+from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, VOCABULARY, grid_sizes
+from drm_jax.puzzles.boards import grid_rows
+from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.report.write import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -43,6 +43,7 @@ def open_page(browser):
 
     def open_it(path: Path, width: int = 1280, height: int = 900):
         page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(600_000)  # guards against hanging; a busy machine is slow
         page.on(
             "console",
             lambda message: (
@@ -252,18 +253,21 @@ def test_cells_have_the_colours_of_the_stored_tokens(open_page, workdir, safe):
     page = open_page(workdir / "report.html")
     if safe:
         page.check("#safe")
-    palette = [name.upper() for name in (SAFE_COLOURS if safe else ARC_COLOURS)]
+    palette = [name.upper() for name in (VOCABULARY.safe_colours if safe else VOCABULARY.colours)]
     folder = workdir / "eval" / "step_4"
-    stored = list(map(unpack, read_trajectories(folder, read_answers(folder))))
+    stored = list(
+        map(unpack, read_trajectories(folder, read_answers(folder, VOCABULARY), VOCABULARY))
+    )
     turned = 0
     for task in data_of(page)["tasks"][:: 3 if safe else 2]:
         open_task(page, task["id"])
-        of_task = {(t.test, t.puzzle_id): t for t in stored if t.task_id == task["id"]}
+        of_task = {(t.test, t.puzzle_id): t for t in stored if t.task == task["id"]}
         seen = {}
         for path in task["paths"]:
             place = seen[path["test"]] = seen.get(path["test"], -1) + 1
             trajectory = of_task[path["test"], path["puzzle"]]
-            turned += trajectory.augmentation.transform != 0
+            way = from_vector(trajectory.augmentation_A)
+            turned += way.transform != 0
             part = f".player >> nth={path['test']} >> "
             page.locator(f"{part}select").select_option(index=place)
             sizes = grid_sizes(trajectory.predicted_NxS)
@@ -271,12 +275,12 @@ def test_cells_have_the_colours_of_the_stored_tokens(open_page, workdir, safe):
                 page.locator(f"{part}input[type=checkbox]").set_checked(undone)
                 for step in (0, 1, 3):
                     page.locator(f"{part}input[type=range]").fill(str(step + 1))
-                    side, (height, width) = trajectory.side, sizes.max(axis=0)
+                    (side, _), (height, width) = trajectory.board, sizes.max(axis=0)
                     tokens = trajectory.predicted_NxS[step].reshape(side, side)[:height, :width]
                     tokens = tokens.copy()
                     tokens[sizes[step][0] :], tokens[:, sizes[step][1] :] = 0, 0
                     if undone:
-                        tokens = undo_tokens(tokens, trajectory.augmentation)
+                        tokens = undo_tokens(tokens, way)
                     expected = [["" if t < FIRST_COLOUR else palette[t - FIRST_COLOUR] for t in row]
                                 for row in tokens.tolist()]  # fmt: skip
                     picture = f'{part}[data-what="predicted"]'
@@ -289,11 +293,55 @@ def test_thumbnails_have_the_colours_of_the_grids(open_page, workdir):
     task = data_of(page)["tasks"][0]
     page.wait_for_selector(".card canvas")
     card = ".card >> nth=0 >> "
-    expected = [[ARC_COLOURS[int(c)].upper() for c in row] for row in task["tests"][0]["output"]]
+    expected = [
+        [VOCABULARY.colours[int(c)].upper() for c in row] for row in task["tests"][0]["output"]
+    ]
     assert colours(page, f'{card}[data-what="truth"] >> nth=0') == expected
     label = page.get_attribute(f'{card}[data-what="truth"] >> nth=0 >> canvas', "aria-label")
     rows = "; ".join(" ".join(row) for row in task["tests"][0]["output"])
     assert rows in label
+
+
+def test_symbols_without_colours_are_written(open_page, sudoku_workdir):
+    """Digits on white, nothing in blank cells; and a symmetry is undone."""
+    page = open_page(sudoku_workdir / "report.html")
+    tasks = data_of(page)["tasks"]
+    assert page.locator("#digits").count() == page.locator("#safe").count() == 0
+    task = next(t for t in tasks if any(p["symmetry"] != "as it is" for p in t["paths"]))
+    open_task(page, task["id"])
+    assert "Demonstrations" not in page.inner_text("#task")
+    drawn = """canvas => {
+      const cell = Number(canvas.dataset.cell), pen = canvas.getContext("2d");
+      return Array.from({ length: canvas.height / cell }, (_, r) =>
+        Array.from({ length: canvas.width / cell }, (_, c) => {
+          const data = pen.getImageData(c * cell, r * cell, cell - 1, cell - 1).data;
+          return [...data].some((value) => value < 100);
+        }));
+    }"""
+    picture = page.locator('#task [data-what="test input"] canvas')
+    expected = [[symbol != "." for symbol in row] for row in task["tests"][0]["input"]]
+    assert picture.first.evaluate(drawn) == expected
+    assert {colour for row in colours(page, '#task [data-what="confidence"]') for colour in row}
+    turned = next(i for i, p in enumerate(task["paths"]) if p["symmetry"] != "as it is")
+    page.locator(".player select").select_option(index=turned)
+
+    def label(what: str) -> str:
+        picture = f'#task .player [data-what="{what}"] >> canvas'
+        return page.get_attribute(picture, "aria-label")
+
+    def in_words(rows: list[str]) -> str:
+        return "; ".join(" ".join(row) for row in rows)
+
+    test, family, folder = task["tests"][0], Sudoku(side=4), sudoku_workdir / "eval" / "step_4"
+    answers = read_answers(folder, family.vocabulary)
+    stored = read_trajectories(folder, answers, family.vocabulary)
+    trajectory = unpack([t for t in stored if t.task == task["id"]][turned])
+    answer = grid_rows(answer_of(trajectory, family), family.vocabulary.symbols)
+    expected = {"asked": test["input"], "truth": test["output"], "predicted": answer}
+    for undone in (False, True):
+        page.locator(".player input[type=checkbox]").set_checked(undone)
+        for what, rows in expected.items():
+            assert (in_words(rows) in label(what)) == undone, what
 
 
 HOSTILE = [

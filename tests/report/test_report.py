@@ -12,15 +12,26 @@ import pytest
 from made_run import KINDS, kind_of, made_run
 
 from drm_jax.commands.main import main
-from drm_jax.evaluate.answers import answers_bytes, grid_of, read_answers, read_trajectories, unpack
-from drm_jax.evaluate.pictures import ARC_COLOURS
+from drm_jax.errors import InputError
+from drm_jax.evaluate.answers import (
+    answer_of,
+    answers_bytes,
+    began_from,
+    read_answers,
+    read_trajectories,
+    unpack,
+)
 from drm_jax.io.files import work_path
-from drm_jax.puzzles.arc.augment import augment
+from drm_jax.puzzles.arc.augment import augment, from_vector
+from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.roles import load_tasks
-from drm_jax.puzzles.arc.tokens import crop
-from drm_jax.report.collect import described_tasks, overview, read_run, unpacked
+from drm_jax.puzzles.arc.tokens import VOCABULARY, crop
+from drm_jax.puzzles.boards import grid_of
+from drm_jax.puzzles.sudoku.family import Sudoku
+from drm_jax.puzzles.sudoku.symmetries import from_bits, num_bits
+from drm_jax.report.collect import described_tasks, overview, read_run, undo_map, unpacked
 from drm_jax.report.curves import curve
-from drm_jax.report.page import SAFE_COLOURS, comparison_page, single_page
+from drm_jax.report.page import comparison_page, single_page
 
 
 def with_paths(workdir):
@@ -59,7 +70,7 @@ def test_paths_are_those_of_the_answers(workdir):
             paths = [path for path in task["paths"] if path["test"] == t]
             by_rank = {path["rank"] for path in paths}
             assert {a["rank"] for a in test["answers"] if a["rank"] <= 2 or a["right"]} <= by_rank
-            assert any(path["transform"] == 0 for path in paths)
+            assert any(path["symmetry"] == "as it is" for path in paths)
             for path in paths:
                 (answer,) = (a for a in test["answers"] if a["rank"] == path["rank"])
                 assert path["right"] == answer["right"]
@@ -97,24 +108,23 @@ def test_the_page_says_what_the_run_was(workdir):
 
 def test_answers_and_trajectories_can_be_read_back(experiment, workdir):
     folder = workdir / "eval" / "step_4"
-    answers = read_answers(folder)
+    answers = read_answers(folder, VOCABULARY)
     tasks = {t.id: t for t in load_tasks((), experiment.data.evaluate, experiment.data.only)}
     assert [task["id"] for task in answers.tasks] == list(tasks)
     for task in answers.tasks:
         for pair, test in zip(tasks[task["id"]].tests, task["tests"], strict=True):
-            np.testing.assert_array_equal(grid_of(test["input"]), pair.input)
-            np.testing.assert_array_equal(grid_of(test["output"]), pair.output)
+            np.testing.assert_array_equal(grid_of(test["input"], VOCABULARY.symbols), pair.input)
+            np.testing.assert_array_equal(grid_of(test["output"], VOCABULARY.symbols), pair.output)
             assert sum(answer["votes"] for answer in test["answers"]) == test["candidates"]
             for answer in test["answers"]:
-                assert sum(answer["votes_by_transform"]) == answer["votes"]
+                assert sum(answer["votes_by"].values()) == answer["votes"]
                 assert len(answer["voters"]) == min(answer["votes"], 8)
-    for trajectory in map(unpack, read_trajectories(folder, answers)):
+    for trajectory in map(unpack, read_trajectories(folder, answers, VOCABULARY)):
         predicted = crop(trajectory.predicted_NxS[-1])
-        np.testing.assert_array_equal(
-            predicted, augment(trajectory.answer, trajectory.augmentation)
-        )
+        answer, way = answer_of(trajectory, experiment.data), from_vector(trajectory.augmentation_A)
+        np.testing.assert_array_equal(predicted, augment(answer, way))
         assert trajectory.masked_NxS[0].all()
-        assert (trajectory.tokens_NxS[0] == 12).all()
+        assert (began_from(trajectory, experiment.data)[0] == 12).all()
 
 
 @pytest.mark.parametrize(
@@ -242,6 +252,59 @@ def test_two_tests_with_the_same_input_share_their_votes(tiny, tmp_path):
     assert {path["test"] for path in task["paths"]} == {0, 1}
 
 
+@pytest.mark.parametrize("family", [Arc(), Sudoku(side=4), Sudoku(side=6), Sudoku()])
+def test_a_map_undoes_what_a_symmetry_does(family):
+    """undone[i] = token_V[tokens[cell_I[i]]], of any tokens, and of parts of boards in ARC."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        if isinstance(family, Arc):
+            way = np.array([rng.integers(8), 0, *rng.permutation(9) + 1], np.uint8)
+            shape = tuple(rng.integers(1, 12, 2).tolist())
+        else:
+            bits = rng.integers(0, 2**32, (1, num_bits(family.side)), np.uint32)
+            way, shape = from_bits(bits, family.side)[0], family.boards[0]
+        tokens = rng.integers(0, family.vocabulary.mask + 1, shape, np.uint8)
+        undone = undo_map(family, way, shape)
+        expected = family.undo(tokens, way)
+        assert undone.shape == expected.shape
+        found = undone.token_V[tokens.reshape(-1)[undone.cell_I]].reshape(undone.shape)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_family_without_votes_or_colours(sudoku_workdir, workdir):
+    run = read_run(sudoku_workdir)
+    data = embedded(single_page(run))
+    assert data["vocabulary"]["written"] == " 1234"
+    assert "solved2" not in dict(data["outcomes"])
+    solved = [task for task in data["tasks"] if "solved" in task["outcome"]]
+    assert len(solved) / len(data["tasks"]) == run.metrics["exact"] > 0
+    assert all(("solved" in t["outcome"]) != ("unsolved" in t["outcome"]) for t in data["tasks"])
+    assert any("lost" in task["outcome"] for task in data["tasks"])
+    paths = [path for task in data["tasks"] for path in task["paths"]]
+    assert any(path["symmetry"] != "as it is" for path in paths)
+    html = single_page(run)
+    text = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", html.split('<script type="app')[0]))
+    assert "exact cells right" in text
+    assert f"{100 * run.metrics['exact']:.1f}%" in text
+    assert 'id="safe"' not in html
+    assert "pass@" not in text
+    with pytest.raises(InputError, match="different families"):
+        comparison_page([run, read_run(workdir)])
+
+
+def test_an_evaluation_of_an_earlier_version_is_refused(workdir, tmp_path, capsys):
+    shutil.copytree(workdir, tmp_path / "copy")
+    path = tmp_path / "copy" / "eval" / "step_4" / "answers.json.gz"
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    path.write_bytes(gzip.compress(json.dumps(content | {"format": 1}).encode()))
+    assert main(["report", str(tmp_path / "copy")]) == 1
+    said = capsys.readouterr().err
+    assert said == (
+        f"drm: {path}: can't be read: of format 1, not 2; "
+        "score the checkpoint again with drm eval\n"
+    )
+
+
 def test_a_page_that_would_grow_too_large_shows_fewer(workdir, monkeypatch):
     whole = embedded(single_page(read_run(workdir)))
     monkeypatch.setattr("drm_jax.report.page.BUDGET", 10)
@@ -301,8 +364,8 @@ def smallest_difference(colours) -> float:
 
 
 def test_the_safe_colours_can_be_told_apart():
-    assert smallest_difference(SAFE_COLOURS) > 30
-    assert smallest_difference(ARC_COLOURS) < 10
+    assert smallest_difference(VOCABULARY.safe_colours) > 30
+    assert smallest_difference(VOCABULARY.colours) < 10
 
 
 def test_an_ensemble_s_report(workdir, tmp_path, capsys):
@@ -311,7 +374,7 @@ def test_an_ensemble_s_report(workdir, tmp_path, capsys):
     shutil.copytree(workdir, copy)
     folder = copy / "eval" / "steps_2_4"
     shutil.copytree(copy / "eval" / "step_4", folder)
-    answers = dataclasses.replace(read_answers(work_path(folder)), steps=(2, 4))
+    answers = dataclasses.replace(read_answers(work_path(folder), VOCABULARY), steps=(2, 4))
     (folder / "answers.json.gz").write_bytes(answers_bytes(answers))
     assert main(["report", str(copy), "--steps", "4,2"]) == 0
     html = (copy / "report.html").read_text()

@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 
 EXPERIMENT = """
-from drm_jax.config import Data, Evaluate, Experiment, Model, Train
+from drm_jax.config import Evaluate, Experiment, Train
+from drm_jax.methods.drm import Drm
+from drm_jax.model.recursion import Recursion
+from drm_jax.model.transformer import Transformer
+from drm_jax.puzzles.arc.family import Arc
 
 def experiment():
     return Experiment(
         name="full",
-        data=Data(train=(), evaluate=("arc1/training",), only=("25d8a9c8",), canvas=4,
-                  num_augmentations=1),
-        model=Model(hidden=16, heads=1, layers=1, cycles=1, inner_steps=1, prefix=1,
-                    swiglu_multiple=8),
+        data=Arc(train=(), evaluate=("arc1/training",), only=("25d8a9c8",), canvas=4,
+                 num_augmentations=1),
+        method=Drm(Recursion(cycles=1, inner_steps=1)),
+        model=Transformer(hidden=16, heads=1, layers=1, prefix=1, swiglu_multiple=8),
         train=Train(steps=40, batch_size=4, log_every=1, checkpoint_every=1, keep_last=99),
         evaluate=Evaluate(batch_size=4, denoise_steps=2),
     )

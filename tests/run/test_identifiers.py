@@ -15,7 +15,8 @@ from drm_jax.io.files import work_path
 from drm_jax.puzzles.arc.augment import augmented_name, puzzle_ids
 from drm_jax.puzzles.arc.roles import load_tasks
 from drm_jax.run.dry_run import dry_run
-from drm_jax.run.loop import evaluate_workdir, train
+from drm_jax.run.evaluation import evaluate_workdir
+from drm_jax.run.loop import train
 from drm_jax.run.setup import set_up
 from drm_jax.run.workdir import claim
 
@@ -51,7 +52,7 @@ def finished(tiny, names, tmp_path_factory):
 
 def test_a_run_with_a_list_goes_on_without_it(finished, names, tmp_path):
     experiment, before, report = finished
-    assert len(report.setup.ids) == len(names)
+    assert report.setup.puzzles.num_ids == len(names)
     assert report.evaluations[-1].metrics["candidates"] == 12
     assert json.loads((before / "identifiers.json").read_text()) == names
     workdir = work_path(tmp_path / "moved")
@@ -67,7 +68,7 @@ def test_a_run_with_a_list_goes_on_without_it(finished, names, tmp_path):
 
 def test_rows_of_tasks_that_are_not_loaded_are_left_alone(finished, names):
     experiment, workdir, report = finished
-    from drm_jax.train.state import abstract_state
+    from drm_jax.training.state import abstract_state
 
     target = abstract_state(report.setup.make_state, report.setup.shardings)
     table = np.asarray(checkpoint.restore(workdir, 2, target).state.table)
@@ -82,10 +83,10 @@ def test_a_list_that_has_changed_is_refused(finished, names, tmp_path):
     shutil.copytree(before, workdir)
     changed = with_list(experiment, tmp_path / "list.json", [*names, "more"])
     for job in (train, dry_run):
-        with pytest.raises(InputError, match=r"^data\.identifiers: .*list\.json: is not the list"):
+        with pytest.raises(InputError, match=r"^data\.identifiers: .*list\.json: is not the file"):
             job(changed, workdir, quiet())
     same = with_list(experiment, tmp_path / "list.json", names)
-    assert len(set_up(same, workdir=workdir).ids) == len(names)
+    assert set_up(same, workdir=workdir).puzzles.num_ids == len(names)
     # A copy and a list that changed together are found by the fingerprint of the data.
     swapped = [names[0], names[3], names[2], names[1], *names[4:]]
     (workdir / "identifiers.json").write_text(json.dumps(swapped))
@@ -107,7 +108,7 @@ def test_the_copy_may_lie_in_a_bucket(tiny, names, tmp_path, gcs_folder):
     claim(workdir, experiment)
     (tmp_path / "list.json").unlink()
     claim(workdir, experiment)  # again, as a start that goes on does
-    assert len(set_up(experiment, workdir=workdir).ids) == len(names)
+    assert set_up(experiment, workdir=workdir).puzzles.num_ids == len(names)
     changed = with_list(tiny, tmp_path / "list.json", names[:-1])
-    with pytest.raises(InputError, match=r"is not the list that the run in gs://"):
+    with pytest.raises(InputError, match=r"is not the file that the run in gs://"):
         set_up(changed, workdir=workdir)

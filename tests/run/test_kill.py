@@ -18,15 +18,19 @@ from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
 
 EXPERIMENT = """
-from drm_jax.config import Data, Evaluate, Experiment, Model, Optimizer, Train
+from drm_jax.config import Evaluate, Experiment, Optimizer, Train
+from drm_jax.methods.drm import Drm
+from drm_jax.model.recursion import Recursion
+from drm_jax.model.transformer import Transformer
+from drm_jax.puzzles.arc.family import Arc
 
 def experiment():
     return Experiment(
         name="killed",
-        data=Data(train=(), evaluate=("arc1/training",), only=("25d8a9c8", "44f52bb0"), canvas=4,
-                  num_augmentations=3),
-        model=Model(hidden=16, heads=2, layers=1, cycles=2, inner_steps=1, prefix=2,
-                    swiglu_multiple=8),
+        data=Arc(train=(), evaluate=("arc1/training",), only=("25d8a9c8", "44f52bb0"), canvas=4,
+                 num_augmentations=3),
+        method=Drm(Recursion(cycles=2, inner_steps=1)),
+        model=Transformer(hidden=16, heads=2, layers=1, prefix=2, swiglu_multiple=8),
         optimizer=Optimizer(learning_rate=1e-2, warmup_steps=2),
         train=Train(steps=96, batch_size=4, log_every=5, checkpoint_every=7),
         evaluate=Evaluate(every=24, untrained=True, batch_size=4, denoise_steps=3),
@@ -37,10 +41,10 @@ def experiment():
 # it is stopped as an evaluation begins, and preempted while the save before it is waited for.
 CHILD = """
 import os, signal, sys, threading, time
-import drm_jax.run.loop as loop
+from drm_jax.run import loop, scorer
 from drm_jax.commands.main import main
 
-batch, rename, evaluate = loop.global_batch, os.rename, loop.evaluate
+batch, rename, evaluate = loop.global_batch, os.rename, scorer.evaluate
 finish, waited_for = loop.checkpoint.finish, threading.Event()
 stopped_at, number = os.environ.get("STOPPED", "- SIGTERM").split()
 def slow_batch(*args):
@@ -50,17 +54,17 @@ def deadly_rename(source, target, **more):
     if os.path.basename(target) == os.environ.get("DIE_SAVING"):
         os.kill(os.getpid(), signal.SIGKILL)
     if os.path.basename(target) == stopped_at:
-        waited_for.wait(60)
+        waited_for.wait(600)
         os.kill(os.getpid(), signal.SIGTERM)
     return rename(source, target, **more)
-def stopped_evaluate(experiment, denoise, state, *args):
+def stopped_evaluate(experiment, answer, state, *args):
     if str(int(state.step)) == stopped_at:
         os.kill(os.getpid(), signal.Signals[number])
-    return evaluate(experiment, denoise, state, *args)
+    return evaluate(experiment, answer, state, *args)
 def telling_finish(saver):
     waited_for.set()
     finish(saver)
-loop.global_batch, os.rename, loop.evaluate = slow_batch, deadly_rename, stopped_evaluate
+loop.global_batch, os.rename, scorer.evaluate = slow_batch, deadly_rename, stopped_evaluate
 loop.checkpoint.finish = telling_finish
 sys.exit(main(sys.argv[1:]))
 """
@@ -94,7 +98,7 @@ class Runs:
 
     def wait_for_step(self, run: subprocess.Popen, name: str, step: int) -> None:
         """Until this start of the run has logged a step."""
-        end = time.monotonic() + 240
+        end = time.monotonic() + 600
         while not any(line["step"] >= step for line in self.log(name)):
             assert run.poll() is None, run.stdout.read()
             assert time.monotonic() < end
@@ -203,7 +207,7 @@ def test_sigterm_saves_and_asks_for_another_start(runs):
     run = runs.start("preempted")
     runs.wait_for_step(run, "preempted", rng.randrange(8, 20) // 5 * 5)
     time.sleep(rng.uniform(0, 0.1))
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while run.poll() is None:
         assert time.monotonic() < end
         run.send_signal(signal.SIGTERM)
@@ -219,7 +223,7 @@ def test_sigterm_saves_and_asks_for_another_start(runs):
 
     for step, number, code in ((48, "SIGTERM", 75), (72, "SIGINT", 130)):
         run = runs.start("preempted", STOPPED=f"{step} {number}")
-        said = run.communicate(timeout=240)[0]
+        said = run.communicate(timeout=600)[0]
         assert run.returncode == code, said
         assert f"Going on from the checkpoint of step {last}" in said
         assert f" while step {step} was evaluated; all training up to it is saved. To go" in said

@@ -12,22 +12,22 @@ import threading
 from pathlib import Path
 
 import jax
-import nan_objective
+import nan_method
 import numpy as np
 import pytest
 from rich.progress import Progress
 from workdirs import log_lines, quiet, saved
 
-from drm_jax.config import from_json, to_json
-from drm_jax.data.stream import training_stream
+from drm_jax.config import from_json, to_json, with_changes
 from drm_jax.errors import InputError, StoppedError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
 from drm_jax.puzzles.arc import voting
-from drm_jax.run import loop, start
+from drm_jax.run import scorer, start
 from drm_jax.run.checkpoints import list_checkpoints
-from drm_jax.run.loop import evaluate_ensemble, evaluate_workdir, train
-from drm_jax.run.setup import set_up
+from drm_jax.run.evaluation import evaluate_ensemble, evaluate_workdir
+from drm_jax.run.loop import train
+from drm_jax.run.setup import set_up, training_stream
 from drm_jax.run.workdir import check_claim
 
 
@@ -89,7 +89,7 @@ def test_an_evaluation_that_was_cut_off_is_made_again(tiny, finished, tmp_path, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "write_evaluation", cut_off)
+        patched.setattr(scorer, "write_evaluation", cut_off)
         with pytest.raises(KeyboardInterrupt):
             train(tiny, workdir, quiet())
     assert checkpoint.steps_in(workdir / "checkpoints") == [2, 4]
@@ -106,7 +106,8 @@ def test_evaluating_a_work_directory_gives_the_same_scores(finished):
     again = evaluate_workdir(workdir, None, quiet())
     assert again.evaluations[-1].metrics == report.evaluations[-1].metrics
     assert again.evaluations[-1].submission == report.evaluations[-1].submission
-    smaller = evaluate_workdir(workdir, None, quiet(), batch_size=8).evaluations[-1]
+    changes = {"evaluate.batch_size": 8}
+    smaller = evaluate_workdir(workdir, None, quiet(), changes=changes).evaluations[-1]
     assert smaller.metrics["evaluate"]["batch_size"] == 8
     assert smaller.metrics["per_task"] == report.evaluations[-1].metrics["per_task"]
     assert smaller.submission == report.evaluations[-1].submission
@@ -188,10 +189,11 @@ def test_another_configuration_is_refused(tiny, finished, tmp_path):
 def test_a_nan_is_named_with_its_step_and_never_saved(tiny, tmp_path, log_every):
     """However late it is noticed, the step that made it is named; the last good state is kept."""
     config = dataclasses.replace(tiny.train, steps=400, log_every=log_every, checkpoint_every=5)
-    experiment = dataclasses.replace(tiny, objective="nan_objective:loss", train=config)
+    nan = with_changes(tiny, {"method": "nan_method:NanDrm"})
+    experiment = dataclasses.replace(nan, train=config)
     setup = set_up(experiment)
-    stream = training_stream(experiment, setup.tasks, setup.ids)
-    bad = next(i for i in itertools.count() if (stream[i]["level"] > nan_objective.HIGH).any())
+    stream = training_stream(setup)
+    bad = next(i for i in itertools.count() if (stream[i]["level"] > nan_method.HIGH).any())
     assert 10 < bad + 1 < 100
     workdir, good = work_path(tmp_path), bad // 5 * 5
     match = (
@@ -203,7 +205,7 @@ def test_a_nan_is_named_with_its_step_and_never_saved(tiny, tmp_path, log_every)
     report = json.loads((workdir / "not_finite.json").read_text())
     assert report["step"] == bad + 1
     assert report["puzzle_ids"] == stream[bad]["puzzle_id"].tolist()
-    assert report["tasks"] == sorted({setup.ids.task_id(i) for i in report["puzzle_ids"]})
+    assert report["tasks"] == sorted({setup.puzzles.puzzle_name(i) for i in report["puzzle_ids"]})
     assert checkpoint.steps_in(workdir / "checkpoints") == [good - 5, good]
     state = saved(workdir, experiment, good)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
@@ -232,7 +234,7 @@ def test_a_stop_does_not_hide_that_the_save_failed(tiny, tmp_path, monkeypatch):
 
     def full(source, target, **more):
         if os.path.basename(target) == "4":
-            stopped.wait(60)
+            stopped.wait(600)
             raise OSError(errno.ENOSPC, "No space left on device")
         return rename(source, target, **more)
 
@@ -241,7 +243,7 @@ def test_a_stop_does_not_hide_that_the_save_failed(tiny, tmp_path, monkeypatch):
         raise StoppedError("stopped")
 
     monkeypatch.setattr(os, "rename", full)
-    monkeypatch.setattr(loop, "evaluate", stop)
+    monkeypatch.setattr(scorer, "evaluate", stop)
     with pytest.raises(InputError, match=r"no space left .* the checkpoint of step 2 is intact"):
         train(tiny, work_path(tmp_path), quiet())
 
@@ -297,7 +299,7 @@ def test_init_from_takes_the_weights_and_gives_every_row_the_old_mean(tiny, fini
         jax.tree.map(np.testing.assert_array_equal, getattr(new, part), getattr(before, part))
     assert new.step == 0
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(new.opt_state))
-    old_ids, new_ids = (len(set_up(x).ids) for x in (tiny, experiment))
+    old_ids, new_ids = (set_up(x).puzzles.num_ids for x in (tiny, experiment))
     mean_D = before.table[1:old_ids].mean(axis=0)
     assert np.abs(mean_D).max() > 0
     np.testing.assert_allclose(new.table[1:new_ids], np.tile(mean_D, (new_ids - 1, 1)), rtol=1e-5)

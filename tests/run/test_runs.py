@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 
 import pytest
 from made_run import made_run
@@ -15,7 +17,7 @@ from drm_jax.io.files import work_path
 from drm_jax.run import history
 from drm_jax.run.history import read_history, recorded
 from drm_jax.run.runs import list_runs
-from drm_jax.run.workdir import claim
+from drm_jax.run.workdir import claim, read_config
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,20 @@ def test_a_run_at_work_is_running(runs, monkeypatch):
         assert rows(said(runs))["new"][0] == "running"
 
 
+def test_a_run_on_another_machine_is_running_while_its_lock_is_rewritten(runs, monkeypatch):
+    """The kernel's file lock is free here, as where flock doesn't cross hosts."""
+    monkeypatch.setattr(lock, "STALE_SECONDS", 600)  # a busy machine may be slow to look
+    path = runs / "new" / "lock"
+    path.write_text(json.dumps({"host": "other", "pid": 1, "since": "now", "id": "x", "beat": 3}))
+    try:
+        assert rows(said(runs))["new"][0] == "running"
+        old = path.stat().mtime - lock.STALE_SECONDS - 1
+        os.utime(path, (old, old))
+        assert rows(said(runs))["new"][0] == "not begun"
+    finally:
+        path.unlink()
+
+
 def test_a_score_of_drm_eval_counts(runs):
     workdir = runs / "sweep" / "a"
     (workdir / "metrics.jsonl").rename(workdir / "kept")
@@ -187,7 +203,7 @@ def test_show_denoising(runs, capsys, tmp_path):
         (["NEW", "44f52bb0"], 1, "no checkpoint was scored there yet"),
         (["44f52bb0", "--step", "3"], 2, "--step"),
         (["a", "b", "c"], 2, "name a task"),
-        ([], 2, "required"),
+        ([], 2, "name a task, or a work directory and a task"),
         (["44f52bb0", "--png", "/dev/null/x.png"], 2, "--png: /dev/null/x.png: there is no folder"),
         (["44f52bb0", "--png", "/"], 2, "--png: / is a folder"),
         (["RUN"], 2, "is a work directory: name a task of it too"),
@@ -200,3 +216,20 @@ def test_what_show_refuses(runs, capsys, argv, code, text):
     err = capsys.readouterr().err
     assert text in err
     assert err.count("\n") == 1
+
+
+def test_a_config_of_an_earlier_version_is_refused_in_one_line(tmp_path):
+    """With one `objective` for method, recursion and noise; `drm runs` calls such a run damaged."""
+    old = {"name": "old", "seed": 0, "objective": "drm", "data": {"canvas": 30}, "model": {}}
+    workdir = work_path(tmp_path / "old")
+    workdir.mkdir()
+    (workdir / "config.json").write_text(json.dumps(old))
+    line = f"{workdir / 'config.json'}: written by an earlier version of drm_jax, before methods"
+    with pytest.raises(InputError, match=re.escape(line)) as refused:
+        read_config(workdir)
+    assert "\n" not in str(refused.value)
+    assert "use that version, or begin a new run" in str(refused.value)
+    text = said(work_path(tmp_path))
+    assert rows(text)["old"][0] == "damaged"
+    (reason,) = (x for x in text.splitlines() if x.startswith("old: damaged: "))
+    assert line in reason

@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 from chaos import Chaos, chaos, collected, free_port
 
-BAD_START_SECONDS = 60
-
 
 def test_chaos_with_carried_latents_and_what_comes_of_it(tmp_path):
     """Preempted and killed on three layouts (see chaos.py); then scored by two processes.
@@ -42,15 +40,15 @@ def answer_as_one(run: Chaos) -> None:
 
 SLOW_EVAL = """
 import sys, time
-import drm_jax.evaluate.score as score
+from drm_jax.evaluate import loop
 from drm_jax.commands.main import main
 
-batch = score.global_batch
+batch = loop.global_batch
 def slow_batch(*args):
     print("a batch", file=sys.stderr, flush=True)
     time.sleep(0.3)
     return batch(*args)
-score.global_batch = slow_batch
+loop.global_batch = slow_batch
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -62,7 +60,7 @@ def preempted_while_scored(run: Chaos) -> None:
         if "a batch" in line:
             break
     started[1].send_signal(signal.SIGTERM)
-    said = collected(started, 60)
+    said = collected(started)
     assert [process.returncode for process in started] == [75, 75], said
     for text in said:
         ours = re.findall("^drm: .*$", text, re.MULTILINE)
@@ -73,7 +71,7 @@ def preempted_while_scored(run: Chaos) -> None:
 
 BROKEN = """
 import os, resource, sys, time
-import drm_jax.run.loop as loop
+from drm_jax.run import loop
 from drm_jax.commands.main import main
 from drm_jax.parallel import processes
 
@@ -105,7 +103,7 @@ def test_a_save_that_fails_in_one_ends_the_other(tmp_path, where, broken):
     (run.folder / "broken.py").write_text(BROKEN)
     argv = (where, str(broken), "train", "chaos.py", "--workdir", "broken")
     started = run.start(2, 1, *argv, program="broken.py")
-    said = collected(started, BAD_START_SECONDS)
+    said = collected(started)
     assert [process.returncode for process in started] == [1, 1], said
     for text in said:
         assert len(re.findall("^drm: .*$", text, re.MULTILINE)) == 1
@@ -132,10 +130,10 @@ BAD_STARTS = {
         [2, 2],
         ["disagree: the data (a digest of all training pairs"] * 2,
     ),
-    "objective": (
-        [(2, i, "--data.only 25d8a9c8 --objective own:own") for i in (0, 1)],
+    "method": (
+        [(2, i, "--data.only 25d8a9c8 --method own:Own") for i in (0, 1)],
         [2, 2],
-        ["disagree: the file of the objective (a digest) is "] * 2,
+        ["disagree: the code of method (a digest) is "] * 2,
     ),
     "no data": (
         [(2, 0, "--data.train only_in_0"), (2, 1, "--data.train only_in_0")],
@@ -159,11 +157,14 @@ BAD_STARTS = {
     ),
 }
 OWN = """
-import jax.numpy as jnp
+import dataclasses
+from drm_jax.methods.drm import Drm
 
-def own(network, params, rows, constants, batch):
-    sums = dict.fromkeys(("loss", "exact_accuracy", "count"), jnp.zeros(()))
-    return {} * (params["head"].sum() + rows.sum()), sums
+@dataclasses.dataclass(frozen=True)
+class Own(Drm):
+    def loss(self, *arguments):
+        total, sums, carry = super().loss(*arguments)
+        return {} * total, sums, carry
 """
 
 
@@ -180,7 +181,7 @@ def test_a_start_that_cannot_work_gets_one_line_from_every_process(tmp_path):
         for case, (processes, codes, lines) in BAD_STARTS.items():
             port = taken.getsockname()[1] if case == "port in use" else free_port()
             started = [start_in(run, *process, port) for process in processes]
-            said = collected(started, BAD_START_SECONDS)
+            said = collected(started)
             assert [process.returncode for process in started] == codes, (case, said)
             for text, line in zip(said, lines, strict=True):
                 assert text.startswith("drm: "), (case, said)
@@ -224,7 +225,7 @@ def test_a_work_directory_that_is_not_shared(tmp_path):
         pytest.skip("this system lets no user mount a disk")
     options = "--data.only 25d8a9c8"
     started = [start_in(run, 2, i, options, port, apart if i else ()) for i in (0, 1)]
-    said = collected(started, BAD_START_SECONDS)
+    said = collected(started)
     assert [process.returncode for process in started] == [1, 1], said
     for text in said:
         ours = re.findall("^drm: .*$", text, re.MULTILINE)

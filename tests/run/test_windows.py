@@ -1,6 +1,7 @@
 """canvas=fit: whole runs on windows of the canvas, and what it is refused for."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -8,18 +9,18 @@ import pytest
 from answering import denoised
 from workdirs import log_lines, quiet, saved
 
-from drm_jax.config import Data, Experiment, Model, from_json, to_json
-from drm_jax.data.stream import training_stream
+from drm_jax.config import Experiment, from_json, to_json, with_changes
 from drm_jax.errors import UsageError
-from drm_jax.evaluate.answers import unpack
-from drm_jax.evaluate.score import evaluate
+from drm_jax.evaluate.answers import answer_of, unpack
+from drm_jax.evaluate.loop import evaluate
 from drm_jax.io.files import work_path
 from drm_jax.parallel.mesh import global_batch, make_mesh
+from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.tokens import to_tokens
 from drm_jax.run.loop import train
-from drm_jax.run.setup import set_up
-from drm_jax.train.state import make_sharded
-from drm_jax.train.step import compile_train_step
+from drm_jax.run.setup import set_up, training_stream
+from drm_jax.training.state import make_sharded
+from drm_jax.training.step import compile_train_step
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_a_run_that_is_made_longer_is_one_that_was_never_stopped(fit, tmp_path):
     console = quiet()
     train(fit, straight, console)
     text = console.file.getvalue()
-    assert "First step on windows of side" in text  # both sides came
+    assert re.search(r"First step on windows of (4 x 4|6 x 6): ", text)  # both came
     train(dataclasses.replace(fit, train=dataclasses.replace(fit.train, steps=3)), stopped, quiet())
     train(fit, stopped, quiet())
     for a, b in zip(*(jax.tree.leaves(saved(path, fit, 6)) for path in (straight, stopped))):
@@ -50,9 +51,9 @@ def test_one_device_equals_two(fit):
     for devices in (1, 2):
         setup = set_up(fit, make_mesh(jax.devices()[:devices]))
         state = make_sharded(setup.make_state, setup.shardings)
-        step = compile_train_step(fit, setup.network, setup.mesh, setup.shardings)
+        step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
         sides = set()
-        stream = training_stream(fit, setup.tasks, setup.ids)
+        stream = training_stream(setup)
         for i in range(8):
             sides.add(stream[i]["inputs"].shape[1])
             state, _ = step(state, global_batch(stream[i], setup.mesh))
@@ -84,7 +85,7 @@ def test_an_answer_that_touches_the_border_is_asked_for_again(fit):
     class State:
         step = 7
 
-    result = evaluate(fit, answer, State(), setup.mesh, setup.tasks, setup.ids)
+    result = evaluate(fit, answer, State(), setup.mesh, setup.puzzles)
     count = result.metrics["candidates"]
     on = {side: {row for s, row in asked if s == side and row < count} for side in (4, 6)}
     again = on[4] & on[6]
@@ -92,35 +93,34 @@ def test_an_answer_that_touches_the_border_is_asked_for_again(fit):
     assert again == {row for row in on[4] if row % 2 == 0}
     assert on[6] - on[4]  # a task with grids of 6 cells began on the larger window
     assert len(asked) % fit.evaluate.batch_size == 0
-    assert result.metrics["denoised_on_windows"] == {4: len(on[4]), 6: len(on[6])}
+    assert result.metrics["denoised_on_windows"] == {"4": len(on[4]), "6": len(on[6])}
     answers = {}
     for trajectory in map(unpack, result.trajectories):
-        answers.setdefault(trajectory.side, set()).add(trajectory.answer.shape)
+        shapes = answers.setdefault(trajectory.board[0], set())
+        shapes.add(answer_of(trajectory, fit.data).shape)
     assert answers == {4: {(2, 2)}, 6: {(5, 5), (2, 2)}} or answers[6] == {(5, 5)}
 
 
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"objective": "trm"}, "data.canvas: fit is not for the objective trm"),
-        ({"objective": "sprm"}, "data.canvas: fit is not for the objective sprm"),
-        ({"model": Model(mixer="mlp")}, "data.canvas: fit needs model.mixer=attention"),
-    ],
-)
-def test_what_fit_is_not_for(changes, text):
-    with pytest.raises(UsageError, match=text):
-        Experiment("x", data=Data(canvas="fit"), **changes)
+@pytest.mark.parametrize("method", ["trm", "sprm"])
+def test_fit_is_not_for_methods_that_carry_latents(method):
+    with pytest.raises(UsageError, match=r"data\.canvas: fit is not for a method that carries"):
+        Experiment("x", data=Arc(canvas="fit"), method=method)
+
+
+def test_fit_is_not_for_the_token_mixer(fit):
+    with pytest.raises(UsageError, match=r"data\.canvas: fit needs a backbone with attention"):
+        set_up(with_changes(fit, {"model": "token_mixer"}))
 
 
 @pytest.mark.parametrize("windows", [(), (8, 8), (12, 8), (1, 8), (8, 31)])
 def test_windows_that_cannot_be(windows):
     with pytest.raises(UsageError, match=r"data\.windows: must be"):
-        Data(canvas="fit", windows=windows)
-    with pytest.raises(UsageError, match=r"data\.canvas: must be int or fit, not 'fitting'"):
-        Data(canvas="fitting")
+        Arc(canvas="fit", windows=windows)
+    with pytest.raises(UsageError, match=r"data\.canvas: must be one of fit or int, not 'fitting'"):
+        Arc(canvas="fitting")
 
 
 def test_fit_travels_in_the_config(fit):
     assert from_json(to_json(fit)) == fit
-    with pytest.raises(UsageError, match=r"data\.canvas: 'fat' is not int or 'fit'"):
+    with pytest.raises(UsageError, match=r"data\.canvas: must be one of fit or int, not 'fat'"):
         from_json(to_json(fit).replace('"fit"', '"fat"'))

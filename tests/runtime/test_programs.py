@@ -20,7 +20,7 @@ def command(folder: Path, *argv: str) -> str:
     clean["PYTHONPATH"] = f"{project}{os.pathsep}{project / 'tests'}"
     done = subprocess.run(
         [sys.executable, "-m", "drm_jax", *argv],
-        cwd=folder, env=clean, capture_output=True, text=True, timeout=300,
+        cwd=folder, env=clean, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -8,6 +8,9 @@ import pytest
 
 from drm_jax.runtime.supervise import explain
 
+LIMIT = 300
+"""Seconds that any program may take, which only guard against hanging."""
+
 HEARTBEATS = """\
 E1124 13:46:57.510674   27611 coordination_service.cc:1549] Use error polling to propagate: \
 UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):
@@ -50,7 +53,7 @@ def run(body: str) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=LIMIT,
     )
 
 
@@ -90,12 +93,23 @@ def test_the_log_of_a_run_that_ends_well_is_not_shown():
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
+def test_a_traceback_after_a_log_is_shown():
+    ended = run(f"os.write(2, b'{LOG}\\n'); 1 // 0")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Traceback")
+    assert ended.stderr.splitlines()[-1].startswith("ZeroDivisionError")
+    assert LOG not in ended.stderr
+
+
 def test_signals_reach_the_child_once():
     body = """
 count = []
 signal.signal(signal.SIGINT, lambda *_: count.append(1))
 os.kill(os.getppid(), signal.SIGINT)
-time.sleep(0.5)
+end = time.monotonic() + 250
+while not count and time.monotonic() < end:
+    time.sleep(0.01)
+time.sleep(0.5)  # a second one would come at once
 sys.exit(40 + len(count))"""
     assert run(body).returncode == 41
 
@@ -106,6 +120,6 @@ def test_a_child_that_a_signal_ended_ends_its_parent_alike():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a child die with its parent")
 def test_a_child_dies_with_its_parent():
-    """Else its parent's output would stay open, and this would wait for a minute."""
-    ended = run("os.kill(os.getppid(), signal.SIGKILL); time.sleep(70)")
+    """Else its parent's output would stay open, and this would wait until its limit."""
+    ended = run(f"os.kill(os.getppid(), signal.SIGKILL); time.sleep({2 * LIMIT})")
     assert ended.returncode == -signal.SIGKILL

@@ -9,18 +9,24 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from drm_jax.config import MAX_SIDE
-from drm_jax.puzzles.arc.tasks import Pair, Task, visible_pairs
+from drm_jax.puzzles.arc.tasks import MAX_SIDE, Pair, Task, visible_pairs
 from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, MASK, NUM_COLOURS
 
 # 0 identity; 1, 2, 3 counter-clockwise turns; 4 mirror left-right; 5 mirror up-down;
 # 6 transpose; 7 transpose over the other diagonal.
 NUM_TRANSFORMS = 8
+MAX_AUGMENTATIONS = NUM_TRANSFORMS * math.factorial(NUM_COLOURS - 1) - 1
+"""All transforms times all colour permutations, less the identity: 2,903,039."""
 _INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
+TRANSFORM_WORDS = (
+    "as it is", "turned left", "turned 180°", "turned right", "mirrored left-right",
+    "mirrored up-down", "transposed", "transposed over the other diagonal",
+)  # fmt: skip
 IDENTITY_COLOURS = np.arange(NUM_COLOURS, dtype=np.uint8)
 
 
@@ -40,12 +46,21 @@ def dihedral(grid_HxW: np.ndarray, transform: int) -> np.ndarray:
     raise ValueError(f"there is no dihedral transform {transform}: use 0..7")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Augmentation:
     """A dihedral transform 0..7 and new colour = `colours[old]` (10 uint8, colours[0] = 0)."""
 
     transform: int = 0
     colours: np.ndarray = dataclasses.field(default_factory=IDENTITY_COLOURS.copy)
+
+    @property
+    def is_identity(self) -> bool:
+        return self.transform == 0 and np.array_equal(self.colours, IDENTITY_COLOURS)
+
+
+def from_vector(augmentation_A: np.ndarray) -> Augmentation:
+    """The augmentation of a vector (11,) uint8: its transform, then its ten colours."""
+    return Augmentation(int(augmentation_A[0]), augmentation_A[1:])
 
 
 def augment(grid_HxW: np.ndarray, augmentation: Augmentation) -> np.ndarray:
@@ -59,18 +74,42 @@ def undo(grid_HxW: np.ndarray, augmentation: Augmentation) -> np.ndarray:
     return inverse_colours[dihedral(grid_HxW, _INVERSE[augmentation.transform])]
 
 
+def augment_tokens(tokens_HxW: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """`augment` of a piece of a canvas: PAD, EOS and MASK move along with their cells."""
+    return dihedral(_new_tokens(augmentation.colours)[tokens_HxW], augmentation.transform)
+
+
 def undo_tokens(tokens_HxW: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """`undo` of a piece of a canvas: PAD, EOS and MASK move along with their cells."""
-    inverse = np.arange(MASK + 1, dtype=np.uint8)
-    inverse[FIRST_COLOUR:MASK] = FIRST_COLOUR + np.argsort(augmentation.colours)
+    """`undo` of a piece of a canvas."""
+    inverse = _new_tokens(np.argsort(augmentation.colours))
     return inverse[dihedral(tokens_HxW, _INVERSE[augmentation.transform])]
+
+
+def _new_tokens(colours: np.ndarray) -> np.ndarray:
+    new = np.arange(256, dtype=np.uint8)
+    new[FIRST_COLOUR:MASK] = FIRST_COLOUR + colours
+    return new
+
+
+def augmentation_name(augmentation: Augmentation) -> str:
+    """`t3 0295…`: the transform, and the new colour of each; "" for the identity."""
+    if augmentation.is_identity:
+        return ""
+    return f"t{augmentation.transform} {''.join(map(str, augmentation.colours))}"
+
+
+def augmentation_words(augmentation: Augmentation) -> str:
+    """`turned right, colours 0295…`; the colours are left out where they stay."""
+    words = TRANSFORM_WORDS[augmentation.transform]
+    if np.array_equal(augmentation.colours, IDENTITY_COLOURS):
+        return words
+    return f"{words}, colours {''.join(map(str, augmentation.colours))}"
 
 
 def augmented_name(task_id: str, augmentation: Augmentation) -> str:
     """The published name of an augmented task, `TASK|||t3|||0295…`; the identity keeps the id."""
-    if augmentation.transform == 0 and np.array_equal(augmentation.colours, IDENTITY_COLOURS):
-        return task_id
-    return f"{task_id}|||t{augmentation.transform}|||{''.join(map(str, augmentation.colours))}"
+    name = augmentation_name(augmentation)
+    return "|||".join([task_id, *name.split()])
 
 
 # --- distinct augmentations, without making them ------------------------------------------------

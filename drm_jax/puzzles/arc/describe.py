@@ -1,17 +1,38 @@
-"""`drm data`: what sources of tasks hold, and what is wrong in them."""
+"""`drm data` and `drm show`: what sources of tasks hold, and what is wrong in them."""
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from drm_jax.errors import InputError, UsageError, one_line
-from drm_jax.puzzles.arc.leaks import Leak, find_leaks, leaks_between, shows_its_test
+from drm_jax.puzzles.arc.judge import described_pair
+from drm_jax.puzzles.arc.leaks import Leak, leaks_between, pair_keys, shows_its_test
 from drm_jax.puzzles.arc.tasks import BUILT_IN, Task, grids, load_source
 
 _SHOWN = 3  # ids named in a line
 _SIDES = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (21, 30))
+
+
+def find_task(name: str, sources: Sequence[str]) -> dict[str, Any]:
+    """A task of one of these sources, for people: see `evaluate.answers.Answers`.
+
+    Raises:
+      InputError: none holds it, or one is wrong.
+    """
+    for source in sources:
+        for task in load_source(source):
+            if task.id == name:
+                return {
+                    "id": task.id,
+                    "source": task.source,
+                    "demonstrations": [described_pair(pair) for pair in task.demonstrations],
+                    "tests": [described_pair(pair) for pair in task.tests],
+                }
+    raise InputError(f"{name}: no such task in {', '.join(sources)} (drm data looks at sources)")
 
 
 def describe_sources(names: Sequence[str]) -> int:
@@ -80,16 +101,17 @@ def _histogram(counts: Sequence[int]) -> str:
 
 def overlaps(loaded: dict[str, list[Task]]) -> list[str]:
     """What training on one source would give away of another, and of its own tasks' tests."""
+    keys = functools.cache(pair_keys)  # each source is compared with each other one
     lines = []
     for evaluated, tasks in loaded.items():
         as_evaluated = [dataclasses.replace(task, role="evaluate") for task in tasks]
         for trained, others in loaded.items():
             if trained == evaluated:  # another task of the same source may show a test
-                shared, found = [], find_leaks(as_evaluated)
+                shared, found = [], leaks_between(as_evaluated, as_evaluated, keys)
                 title = f"demonstrations of {trained} → itself"
             else:
                 shared = sorted({task.id for task in others} & {task.id for task in tasks})
-                found = leaks_between(others, as_evaluated)
+                found = leaks_between(others, as_evaluated, keys)
                 title = f"{trained} → {evaluated}"
             if shared or found:
                 lines += [f"  {title}: {_how_many(found, tasks)}", *_which(shared, found)]

@@ -6,9 +6,8 @@ leak only if they are the test without any augmentation.
 """
 
 import dataclasses
-import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -39,22 +38,19 @@ def _shapes(grids: Sequence[np.ndarray]) -> bytes:
     return bytes(side for grid in grids for side in grid.shape)
 
 
-@functools.cache  # by identity: `drm data` compares each source with each other one
-def _keys(pair: Pair, input_only: bool) -> tuple[bytes, bytes]:
+def pair_keys(pair: Pair, input_only: bool) -> tuple[bytes, bytes]:
     """The key of the pair (or of its input) as it is, and up to augmentation."""
     grids = (pair.input,) if input_only else (pair.input, pair.output)
     exact = _shapes(grids) + b"".join(grid.tobytes() for grid in grids)
     return b"=" + exact, b"~" + canonical(grids)  # the signs keep the two apart
 
 
+PairKeys = Callable[[Pair, bool], tuple[bytes, bytes]]
+
+
 def _all_keys(pairs: Sequence[Pair]) -> set[bytes]:
     """The keys by which training on these pairs could give away a test."""
-    return {key for p in pairs for input_only in (False, True) for key in _keys(p, input_only)}
-
-
-def _test_keys(test: Pair) -> tuple[bytes, bytes]:
-    """What a training pair must not have: the whole test; its input where the output is hidden."""
-    return _keys(test, test.output is None)
+    return {key for p in pairs for input_only in (False, True) for key in pair_keys(p, input_only)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,19 +70,26 @@ class Leak:
         return f"task {self.trained.id} would train on {what} of {evaluated}"
 
 
-def leaks_between(trained: Sequence[Task], evaluated: Sequence[Task]) -> list[Leak]:
-    """Every way in which training on the one answers a test of the other."""
+def leaks_between(
+    trained: Sequence[Task], evaluated: Sequence[Task], keys: PairKeys = pair_keys
+) -> list[Leak]:
+    """Every way in which training on the one answers a test of the other.
+
+    Args:
+      keys: `pair_keys`, or what remembers its answers, for tasks that are compared repeatedly.
+    """
     tests: dict[bytes, list[tuple[Task, Pair, bytes]]] = {}
     for task in evaluated:
         for test in task.tests:
-            exact, up_to_augmentation = _test_keys(test)
+            # what a training pair must not have: the test, or its input where the output is hidden
+            exact, up_to_augmentation = keys(test, test.output is None)
             tests.setdefault(up_to_augmentation, []).append((task, test, exact))
     hidden = sorted({test.output is None for task in evaluated for test in task.tests})
     found = []
     for task in trained:
         for pair in training_pairs(task):
             for input_only in hidden:
-                exact, up_to_augmentation = _keys(pair, input_only)
+                exact, up_to_augmentation = keys(pair, input_only)
                 for other, test, test_exact in tests.get(up_to_augmentation, ()):
                     if other is not task or exact == test_exact:
                         found.append(Leak(task, pair, other, test, exact == test_exact))
@@ -117,8 +120,8 @@ def without_leaks(tasks: Sequence[Task], leaks: Sequence[Leak]) -> list[Task]:
 
 def shows_its_test(task: Task) -> bool:
     """Whether a demonstration is, up to augmentation, a test pair of the same task."""
-    shown = {_keys(pair, False)[1] for pair in task.demonstrations}
-    return any(_keys(t, False)[1] in shown for t in task.tests if t.output is not None)
+    shown = {pair_keys(pair, False)[1] for pair in task.demonstrations}
+    return any(pair_keys(t, False)[1] in shown for t in task.tests if t.output is not None)
 
 
 # --- what a checkpoint was trained on -----------------------------------------------------------
@@ -145,7 +148,8 @@ def leaks_from_digests(digests: Iterable[str], tasks: Sequence[Task]) -> list[st
 
     def leaks(task: Task) -> bool:
         own = _all_keys(task.demonstrations)
-        keys = (exact if same in own else same for exact, same in map(_test_keys, task.tests))
+        of_tests = [pair_keys(test, test.output is None) for test in task.tests]
+        keys = (exact if same in own else same for exact, same in of_tests)
         return any(_digest(key) in trained for key in keys)
 
     return sorted(task.id for task in tasks if task.role == "evaluate" and leaks(task))

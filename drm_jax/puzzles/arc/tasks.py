@@ -19,10 +19,11 @@ from typing import Literal
 
 import numpy as np
 
-from drm_jax.config import MAX_SIDE
 from drm_jax.errors import InputError
-from drm_jax.references import is_reference, load_function
+from drm_jax.references import is_reference, load
 
+MAX_SIDE = 30
+"""Cells along the longest side of a grid."""
 BUILT_IN = {"arc1": "arcagi", "arc2": "arcagi2"}
 Role = Literal["train", "evaluate"]
 
@@ -99,13 +100,13 @@ def load_source(name: str, field: str = "source") -> list[Task]:
 
     Raises:
       InputError: the source doesn't exist or something in it is wrong; one line says where.
-      UsageError: it is a function that can't be imported, or that raises.
+      UsageError: it is a function that can't be found.
     """
     root, _, part = name.partition("/")
     if root in BUILT_IN and part in ("", "training", "evaluation"):
         return _load_built_in(root, part)
     if is_reference(name):
-        return _parse_tasks(_plain(load_function(name, field)(), name), name)
+        return _parse_tasks(_plain(load(name, field)(), name), name)
     path = Path(name)
     if name and _is(Path.is_dir, path):
         files = sorted(path.rglob("*.json"))

@@ -2,11 +2,9 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const compares = data.mode === "compare";
-  const INVERSE = [0, 3, 2, 1, 4, 5, 6, 7]; // of the eight dihedral transforms
-  const TURNS = ["as it is", "turned left", "turned 180°", "turned right", "mirrored left-right",
-    "mirrored up-down", "transposed", "transposed over the other diagonal"];
-  const NAMES = ["black", "blue", "red", "green", "yellow", "grey", "magenta", "orange", "sky blue", "maroon"];
-  const EOS = 1, FIRST = 2, MASK = 12;
+  // Symbols as they stand in grids, and as they are written; tokens of the network: first, first + 1, …
+  const { symbols, written, first: FIRST, colours: COLOURS, safe_colours: SAFE, colour_names: NAMES } = data.vocabulary;
+  const MASK = FIRST + symbols.length;
   const byId = (id) => document.getElementById(id);
 
   function make(tag, settings = {}, ...children) {
@@ -23,12 +21,13 @@
 
   // --- settings, kept while the page is open ---------------------------------------------------
   const view = { safe: false, digits: false, undone: false };
-  const palette = () => (view.safe ? data.palettes.safe : data.palettes.arc);
+  const colourOf = (symbol) => (COLOURS.length ? (view.safe ? SAFE : COLOURS)[symbol] : "#ffffff");
   function repaint() {
     for (const canvas of document.querySelectorAll("canvas")) canvas.paint();
   }
-  byId("safe").addEventListener("change", (event) => { view.safe = event.target.checked; repaint(); });
-  byId("digits").addEventListener("change", (event) => { view.digits = event.target.checked; repaint(); });
+  for (const name of ["safe", "digits"]) {
+    if (byId(name)) byId(name).addEventListener("change", (event) => { view[name] = event.target.checked; repaint(); });
+  }
   byId("theme").addEventListener("click", () => {
     const root = document.documentElement, set = root.dataset.theme;
     const dark = set === "auto" ? matchMedia("(prefers-color-scheme: dark)").matches : set === "dark";
@@ -45,8 +44,9 @@
   function inWords(rows) {
     const size = `${rows.length} rows of ${rows.length ? rows[0].length : 0} cells`;
     if (!rows.length || rows.length * rows[0].length > 100) {
-      const used = [...new Set(rows.join(""))].sort().map((c) => NAMES[c]);
-      return used.length ? `${size}, colours ${used.join(", ")}` : "no cells";
+      const used = [...new Set(rows.join(""))].sort();
+      const named = NAMES.length ? `colours ${used.map((c) => NAMES[symbols.indexOf(c)]).join(", ")}` : used.join(" ");
+      return used.length ? `${size}, ${named}` : "no cells";
     }
     return `${size}: ${rows.map((row) => [...row].join(" ")).join("; ")}`;
   }
@@ -68,17 +68,24 @@
     return canvas;
   }
 
-  function paintColour(pen, colour, x, y, cell, digit) {
+  // A cell of a colour, with a text on it where there is room; null: without.
+  function paint(pen, colour, x, y, cell, text, smallest = 10) {
     const gap = cell >= 5 ? 1 : 0;
     pen.fillStyle = colour;
     pen.fillRect(x, y, cell - gap, cell - gap);
-    if (view.digits && digit !== null && cell >= 10) {
+    if (text !== null && cell >= smallest) {
       pen.fillStyle = isDark(colour) ? "#ffffff" : "#000000";
       pen.font = `${Math.floor(cell * 0.6)}px system-ui, sans-serif`;
       pen.textAlign = "center";
       pen.textBaseline = "middle";
-      pen.fillText(digit, x + cell / 2, y + cell / 2 + 0.5);
+      pen.fillText(text, x + cell / 2, y + cell / 2 + 0.5);
     }
+  }
+
+  // A symbol by its number: its colour; where symbols have none, or digits are wanted, written.
+  function paintSymbol(pen, symbol, x, y, cell) {
+    const text = !COLOURS.length || view.digits ? written[symbol] : null;
+    paint(pen, colourOf(symbol), x, y, cell, text, COLOURS.length ? 10 : 6);
   }
 
   function grid(rows, most, words, largest = 24) {
@@ -87,33 +94,11 @@
     const height = rows.length, width = rows[0].length;
     const cell = Math.max(2, Math.min(largest, Math.floor(most / Math.max(height, width))));
     const label = `${words}: ${inWords(rows)}`;
-    return board(height, width, cell, label, (pen, r, c, x, y) => {
-      const digit = Number(rows[r][c]);
-      paintColour(pen, palette()[digit], x, y, cell, digit);
-    });
+    return board(height, width, cell, label, (pen, r, c, x, y) => paintSymbol(pen, symbols.indexOf(rows[r][c]), x, y, cell));
   }
 
   function shown(caption, picture, tone = "") {
     return make("figure", { class: `shown ${tone}`, "data-what": caption }, picture, make("figcaption", {}, caption));
-  }
-
-  // np.rot90, mirrors and transposes of a list of lists.
-  function turn(cells, transform) {
-    const rows = cells.length, columns = rows ? cells[0].length : 0;
-    const at = [
-      [rows, columns, (r, c) => [r, c]],
-      [columns, rows, (r, c) => [c, columns - 1 - r]],
-      [rows, columns, (r, c) => [rows - 1 - r, columns - 1 - c]],
-      [columns, rows, (r, c) => [rows - 1 - c, r]],
-      [rows, columns, (r, c) => [r, columns - 1 - c]],
-      [rows, columns, (r, c) => [rows - 1 - r, c]],
-      [columns, rows, (r, c) => [c, r]],
-      [columns, rows, (r, c) => [rows - 1 - c, columns - 1 - r]],
-    ][transform];
-    return Array.from({ length: at[0] }, (_, r) => Array.from({ length: at[1] }, (_, c) => {
-      const [y, x] = at[2](r, c);
-      return cells[y][x];
-    }));
   }
 
   // --- outcomes, filters, order ------------------------------------------------------------------
@@ -130,7 +115,7 @@
       ["truth unknown", (task) => !isKnown(task)],
     ]
     : data.outcomes.map(([key, name]) => [name, (task) => task.outcome.includes(key)]);
-  const SIDES = [[0, 99, "any"], [0, 5, "to 5"], [6, 10, "6 to 10"], [11, 15, "11 to 15"], [16, 20, "16 to 20"], [21, 30, "21 to 30"]];
+  const SIDES = [[0, Infinity, "any"], [0, 5, "to 5"], [6, 10, "6 to 10"], [11, 15, "11 to 15"], [16, 20, "16 to 20"], [21, 30, "21 to 30"]];
   const mean = (values) => {
     const known = values.filter((value) => value !== null && value !== undefined);
     return known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
@@ -139,7 +124,7 @@
   const FIGURES = {
     "id": null,
     "largest side": (task) => task.side,
-    "demonstrations": (task) => task.demos.length,
+    ...(data.tasks.some((task) => task.demos.length) ? { "demonstrations": (task) => task.demos.length } : {}),
     "test inputs": (task) => task.tests.length,
     ...(compares
       ? { "runs that solve it": (task) => data.runs.filter((name) => solves(task, name)).length }
@@ -218,7 +203,8 @@
   function answerFigure(answer, test, most) {
     const tone = test.output === null ? "" : answer.right ? "good" : "bad";
     const sign = { good: "✓ ", bad: "✗ " }[tone] || "";
-    const caption = `${sign}${ORDINAL(answer.rank)}, ${answer.votes} of ${test.candidates} votes`;
+    const votes = `${ORDINAL(answer.rank)}, ${answer.votes} of ${test.candidates} votes`;
+    const caption = `${sign}${test.candidates === 1 ? "answer" : votes}`;
     const words = `${ORDINAL(answer.rank)} answer${tone ? (tone === "good" ? ", right" : ", wrong") : ""}`;
     return shown(caption, grid(answer.grid, most, words), tone);
   }
@@ -239,7 +225,7 @@
       if (compares) {
         for (const name of data.runs) {
           const of = ofRun(task, name) && task.runs[name].tests[t];
-          const good = of && of.rank !== null && of.rank <= 2;
+          const good = of && of.rank !== null && of.rank <= data.attempts;
           const sign = test.output === null ? "" : !good ? "✗ " : of.rank === 1 ? "✓ " : "✓ at 2 ";
           if (of && of.answers.length) figures.push(shown(`${sign}${name}`, grid(of.answers[0].grid, 60, `first answer of ${name}`), test.output === null ? "" : good ? "good" : "bad"));
           else figures.push(shown(name, make("span", { class: "empty" }, of ? "no answer" : "not asked")));
@@ -293,7 +279,7 @@
         make("span", { class: "dim" }, at < 0 ? "" : `${at + 1} of ${state.order.length}`)),
       make("h2", {}, make("bdi", {}, task.id), " ", compares ? null : outcomeTag(task.outcome)),
       make("p", { class: "dim" }, make("bdi", {}, task.source), ` · largest side ${task.side}`),
-      make("h3", {}, "Demonstrations"), demonstrations(task, 130, 99),
+      ...(task.demos.length ? [make("h3", {}, "Demonstrations"), demonstrations(task, 130, 99)] : []),
     ];
     for (const [t, test] of task.tests.entries()) parts.push(compares ? comparedTest(task, test, t) : testSection(task, test, t));
     place.replaceChildren(...parts);
@@ -315,13 +301,12 @@
 
   function testSection(task, test, t) {
     const answers = test.answers.map((answer) => {
-      const turns = answer.turns.map((count, i) => [count, TURNS[i]]).filter(([count]) => count)
-        .map(([count, name]) => `${count} ${name}`).join(", ");
-      const voters = answer.voters.map(([id, transform, colours]) => make("div", {}, `id ${id}: ${TURNS[transform]}, colours ${colours}`));
+      const kinds = answer.by.map(([count, words]) => `${count} ${words}`).join(", ");
+      const voters = answer.voters.map(([id, words]) => make("div", {}, `id ${id}: ${words}`));
       const more = answer.votes - voters.length;
       return make("div", { class: "answer" }, answerFigure(answer, test, 150),
         make("p", {}, `score ${answer.score.toFixed(3)}`),
-        make("details", {}, make("summary", {}, "who voted for it"), make("p", {}, turns), ...voters, more > 0 ? make("div", {}, `and ${more} more`) : null));
+        voters.length ? make("details", {}, make("summary", {}, "who voted for it"), make("p", {}, kinds), ...voters, more > 0 ? make("div", {}, `and ${more} more`) : null) : null);
     });
     const parts = [
       make("h3", {}, task.tests.length > 1 ? `Test input ${t + 1}` : "Test input"),
@@ -340,7 +325,7 @@
     const number = players.length;
     const index = data.tasks.indexOf(task);
     let chosen = 0, step = 0, timer = null, cells = null;
-    const name = ([path]) => `${path.rank === null ? "an answer beyond the best" : `${ORDINAL(path.rank)} answer`}${path.right ? " (right)" : path.was_right ? " (right, then lost)" : ""}, ${TURNS[path.transform]}${path.colours === "0123456789" ? "" : `, colours ${path.colours}`}`;
+    const name = ([path]) => `${path.rank === null ? "an answer beyond the best" : `${ORDINAL(path.rank)} answer`}${path.right ? " (right)" : path.was_right ? " (right, then lost)" : ""}, ${path.symmetry}`;
     const select = make("select", { "aria-label": "candidate", onchange: () => { choose(select.selectedIndex); select.blur(); } }, ...paths.map((entry) => make("option", {}, name(entry))));
     const slider = make("input", { type: "range", min: "1", "aria-label": "step", oninput: () => { pause(); show(Number(slider.value) - 1); } });
     const play = make("button", { type: "button", onclick: () => toggle() }, "▶ play");
@@ -377,14 +362,28 @@
       if (cells) draw();
     }
 
-    function draw() {
-      const [path, place] = paths[chosen], [height, width] = path.box, area = height * width;
+    // Where the parts of a path lie among the cells of its task: see report/collect.py, path_cells.
+    function partsOf(place) {
+      const path = task.paths[place], area = path.box[0] * path.box[1], total = area * path.levels.length;
       const start = task.paths.slice(0, place).reduce((sum, p) => sum + sizeOf(p), 0);
-      const total = area * count(), bits = start + total, sure = bits + Math.ceil(total / 8);
-      const token = (i, r, c) => cells[start + i * area + r * width + c];
-      const masked = (i, r, c) => { const k = i * area + r * width + c; return (cells[bits + (k >> 3)] >> (7 - (k & 7))) & 1; };
+      const bits = start + total, sure = bits + Math.ceil(total / 8), map = sure + total, asked = map + 2 * area;
+      const truth = asked + path.asked[0] * path.asked[1];
+      const at = (i, r, c) => i * area + r * path.box[1] + c;
+      const table = (from, [rows, columns]) => Array.from({ length: rows }, (_, r) => [...cells.subarray(from + r * columns, from + (r + 1) * columns)]);
+      return {
+        token: (i, r, c) => cells[start + at(i, r, c)],
+        masked: (i, r, c) => { const k = at(i, r, c); return (cells[bits + (k >> 3)] >> (7 - (k & 7))) & 1; },
+        sure: (i, r, c) => cells[sure + at(i, r, c)],
+        source: (i) => cells[map + 2 * i] + 256 * cells[map + 2 * i + 1],
+        asked: table(asked, path.asked),
+        truth: path.truth === null ? null : table(truth, path.truth),
+      };
+    }
+
+    function draw() {
+      const [path, place] = paths[chosen], [height, width] = path.box;
+      const { token, masked, sure, source, asked, truth } = partsOf(place);
       const inside = (size, r, c) => r < size[0] && c < size[1];
-      const truth = test.output === null ? null : turn(test.output.map((row) => [...row].map((d) => Number(path.colours[d]))), path.transform);
       const size = path.sizes[step], before = path.sizes[Math.max(0, step - 1)];
       const from = path.levels[0] >= 0;
       const counts = { masked: 0, changed: 0, wrong: 0 };
@@ -394,8 +393,8 @@
         const cell = { token: here, on: inside(size, r, c), was: inside(before, r, c), masked: Boolean(masked(step, r, c)), began: MASK };
         if (step > 0 && !cell.masked) cell.began = token(step - 1, r, c);
         cell.changed = step > 0 && (cell.on !== cell.was || (cell.on && token(step - 1, r, c) !== here));
-        cell.wrong = truth !== null && cell.on && !(truth[r] && truth[r][c] === here - FIRST);
-        cell.sure = cells[sure + step * area + r * width + c];
+        cell.wrong = truth !== null && cell.on && !(truth[r] && truth[r][c] === here);
+        cell.sure = sure(step, r, c);
         if (cell.was && cell.masked) counts.masked++;
         if (cell.changed) counts.changed++;
         if (cell.wrong) counts.wrong++;
@@ -403,34 +402,36 @@
         return cell;
       }));
       const missing = truth === null ? 0 : truth.reduce((n, row, r) => n + row.filter((_, c) => !inside(size, r, c)).length, 0);
-      const cellsShown = view.undone ? turn(square, INVERSE[path.transform]) : square;
-      const truthShown = truth === null ? null : view.undone ? test.output : truth.map((row) => row.join(""));
-      const askedShown = view.undone ? test.input : turn(test.input.map((row) => [...row].map((d) => path.colours[d])), path.transform).map((row) => row.join(""));
-      const plain = (colour) => (view.undone ? path.colours.indexOf(String(colour)) : colour);
+      const cellsShown = !view.undone ? square : Array.from({ length: path.undone[0] }, (_, r) => Array.from({ length: path.undone[1] }, (_, c) => {
+        const i = source(r * path.undone[1] + c);
+        return square[Math.floor(i / width)][i % width];
+      }));
+      const isSymbol = (value) => value >= FIRST && value < MASK;
+      const symbolOf = (value) => (view.undone ? path.tokens[value] : value) - FIRST;
+      const inSymbols = (rows) => rows.map((row) => row.map((value) => symbols[value - FIRST]).join(""));
+      const truthShown = truth === null ? null : view.undone ? test.output : inSymbols(truth);
+      const askedShown = view.undone ? test.input : inSymbols(asked);
       const rows = cellsShown.length, columns = cellsShown[0].length;
       const edge = Math.max(rows, columns), px = Math.max(6, Math.min(36, Math.floor(Math.min(230, window.innerWidth - 60) / edge)));
-      const colourOf = (value) => palette()[plain(value - FIRST)];
-      const isColour = (value) => value >= FIRST && value < MASK;
       const words = (what) => `${what}, step ${step + 1}`;
 
       const pictures = [];
-      const asked = Math.max(askedShown.length, askedShown[0].length);
-      pictures.push(shown("asked", grid(askedShown, Math.min(asked * px, 160), "the test input as it was asked", px)));
+      const longest = Math.max(askedShown.length, askedShown[0].length);
+      pictures.push(shown("asked", grid(askedShown, Math.min(longest * px, 160), "the test input as it was asked", px)));
       if (from) {
         pictures.push(shown("began from", board(rows, columns, px, words("what the step began from"), (pen, r, c, x, y) => {
           const cell = cellsShown[r][c];
           if (!cell.was) return;
           if (cell.began === MASK) hatch(pen, x, y, px);
-          else if (isColour(cell.began)) paintColour(pen, colourOf(cell.began), x, y, px, plain(cell.began - FIRST));
+          else if (isSymbol(cell.began)) paintSymbol(pen, symbolOf(cell.began), x, y, px);
         })));
       }
-      const final = cellsShown.map((row) => row.filter((cell) => cell.on).map((cell) => (isColour(cell.token) ? plain(cell.token - FIRST) : "")).join("")).filter(Boolean);
+      const final = cellsShown.map((row) => row.filter((cell) => cell.on && isSymbol(cell.token)).map((cell) => symbols[symbolOf(cell.token)]).join("")).filter(Boolean);
       pictures.push(shown("predicted", board(rows, columns, px, `${words("predicted")}: ${inWords(final)}`, (pen, r, c, x, y) => {
         const cell = cellsShown[r][c];
-        if (!cell.on || !isColour(cell.token)) return;
-        const colour = colourOf(cell.token);
-        paintColour(pen, colour, x, y, px, plain(cell.token - FIRST));
-        const ink = isDark(colour) ? "#ffffff" : "#000000";
+        if (!cell.on || !isSymbol(cell.token)) return;
+        paintSymbol(pen, symbolOf(cell.token), x, y, px);
+        const ink = isDark(colourOf(symbolOf(cell.token))) ? "#ffffff" : "#000000";
         if (cell.changed) {
           pen.strokeStyle = ink;
           pen.lineWidth = Math.max(1, px / 12);
@@ -450,7 +451,7 @@
         const cell = cellsShown[r][c];
         if (!cell.on) return;
         const light = Math.round(25 + 2.2 * cell.sure);
-        paintColour(pen, `#${light.toString(16).padStart(2, "0").repeat(3)}`, x, y, px, cell.sure > 99 ? null : cell.sure);
+        paint(pen, `#${light.toString(16).padStart(2, "0").repeat(3)}`, x, y, px, view.digits && cell.sure <= 99 ? cell.sure : null);
       })));
       if (truthShown !== null) pictures.push(shown("truth", grid(truthShown, Math.max(truthShown.length, truthShown[0].length) * px, "truth", px)));
       panels.replaceChildren(...pictures);
@@ -474,8 +475,9 @@
   }
 
   const sizeOf = (path) => {
-    const total = path.box[0] * path.box[1] * path.levels.length;
-    return 2 * total + Math.ceil(total / 8);
+    const area = ([height, width]) => height * width, total = area(path.box) * path.levels.length;
+    const grids = area(path.asked) + (path.truth === null ? 0 : area(path.truth));
+    return 2 * total + Math.ceil(total / 8) + 2 * area(path.box) + grids;
   };
 
   function hatch(pen, x, y, cell) {

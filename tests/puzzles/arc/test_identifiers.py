@@ -8,17 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import augmentations, grids
 
-from drm_jax.config import Experiment
-from drm_jax.data.evaluation import evaluation_rows
-from drm_jax.data.stream import fingerprint
 from drm_jax.errors import InputError
-from drm_jax.evaluate.kept import Kept
 from drm_jax.puzzles.arc.augment import Augmentation, augment, augmented_name, puzzle_ids
 from drm_jax.puzzles.arc.identifiers import adopt_identifiers, parse_names, read_identifiers
+from drm_jax.puzzles.arc.puzzles import ArcPuzzles
 from drm_jax.puzzles.arc.tasks import Pair, Task
-from drm_jax.puzzles.arc.voting import cast_votes
 
-EXPERIMENT = Experiment("x")
+BOARDS = ((3, 3),)
 GRID = np.array([[1, 2], [3, 4]], np.uint8)
 
 
@@ -84,28 +80,28 @@ def test_ids_from_a_published_list():
             ids.task_id(puzzle_id)
 
 
-def test_only_identities_are_pictured():
+def test_only_identities_are_plain():
     without = [name for name in LIST if name != "b"]
-    for names, puzzle_ids_of_b, pictured in ((LIST, [3, 1], {0}), (without, [1, 5], set())):
+    for names, puzzle_ids_of_b, plain in ((LIST, [3, 1], [0]), (without, [1, 5], [])):
         ids = adopt_identifiers(names, TASKS, "list")
-        rows = evaluation_rows(TASKS, ids, num_augmentations=1)
-        assert rows[:, 2].tolist() == puzzle_ids_of_b
-        assert set(Kept(EXPERIMENT, TASKS, ids, rows).pictured) == pictured
+        questions = ArcPuzzles(TASKS, ids, BOARDS).questions(num_augmentations=1)
+        asked = [questions.candidate(row) for row in range(questions.count)]
+        assert [candidate.puzzle_id for candidate in asked] == puzzle_ids_of_b
+        assert questions.plain == plain
 
 
-def test_a_candidate_of_a_task_that_is_not_loaded_casts_no_vote():
+def test_puzzles_are_named_by_their_tasks():
     ids = adopt_identifiers(LIST, TASKS, "list")
-    ballot = {}
-    tokens_BxS = np.full((3, 4), 2, np.uint8)
-    cast_votes(ballot, ids, np.array([0, 2, 3]), tokens_BxS, tokens_BxS, np.zeros(3))
-    assert [task_id for task_id, _ in ballot] == ["b"]
+    names = [ArcPuzzles(TASKS, ids, BOARDS).puzzle_name(i) for i in range(len(LIST))]
+    assert names == ["", "b", "", "b", "a", "", "b"]  # "": blank, or of no task that is loaded
 
 
-def test_a_list_of_the_same_augmentations_for_other_tasks_is_another_stream(tiny):
+def test_a_list_of_the_same_augmentations_for_other_tasks_is_another_stream():
     swapped = [{"a": "b", "b": "a"}.get(name, name) for name in LIST]
     one, other = (adopt_identifiers(names, TASKS, "list") for names in (LIST, swapped))
     np.testing.assert_array_equal(one.colours, other.colours)
-    assert fingerprint(tiny, TASKS, one) != fingerprint(tiny, TASKS, other)
+    digests = {ArcPuzzles(TASKS, ids, BOARDS).training_digest() for ids in (one, other)}
+    assert len(digests) == 2
 
 
 # --- what is refused ---------------------------------------------------------------------------

@@ -24,9 +24,11 @@ from drm_jax.puzzles.arc.augment import (
     puzzle_ids,
     undo,
 )
+from drm_jax.puzzles.arc.judge import plain_grids
 from drm_jax.puzzles.arc.tasks import Pair, Task, load_source, parse_grid, parse_task
 from drm_jax.puzzles.arc.tokens import EOS, FIRST_COLOUR, MASK, PAD, crop, grid_sizes, to_tokens
-from drm_jax.puzzles.arc.voting import cast_votes, ranked, submission, truth_ranks
+from drm_jax.puzzles.arc.voting import submission, truth_ranks
+from drm_jax.puzzles.voting import cast_vote, ranked
 
 
 # --- tokens ------------------------------------------------------------------------------------
@@ -186,12 +188,13 @@ CANDIDATES = st.lists(
 def ballot_of(candidates, ballot=None) -> dict:
     ballot = {} if ballot is None else ballot
     if candidates:
-        puzzle_id_B, question_B, predictions_BxS, q_halt_B = map(np.array, zip(*candidates))
-        inputs_BxS = [
-            to_tokens(augment(QUESTIONS[q], IDS.augmentation(i)), CANVAS)
-            for i, q in zip(puzzle_id_B, question_B)
-        ]
-        cast_votes(ballot, IDS, puzzle_id_B, np.array(inputs_BxS), predictions_BxS, q_halt_B)
+        puzzle_id_B, question_B, predictions_BxS, q_halt_B = zip(*candidates)
+        ways = [IDS.augmentation(i) for i in puzzle_id_B]
+        grids = plain_grids(np.array(predictions_BxS), (CANVAS, CANVAS), ways)
+        score_B = 1 / (1 + np.exp(-np.array(q_halt_B, float)))
+        for i, q, grid, score in zip(puzzle_id_B, question_B, grids, score_B, strict=True):
+            if i != 0:
+                cast_vote(ballot, IDS.task_id(i), QUESTIONS[q], grid, score)
     return ballot
 
 

@@ -1,0 +1,79 @@
+"""What drm train and drm eval print at their end."""
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from drm_jax.evaluate.answers import is_right, unpack
+from drm_jax.evaluate.pictures import terminal_picture
+from drm_jax.evaluate.tables import score_table, task_table
+from drm_jax.parallel import processes
+from drm_jax.report.write import write_report
+
+if TYPE_CHECKING:
+    from drm_jax.run.scorer import Report
+
+
+def print_summary(console: Console, report: "Report", workdir: os.PathLike) -> None:
+    """Scores, two grids denoising, and the paths written. Writes the report too."""
+    if not report.evaluations:
+        again = shlex.join(["drm", "eval", str(workdir)])
+        console.print(f"All steps were done before. To score them again: {again}")
+        return
+    last = report.evaluations[-1]
+    _print_denoising(console, report)
+    if last.metrics["tasks"] <= 40:
+        console.print(task_table(last))
+    console.print(score_table(report.evaluations, report.setup.puzzles.baselines()))
+    _print_remarks(console, report)
+    paths = set(report.paths)
+    # The page shows what the run's own settings gave.
+    if processes.is_first() and not report.changed:
+        paths.add(write_report([workdir], steps=last.steps))
+    console.print(f"\nWritten to {workdir}:", soft_wrap=True)
+    for path in sorted(paths):
+        console.print(f"  {path}", soft_wrap=True)
+
+
+def _print_denoising(console: Console, report: "Report") -> None:
+    """Two answers with the steps to them, one that is right and one that isn't if there are."""
+    last, family = report.evaluations[-1], report.setup.experiment.data
+    pictured = [unpack(packed) for packed in last.pictured]
+    if not pictured:
+        return
+    solved = [t for t in pictured if is_right(t, family)]
+    others = [t for t in pictured if not is_right(t, family)]
+    if last.is_ensemble:
+        console.print(f"\nDenoising of step {last.step} alone:")
+    steps = "what some steps began from (░ masked)"
+    if pictured[0].levels_N[0] < 0:  # they begin from latents, not a grid
+        steps = "the answers after some steps"
+    # Where PAD alone comes before the symbols, every grid fills the board.
+    ends = "" if family.vocabulary.first == 1 else "; │ ends a grid"
+    console.print(f"\nLeft to right: the input, {steps}, the answer, the truth{ends}", style="dim")
+    for trajectory in (solved[:1] + others + solved[1:])[:2]:
+        console.print()
+        console.print(terminal_picture(trajectory, family, console.width))
+
+
+def _print_remarks(console: Console, report: "Report") -> None:
+    """What has to be said where the scores are quoted."""
+    last = report.evaluations[-1]
+    if report.changed:
+        settings = ", ".join(f"{name}={value}" for name, value in report.changed.items())
+        console.print(f"With settings that are not the run's own: {settings}.", soft_wrap=True)
+    if last.is_ensemble:
+        console.print(
+            "The last score is of an ensemble, which pools the votes of its checkpoints: say so "
+            "where you quote it."
+        )
+    if report.setup.experiment.train.keep_best:
+        alone = "" if last.is_ensemble else "Each score is of one checkpoint. "
+        headline = report.setup.experiment.data.headline
+        console.print(
+            f"{alone}The best checkpoints are kept by {headline} on these "
+            "labelled test inputs: to quote the best of them selects on test labels.",
+            style="dim",
+        )

@@ -1,0 +1,118 @@
+"""drm train: trains an experiment, or goes on with a run."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from drm_jax.commands import STARTED
+from drm_jax.commands.devices import import_jax
+from drm_jax.commands.experiments import (
+    PART_OPTIONS,
+    PARTS_HELP,
+    check_first,
+    choose_parts,
+    read_experiment,
+)
+from drm_jax.commands.options import AllOrSome, parse_changes
+from drm_jax.commands.processes import (
+    SEVERAL_HOSTS,
+    ProcessOptions,
+    run_together,
+    take_process_options,
+)
+from drm_jax.config import Experiment
+from drm_jax.errors import UsageError
+
+_DESCRIPTION = f"""\
+Train an experiment: a file with a function experiment(), or a run's work directory.
+
+Examples:
+  drm train experiments/demo.py                      into runs/demo
+  drm train experiments/demo.py --help               its options, with their defaults there
+  drm train experiments/demo.py --seed 1 --train.steps 2000 --workdir runs/seed_1
+  drm train experiments/demo.py --method trm --help  the options with another method
+  drm train experiments/demo.py --data sudoku --data.side 4 --workdir runs/sudoku
+  drm train runs/demo --train.steps 8000             go on with a run by its own config.json, longer
+
+The same command again goes on from the newest checkpoint. Ctrl-C saves first, exit code 130.
+SIGTERM, which clusters send before they take a machine away, does too, exit code 75: start again.
+{SEVERAL_HOSTS}
+All fields of the experiment are options. Several values follow one option: --data.only ID ID.
+Three parts of an experiment are of many kinds, each with options of its own:
+{PARTS_HELP}"""
+HINTS = {"experiment.evaluate.num_augmentations": AllOrSome}
+"""How these options are read, instead of by their annotations."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    workdir: str
+    """Where everything of this run is kept: a folder, or gs://BUCKET/FOLDER."""
+    dry_run: bool = False
+    """Check all that can be checked, say what would be done, and write nothing."""
+    strict: bool = False
+    """Refuse to go on from a damaged checkpoint, instead of using the one before."""
+    profile: int = 0
+    """Trace so many steps, for TensorBoard's profiler or ui.perfetto.dev."""
+    processes: Annotated[ProcessOptions, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=ProcessOptions
+    )
+
+
+def run(argv: list[str]) -> int:
+    if argv and argv[0] in ("-h", "--help"):
+        example = TrainOptions(Experiment("NAME"), "runs/NAME")
+        parse_changes(example, ["--help"], "drm train FILE|WORKDIR", _DESCRIPTION, hints=HINTS)
+        return 0
+    check_first(argv, "drm train", "the experiment file first, or a work directory")
+    own, argv = take_process_options(argv, "drm train")
+    return run_together(own, lambda: _train(argv[0], argv[1:]))
+
+
+def _train(name: str, argv: list[str]) -> int:
+    written, workdir = read_experiment(name)
+    base, argv = choose_parts(written, argv)
+    options = parse_changes(
+        TrainOptions(base, workdir),
+        argv,
+        f"drm train {name}",
+        _DESCRIPTION,
+        hints=HINTS,
+        known=PART_OPTIONS,
+    )
+    if options is None:
+        return 0
+    if options.profile < 0:
+        raise UsageError(f"--profile: must be at least 0, not {options.profile}")
+    import_jax()
+    from drm_jax.commands.summary import print_summary
+    from drm_jax.io.files import work_path
+    from drm_jax.parallel import processes
+    from drm_jax.run.dry_run import dry_run
+    from drm_jax.run.loop import train
+    from drm_jax.runtime.console import open_console
+    from drm_jax.runtime.devices import prepare_devices
+
+    experiment, workdir = options.experiment, work_path(options.workdir)
+    prepare_devices(experiment.train, experiment.evaluate)
+    console = open_console(silent=not processes.is_first())
+    if options.dry_run:
+        dry_run(experiment, workdir, console)
+        return 0
+    report = train(
+        experiment, workdir, console, strict=options.strict, profile_steps=options.profile,
+        started=STARTED, origin=_origin(name, written, experiment), until_exit=True,
+    )  # fmt: skip
+    print_summary(console, report, workdir)
+    return 0
+
+
+def _origin(name: str, written: Experiment, experiment: Experiment) -> dict[str, object]:
+    """The file that an experiment comes from, and what options have changed of it, for history."""
+    from drm_jax.run.workdir import config_differences
+
+    changed = {n: [was, now] for n, was, now in config_differences(written, experiment)}
+    return {"from": Path(name).name, "changed": changed}

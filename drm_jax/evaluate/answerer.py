@@ -1,0 +1,85 @@
+"""The compiled program that answers a batch of candidates."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from drm_jax.methods.method import Answered, Method
+from drm_jax.model.backbone import Network, exact_products
+from drm_jax.parallel import puzzle_table
+from drm_jax.parallel.mesh import AXIS, placed
+from drm_jax.puzzles.family import Family
+from drm_jax.training.state import TrainState
+
+AnswerBatch = Callable[[TrainState, Mapping[str, jax.Array]], Answered]
+
+
+def abstract_candidates(batch_size: int, cells: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of a batch of `evaluate.loop.question_batches`."""
+    return {
+        "inputs": jax.ShapeDtypeStruct((batch_size, cells), np.uint8),
+        "puzzle_id": jax.ShapeDtypeStruct((batch_size,), np.int32),
+        "row": jax.ShapeDtypeStruct((batch_size,), np.int32),
+    }
+
+
+def compile_answer(
+    method: Method,
+    data: Family,
+    network: Network,
+    mesh: Mesh,
+    shardings: TrainState,
+    *,
+    steps: int,
+    seed: int,
+) -> AnswerBatch:
+    """(state, batch of `evaluate.loop.question_batches`) -> Answered, jitted over the mesh.
+
+    The averaged weights are used, with the puzzle table's current rows. It is compiled once for
+    each of the family's boards.
+
+    Args:
+      shardings: of the state.
+      steps: forward passes.
+      seed: of the random draws, together with a candidate's number.
+    """
+    board_of = {height * width: (height, width) for height, width in data.boards}
+
+    def on_device(params, constants, table, batch):
+        with exact_products(network):
+            return answer(params, constants, table, batch)
+
+    def answer(params, constants, table, batch):
+        cells = batch["inputs"].shape[1]
+        rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
+        key_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(batch["row"])
+        return method.answer(
+            network.at_window(cells),
+            params,
+            constants,
+            batch["inputs"],
+            rows_BxD,
+            key_B,
+            steps=steps,
+            pad_outside=lambda tokens_BxS: data.pad_outside(tokens_BxS, board_of[cells]),
+        )
+
+    # Answers go to all processes, which judge the same ones; what each step gave stays where it is.
+    over_batch, over_steps = P(AXIS), P(None, AXIS)
+    whole, split = placed(mesh, "step"), NamedSharding(mesh, over_steps)
+    sharded = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=tuple(placed(mesh, x).spec for x in ("ema", "constants", "table", "batch")),
+        out_specs=Answered(over_batch, over_batch, *[over_steps] * 4),
+        axis_names={AXIS},
+        check_vma=False,
+    )
+    return jax.jit(
+        lambda state, batch: sharded(state.ema, state.constants, state.table, batch),
+        in_shardings=(shardings, placed(mesh, "batch")),
+        out_shardings=Answered(whole, whole, *[split] * 4),
+    )

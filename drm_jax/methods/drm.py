@@ -1,0 +1,204 @@
+"""DRM: undo noise over several recursive steps.
+
+y starts from the target with a random part masked, z from z_init; one gradient step an example.
+Denoising Recursion Models, arXiv 2604.18839.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from drm_jax.fields import check, check_fields
+from drm_jax.methods.denoising import (
+    Denoising,
+    Forward,
+    Noise,
+    denoise,
+    denoising_loss,
+    draw_noised,
+    draw_path,
+    started_levels,
+    user_ratios,
+)
+from drm_jax.methods.loss import score
+from drm_jax.methods.method import (
+    Answered,
+    Batch,
+    Bits,
+    Carry,
+    Method,
+    Sums,
+    Work,
+    embedded,
+    mask_of,
+)
+from drm_jax.model.backbone import Network, Params
+from drm_jax.model.recursion import (
+    Latents,
+    Pass,
+    Recursion,
+    cycle,
+    forward,
+    read_out,
+    sum_of_losses,
+)
+from drm_jax.puzzles.family import PAD
+
+
+@dataclasses.dataclass(frozen=True)
+class RecursiveDenoising(Denoising):
+    """How a test goes from step to step, where a latent z can go along."""
+
+    carry_z: bool = True
+    """z goes on from step to step, as published; if false, each begins with z_init, as in
+    training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Drm(Method):
+    """Undo noise over the cycles of one step."""
+
+    recursion: Recursion = Recursion()
+    noise: Noise = Noise()
+    supervision: Literal["final", "path"] = "final"
+    """Score the grid after the last cycle, or after every cycle k that of noise level t_k."""
+    denoising: RecursiveDenoising = RecursiveDenoising()
+
+    def __post_init__(self):
+        check_fields(self, "method")
+        cycles, grad_cycles = self.recursion.cycles, self.recursion.grad_cycles
+        check(
+            self.supervision == "final" or grad_cycles == cycles,
+            "method.recursion.grad_cycles",
+            f"supervision=path scores every cycle: must be {cycles}, not {grad_cycles}",
+        )
+        check(
+            self.supervision == "final" or not self.noise.own_answers,
+            "method.noise.own_answers",
+            "is for supervision=final",
+        )
+
+    @property
+    def trains_answers(self) -> bool:
+        """With a gradient window shorter than the recursion the table of answers gets no gradient,
+        as in the published code."""
+        return self.recursion.grad_cycles == self.recursion.cycles
+
+    def draw(
+        self, bits: Bits, target_BxS: np.ndarray, board: tuple[int, int], mask: int
+    ) -> dict[str, np.ndarray]:
+        """As `draw_noised` and `draw_path`."""
+        rows, noise_BxS = draw_noised(bits, target_BxS, board, mask, self.noise)
+        cycles = self.recursion.cycles
+        return rows | draw_path(target_BxS, noise_BxS, rows["level"], cycles, self.noise, mask)
+
+    def level_ratios(self) -> np.ndarray | None:
+        return user_ratios(self.noise)
+
+    def loss(
+        self,
+        network: Network,
+        params: Params,
+        rows_BxD: jax.Array,
+        constants: Params,
+        batch: Batch,
+        carry: Carry,
+    ) -> tuple[jax.Array, Sums, Carry]:
+        if self.supervision == "path":
+            found = path_loss(network, params, rows_BxD, constants, batch, self.recursion)
+        else:
+            found = denoising_loss(network, params, rows_BxD, constants, batch, self._forward())
+        return *found, carry
+
+    def answer(
+        self,
+        network: Network,
+        params: Params,
+        constants: Params,
+        inputs_BxS: jax.Array,
+        rows_BxD: jax.Array,
+        key_B: jax.Array,
+        *,
+        steps: int,
+        pad_outside: Callable[[jax.Array], jax.Array],
+    ) -> Answered:
+        return denoise(
+            network,
+            params,
+            constants,
+            inputs_BxS,
+            rows_BxD,
+            key_B,
+            steps=steps,
+            denoising=self.denoising,
+            shares=self.denoising.shares(self.noise),
+            carry_z=self.denoising.carry_z,
+            pad_outside=pad_outside,
+            forward=self._forward(),
+        )
+
+    def _forward(self) -> Forward:
+        def run(network: Network, params: Params, x: jax.Array, y: jax.Array, z: jax.Array) -> Pass:
+            return forward(network, self.recursion, params, x, y, z)
+
+        return run
+
+    def test_levels(self, steps: int) -> np.ndarray:
+        return started_levels(steps, self.denoising)
+
+    def work(self) -> Work:
+        cycle_blocks = self.recursion.inner_steps + 1
+        blocks = self.recursion.cycles * cycle_blocks
+        scored = self.recursion.cycles if self.supervision == "path" else 1
+        return Work(
+            blocks=blocks,
+            grad_blocks=self.recursion.grad_cycles * cycle_blocks,
+            scored=scored,
+            answer_embeds=scored,
+            plain_passes=1 if self.noise.own_answers else 0,
+            test_blocks=blocks,
+            test_answer_embeds=1,
+        )
+
+
+def path_loss(
+    network: Network,
+    params: Params,
+    rows_BxD: jax.Array,
+    constants: Params,
+    batch: Batch,
+    recursion: Recursion,
+) -> tuple[jax.Array, Sums]:
+    """The loss with supervision="path": every cycle is scored on what its noise level shows.
+
+    Cycle k = 1..K (K = H cycles) is scored on the scored cells that the reverse target of level
+    t_k = floor(t (K-k) / K) does not mask; the mean over k, and the halting loss of the last one.
+    No gradient passes from cycle to cycle. cell_loss is the mean over the cycles, the other sums
+    are of the last.
+    """
+    cycles, mask, target_BxS = recursion.cycles, mask_of(network), batch["target"]
+
+    def cycle_loss(
+        trained: tuple[Params, jax.Array], latents: Latents, k: jax.Array
+    ) -> tuple[jax.Array, tuple[Sums, Latents]]:
+        params, rows_BxD = trained
+        x = network.embed(params, batch["inputs"], rows_BxD)
+        y, z = latents
+        y = jnp.where(k == 0, embedded(network, params, batch["noised"], rows_BxD), y)
+        y, z = cycle(network.block, params, x, (y, z), recursion.inner_steps)
+        shown_BxS = jnp.take(batch["reverse_targets"], k, axis=1) != mask
+        scored_BxS = (target_BxS != PAD) & shown_BxS
+        _, sums = score(*read_out(network, params, y), target_BxS, scored_BxS, batch["weight"])
+        loss = sums["cell_loss"] / cycles
+        loss += jnp.where(k == cycles - 1, 0.5 * sums["halt_loss"], 0)
+        return loss, (sums, (y, z))
+
+    x_shape = (len(target_BxS), network.prefix + target_BxS.shape[1], network.hidden)
+    z = jnp.broadcast_to(constants["z_init"].astype(network.dtype), x_shape)
+    loss, sums_K = sum_of_losses(cycle_loss, (params, rows_BxD), (jnp.zeros_like(z), z), cycles)
+    sums = {name: of_cycle[-1] for name, of_cycle in sums_K.items()}
+    return loss, sums | {"loss": loss, "cell_loss": sums_K["cell_loss"].mean()}

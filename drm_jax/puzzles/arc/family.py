@@ -1,0 +1,133 @@
+"""The family of ARC puzzles: its options, and what the rest of the code asks of it."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from msgspec import Meta
+
+from drm_jax.errors import InputError
+from drm_jax.fields import check, check_fields
+from drm_jax.puzzles.arc import tokens
+from drm_jax.puzzles.arc.augment import (
+    MAX_AUGMENTATIONS,
+    PuzzleIds,
+    augment_tokens,
+    augmentation_name,
+    augmentation_words,
+    from_vector,
+    puzzle_ids,
+    undo_tokens,
+)
+from drm_jax.puzzles.arc.identifiers import adopt_identifiers, read_identifiers
+from drm_jax.puzzles.arc.puzzles import ArcPuzzles
+from drm_jax.puzzles.arc.roles import load_tasks
+from drm_jax.puzzles.arc.tasks import MAX_SIDE, Task, largest_side, training_pairs
+from drm_jax.puzzles.family import Board
+
+_IDENTIFIERS = "identifiers.json"
+# one cell has no spread that correlated noise could be scaled by
+_Side = Annotated[int, Meta(ge=2, le=MAX_SIDE)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arc:
+    """Which tasks, and how they are varied."""
+
+    train: tuple[str, ...] = ("arc1/training",)
+    """Sources trained on whole: arc1, arc1/training, a folder, a JSON file, a Kaggle prefix, or a
+    function package.module:name that makes tasks."""
+    evaluate: tuple[str, ...] = ("arc1/evaluation",)
+    """Sources of which the demonstrations are trained on and the test inputs are answered."""
+    only: tuple[str, ...] = ()
+    """Keep just the tasks of these ids; all where it is empty."""
+    leaks: Literal["refuse", "drop"] = "refuse"
+    """A training pair that gives away an evaluation test: refuse the run, or drop the pair."""
+    canvas: _Side | Literal["fit"] = 30
+    """Cells along a side of the square canvas (30 in the papers). fit (drm and diffusion): each
+    example on the smallest window of the canvas that holds its grids; several times faster."""
+    windows: tuple[_Side, ...] = (8, 11, 14, 16, 18, 21, 25, 28, 30)
+    """Sides of the windows of canvas=fit, from small to large; the last one is the canvas."""
+    num_augmentations: Annotated[int, Meta(ge=0, le=MAX_AUGMENTATIONS)] = 1000
+    """Distinct augmentations of each task beside the identity."""
+    identifiers: str | None = None
+    """An identifiers.json of a published dataset: its augmentations and puzzle ids, instead of
+    drawn ones; num_augmentations is not used then. The work directory keeps a copy."""
+
+    vocabulary = tokens.VOCABULARY
+    headline = "pass@2"
+
+    def __post_init__(self):
+        check_fields(self, "data")
+        rising = all(a < b for a, b in itertools.pairwise(self.windows))
+        check(bool(self.windows) and rising, "data.windows", "must be sides from small to large")
+        check(bool(self.train or self.evaluate), "data.train", "name at least one source of tasks")
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides of the canvases that examples stand on, from small to large."""
+        return self.windows if self.canvas == "fit" else (self.canvas,)
+
+    @property
+    def boards(self) -> tuple[Board, ...]:
+        return tuple((side, side) for side in self.sides)
+
+    @property
+    def kept_files(self) -> Mapping[str, str]:
+        return {} if self.identifiers is None else {_IDENTIFIERS: self.identifiers}
+
+    def load(self, seed: int, kept: Mapping[str, Path]) -> ArcPuzzles:
+        """The tasks and their puzzle ids, drawn from the seed or adopted; see `Family.load`.
+
+        Raises:
+          InputError: a source or the list of ids is wrong, an answer would leak, a grid doesn't fit
+            the canvas, or there is nothing to train on.
+          UsageError: a source is a function that can't be imported, or that raises.
+        """
+        tasks = load_tasks(self.train, self.evaluate, self.only, self.leaks)
+        for task in tasks:
+            if largest_side(task) > self.sides[-1]:
+                raise InputError(
+                    f"task {task.id} ({task.source}): a grid has {largest_side(task)} cells along "
+                    f"a side, more than {self._canvas_name()}; leave it out or use a larger canvas"
+                )
+        if not any(training_pairs(task) for task in tasks):
+            raise InputError("data.train, data.evaluate: there is no pair to train on")
+        return ArcPuzzles(tasks, self._ids(tasks, seed, kept), self.boards)
+
+    def _canvas_name(self) -> str:
+        name = "data.windows'" if self.canvas == "fit" else "data.canvas"
+        return f"{name} {self.sides[-1]}"
+
+    def _ids(self, tasks: Sequence[Task], seed: int, kept: Mapping[str, Path]) -> PuzzleIds:
+        if self.identifiers is None:
+            return puzzle_ids(tasks, self.num_augmentations, seed)
+        path = kept[_IDENTIFIERS]
+        return adopt_identifiers(read_identifiers(path), tasks, path)
+
+    def to_tokens(self, grid_HxW: np.ndarray, board: Board) -> np.ndarray:
+        return tokens.to_tokens(grid_HxW, board[0])
+
+    def to_grid(self, tokens_S: np.ndarray, board: Board) -> np.ndarray:
+        return tokens.crop(tokens_S)
+
+    def grid_sizes(self, tokens_BxS: np.ndarray, board: Board) -> np.ndarray:
+        return tokens.grid_sizes(tokens_BxS)
+
+    def pad_outside(self, tokens_BxS: Any, board: Board) -> Any:
+        return tokens.pad_outside(tokens_BxS)
+
+    def augment(self, tokens_HxW: np.ndarray, augmentation_A: np.ndarray) -> np.ndarray:
+        return augment_tokens(tokens_HxW, from_vector(augmentation_A))
+
+    def undo(self, tokens_HxW: np.ndarray, augmentation_A: np.ndarray) -> np.ndarray:
+        return undo_tokens(tokens_HxW, from_vector(augmentation_A))
+
+    def augmentation_name(self, augmentation_A: np.ndarray) -> str:
+        return augmentation_name(from_vector(augmentation_A))
+
+    def augmentation_words(self, augmentation_A: np.ndarray) -> str:
+        return augmentation_words(from_vector(augmentation_A))

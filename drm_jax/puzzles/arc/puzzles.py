@@ -1,0 +1,161 @@
+"""The tasks of a run, loaded: examples to train on, and tests to be answered."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drm_jax.errors import InputError
+from drm_jax.puzzles.arc.augment import PuzzleIds, puzzle_ids
+from drm_jax.puzzles.arc.layout import FlatGrids, flatten, lay_out, turned_sizes
+from drm_jax.puzzles.arc.leaks import leaks_from_digests, trained_digests
+from drm_jax.puzzles.arc.questions import ArcQuestions, UnseenQuestions
+from drm_jax.puzzles.arc.tasks import (
+    Task,
+    largest_side,
+    parse_task,
+    read_json,
+    training_pairs,
+)
+from drm_jax.puzzles.arc.windows import pair_windows
+from drm_jax.puzzles.family import Board
+from drm_jax.random_bits import below
+
+
+def draw_offsets(
+    bits_Nx3: np.ndarray, size_Nx2: np.ndarray, canvas: int, siblings_N: np.ndarray
+) -> np.ndarray:
+    """(N, 2) where both grids of a pair are laid.
+
+    (0, 0) for one pair in `siblings`, else any place where `size`, the larger of both heights and
+    of both widths, fits the canvas.
+    """
+    offset_Nx2 = below(bits_Nx3[:, 1:], canvas + 1 - size_Nx2)
+    offset_Nx2[below(bits_Nx3[:, 0], siblings_N) == 0] = 0
+    return offset_Nx2
+
+
+class ArcPuzzles:
+    """Tasks and their puzzle ids; see `family.Puzzles`.
+
+    A group is a task, an example one of its training pairs, a variant one of its augmentations,
+    which has a puzzle id of its own.
+    """
+
+    def __init__(self, tasks: Sequence[Task], ids: PuzzleIds, boards: Sequence[Board]):
+        """Args: boards: of the family, which hold all grids."""
+        self.tasks, self.ids, self.num_ids = tasks, ids, len(ids)
+        self._boards = boards
+        of_task = [training_pairs(task) for task in tasks]
+        pairs = [pair for pairs in of_task for pair in pairs]
+        self.examples_G = np.array([len(pairs) for pairs in of_task])
+        self.variants_G = np.array([len(of_one) for of_one in ids.of_task])
+        self.board_E = pair_windows(pairs, [side for side, _ in boards])
+        self._group_E = np.repeat(np.arange(len(tasks)), self.examples_G)
+        # the id of variant v of task k is _id_V[_first_G[k] + v]
+        self._id_V = np.concatenate(ids.of_task)
+        self._first_G = np.cumsum(self.variants_G) - self.variants_G
+        # grid e is the input of example e, grid E + e its output
+        self._grids: FlatGrids = flatten([p.input for p in pairs] + [p.output for p in pairs])
+
+    def training_rows(
+        self, example_N: np.ndarray, variant_N: np.ndarray, bits_Nx3: np.ndarray, board: Board
+    ) -> dict[str, np.ndarray]:
+        grids, ids, side, whole = self._grids, self.ids, board[0], self._boards[-1][0]
+        group_N = self._group_E[example_N]
+        id_N = self._id_V[self._first_G[group_N] + variant_N]
+        transform_N, colours_Nx10 = ids.transform[id_N], ids.colours[id_N]
+        both = [example_N, example_N + len(self._group_E)]
+        sizes = [turned_sizes(grids, grid_N, transform_N) for grid_N in both]
+        siblings_N = self.examples_G[group_N]
+        offset_Nx2 = draw_offsets(bits_Nx3, np.maximum(*sizes), whole, siblings_N)
+        # a window begins where the grids do, but doesn't leave the canvas
+        corner_Nx2 = np.minimum(offset_Nx2, whole - side)
+        inputs_NxS, target_NxS = (
+            lay_out(grids, grid_N, transform_N, colours_Nx10, side, offset_Nx2 - corner_Nx2)
+            for grid_N in both
+        )
+        rows = {"inputs": inputs_NxS, "target": target_NxS, "puzzle_id": id_N.astype(np.int32)}
+        return rows | ({"corner": corner_Nx2.astype(np.int32)} if len(self._boards) > 1 else {})
+
+    def questions(self, num_augmentations: int | None) -> ArcQuestions:
+        return ArcQuestions(self.tasks, self.ids, self._boards, num_augmentations)
+
+    def baselines(self) -> dict[str, dict[str, Any]]:
+        return {"copying the input": self.questions(0).judge().copying()}
+
+    def ask(self, puzzle: Any, num_augmentations: int | None) -> ArcQuestions:
+        """See `family.Puzzles`. A task is known by its demonstrations.
+
+        Args:
+          puzzle: a `Task`, the id of a loaded one, a dict as an ARC JSON file has it, or the path
+            of such a file.
+        """
+        task = dataclasses.replace(self._read(puzzle), role="evaluate")
+        side = self._boards[-1][0]
+        if largest_side(task) > side:
+            raise InputError(
+                f"task {task.id}: a grid has {largest_side(task)} cells along a side, more than "
+                f"the canvas of {side} that this run was trained on"
+            )
+        shown = {pair.key for pair in task.demonstrations}
+        for k, known in enumerate(self.tasks):
+            if {pair.key for pair in known.demonstrations} == shown:
+                others = [dataclasses.replace(other, role="train") for other in self.tasks]
+                others[k] = dataclasses.replace(task, id=known.id)
+                return ArcQuestions(others, self.ids, self._boards, num_augmentations)
+        ids = puzzle_ids([task], num_augmentations or 0, seed=0)
+        return UnseenQuestions([task], ids, self._boards, num_augmentations)
+
+    def _read(self, puzzle: Any) -> Task:
+        if isinstance(puzzle, Task):
+            return puzzle
+        if isinstance(puzzle, Mapping):
+            return parse_task(dict(puzzle), "asked", "the task")
+        for task in self.tasks:
+            if task.id == puzzle:
+                return task
+        path = Path(puzzle)
+        if not path.is_file():
+            raise InputError(
+                f"{puzzle}: neither the id of a task of this run, nor a file of one task"
+            )
+        return parse_task(read_json(path), path.stem, str(path))
+
+    def puzzle_name(self, puzzle_id: int) -> str:
+        """The id of the task; "" for the blank id, and for tasks that are not loaded."""
+        return "" if self.ids.task[puzzle_id] < 0 else self.ids.task_id(puzzle_id)
+
+    def training_digest(self) -> str:
+        digest, ids = hashlib.sha256(), self.ids
+        digest.update(repr(self._boards).encode())
+        for task in self.tasks:
+            digest.update(task.id.encode())
+            for pair in training_pairs(task):
+                digest.update(pair.key)
+        digest.update(ids.task.tobytes() + ids.transform.tobytes() + ids.colours.tobytes())
+        return digest.hexdigest()[:16]
+
+    def tests_digest(self) -> str:
+        digest = hashlib.sha256()
+        for task in self.tasks:
+            digest.update(f"{task.id} {task.role}".encode())
+            for pair in task.tests:
+                digest.update(pair.key)
+        return digest.hexdigest()[:16]
+
+    def trained_digests(self) -> list[str]:
+        return trained_digests(self.tasks)
+
+    def answered_in(self, digests: Iterable[str]) -> list[str]:
+        return leaks_from_digests(digests, self.tasks)
+
+    def describe(self) -> str:
+        held_out = sum(task.role == "evaluate" for task in self.tasks)
+        return (
+            f"{len(self.tasks)} tasks ({held_out} with held-out tests), "
+            f"{len(self.ids) - 1} puzzle ids"
+        )

@@ -1,0 +1,1 @@
+"""Sudoku puzzles as numpy arrays: a generator, symmetries, exact match. Neither jax nor grain."""

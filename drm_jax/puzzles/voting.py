@@ -1,0 +1,209 @@
+"""From candidates to ranked answers, for families whose candidates vote.
+
+Each augmented copy of a test input gives one candidate. Its answer, the augmentation undone, is
+grouped with equal ones. Answers are ranked by (votes, mean sigmoid of the halting logit); ties keep
+first-seen order.
+"""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from drm_jax.puzzles.boards import grid_rows
+
+_BEST = 10
+"""How many answers to a test input are kept for people."""
+
+
+@dataclasses.dataclass(eq=False)
+class Answer:
+    """One grid that was proposed for a test input, and who voted for it."""
+
+    grid: np.ndarray
+    voters: list[int] = dataclasses.field(default_factory=list)
+    """Numbers of the candidates that proposed it, in the order in which they did."""
+    score_sum: float = 0.0
+
+    @property
+    def votes(self) -> int:
+        return len(self.voters)
+
+    @property
+    def rank_key(self) -> tuple[int, float]:
+        return self.votes, self.score_sum / self.votes
+
+
+# Proposed answers by (task id, input grid), then by grid: memory grows with distinct answers only.
+Ballot = dict[tuple[str, bytes], dict[bytes, Answer]]
+
+
+def _key(grid: np.ndarray) -> bytes:
+    return bytes(grid.shape) + np.ascontiguousarray(grid, np.uint8).tobytes()
+
+
+def cast_vote(
+    ballot: Ballot,
+    task_id: str,
+    question: np.ndarray,
+    grid: np.ndarray,
+    score: float,
+    voter: int = 0,
+) -> None:
+    """Adds one vote for answering the test input `question` with `grid`; score is in [0, 1]."""
+    answers = ballot.setdefault((task_id, _key(question)), {})
+    answer = answers.setdefault(_key(grid), Answer(grid))
+    answer.voters.append(voter)
+    answer.score_sum += score
+
+
+def pool(ballot: Ballot, other: Ballot) -> None:
+    """Adds the votes of another ballot, as if they had been cast after those of this one.
+
+    Args:
+      ballot: changed in place; the other one is not.
+    """
+    for question, answers in other.items():
+        here = ballot.setdefault(question, {})
+        for key, answer in answers.items():
+            pooled = here.setdefault(key, Answer(answer.grid))
+            pooled.voters += answer.voters
+            pooled.score_sum += answer.score_sum
+
+
+def ranked(ballot: Ballot, task_id: str, test_input: np.ndarray) -> list[Answer]:
+    """The answers to one test input, best first; empty where nothing was proposed."""
+    answers = ballot.get((task_id, _key(test_input)), {})
+    return sorted(answers.values(), key=lambda answer: answer.rank_key, reverse=True)
+
+
+def rank_of_truth(answers: Sequence[Answer], truth: np.ndarray | None) -> int | None:
+    """How many answers stand before the right one; None where it was not proposed, or is hidden."""
+    if truth is None:
+        return None
+    for rank, answer in enumerate(answers):
+        if np.array_equal(answer.grid, truth):
+            return rank
+    return None
+
+
+# --- a judge of votes ----------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True, eq=False)
+class Test:
+    """A test input, grid of symbols, and its output; None where it is hidden."""
+
+    task: str
+    input: np.ndarray
+    output: np.ndarray | None
+
+
+class VotingJudge:
+    """What the judges of such families have in common; see `family.Judge`."""
+
+    def __init__(self, tests: Sequence[Test], test_R: np.ndarray):
+        """Nothing answered yet.
+
+        Args:
+          tests: all that are answered.
+          test_R: which of them each candidate answers; equal ones stand next to each other.
+        """
+        self.tests, self.ballot = tests, {}
+        self._test_R = test_R
+
+    def cast(self, row_N: np.ndarray, grids: Sequence[np.ndarray], q_halt_N: np.ndarray) -> None:
+        """One vote of each of these candidates, in order.
+
+        Args:
+          grids: of symbols, as the tests have them.
+          q_halt_N: halting logits.
+        """
+        score_N = 1.0 / (1.0 + np.exp(-np.asarray(q_halt_N, np.float64)))
+        rows = zip(row_N.tolist(), self._test_R[row_N].tolist(), score_N.tolist(), strict=True)
+        for (row, number, score), grid in zip(rows, grids, strict=True):
+            test = self.tests[number]
+            cast_vote(self.ballot, test.task, test.input, grid, score, row)
+
+    def pool(self, other: "VotingJudge") -> None:
+        pool(self.ballot, other.ballot)
+
+    def ranked(self, test: Test) -> list[Answer]:
+        """The answers to a test, best first."""
+        return ranked(self.ballot, test.task, test.input)
+
+    def leading(self, row_N: np.ndarray, best: int) -> set[int]:
+        found = set()
+        for number in np.unique(self._test_R[row_N]).tolist():
+            test = self.tests[number]
+            answers = self.ranked(test)
+            rank = rank_of_truth(answers, test.output)
+            leading = answers[:best] + ([] if rank is None else [answers[rank]])
+            found |= {answer.voters[0] for answer in leading}
+        return found
+
+    def right(self, row_N: np.ndarray) -> set[int]:
+        found = set()
+        for number in np.unique(self._test_R[row_N]).tolist():
+            test = self.tests[number]
+            answers = self.ranked(test)
+            rank = rank_of_truth(answers, test.output)
+            found |= set() if rank is None else {*answers[rank].voters}
+        return found
+
+    def candidates(self) -> int:
+        """How many have voted."""
+        return sum(answer.votes for answers in self.ballot.values() for answer in answers.values())
+
+    def cell_accuracies(self, accuracy_R: np.ndarray) -> list[float]:
+        """For each test the mean over its candidates; NaN where its output is hidden."""
+        first = np.flatnonzero(np.diff(self._test_R, prepend=-1))
+        means = [float(part.mean()) for part in np.split(accuracy_R, first[1:]) if len(part)]
+        of_test = dict(zip(self._test_R[first].tolist(), means, strict=True))
+        return [of_test.get(number, math.nan) for number in range(len(self.tests))]
+
+    def described(self, test: Test, symbols: str) -> dict[str, Any]:
+        """A test with its best answers, and the right one if it was proposed, for people."""
+        answers = self.ranked(test)
+        right = rank_of_truth(answers, test.output)
+        kept = [rank for rank in range(len(answers)) if rank < _BEST or rank == right]
+        return {
+            "input": grid_rows(test.input, symbols),
+            "output": grid_rows(test.output, symbols),
+            "candidates": sum(answer.votes for answer in answers),
+            "distinct": len(answers),
+            "rank_of_truth": None if right is None else right + 1,
+            "answers": [
+                {
+                    "rank": rank + 1,
+                    "grid": grid_rows(answers[rank].grid, symbols),
+                    "votes": answers[rank].votes,
+                    "score": round(answers[rank].rank_key[1], 6),
+                    **self.describe_voters(answers[rank].voters),
+                }
+                for rank in kept
+            ],
+        }
+
+    def describe_voters(self, voters: Sequence[int]) -> dict[str, Any]:
+        """What else to say of those who gave an answer: nothing, if a family doesn't."""
+        return {}
+
+
+def with_cell_accuracy(
+    scores: dict[str, Any], tests: Sequence[Test], accuracies: Sequence[float]
+) -> dict[str, Any]:
+    """Scores with the mean of what `VotingJudge.cell_accuracies` gives, and that of each test.
+
+    None stands for a test whose output is hidden; without any known output there is no mean.
+    """
+    known = [accuracy for accuracy in accuracies if not math.isnan(accuracy)]
+    of_task: dict[str, list[float | None]] = {}
+    for test, accuracy in zip(tests, accuracies, strict=True):
+        of_task.setdefault(test.task, []).append(None if math.isnan(accuracy) else accuracy)
+    per_task = {
+        name: row | {"cell_accuracy": of_task[name]} for name, row in scores["per_task"].items()
+    }
+    mean = {"cell_accuracy": statistics.fmean(known)} if known else {}
+    return scores | mean | {"per_task": per_task}

@@ -1,0 +1,29 @@
+"""Random numbers of examples: a function of (seed, index), whatever is drawn beside them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def draw_bits(seed: Sequence[int], first: int, count: int, each: int) -> np.ndarray:
+    """(count, each) uint32: random numbers of the examples `first`, `first` + 1, … of a seed.
+
+    Those of an example are a function of (seed, its index): Philox is a counter, not a walk.
+
+    Args:
+      seed: numbers that together make one seed.
+    """
+    turns = -(-each // 8)  # a turn of the counter gives 8 numbers
+    key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+    bits = np.random.Philox(key=key, counter=int(first) * turns)
+    return bits.random_raw(count * turns * 4).view(np.uint32).reshape(count, -1)[:, :each]
+
+
+def below(bits: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
+    """Integers in [0, limit) from 32 random bits each; the bias is below limit / 2**32."""
+    return (bits * np.asarray(limit, np.uint64) >> np.uint64(32)).astype(np.int64)
+
+
+def unit(bits: np.ndarray) -> np.ndarray:
+    """float32 in [0, 1) from 32 random bits each."""
+    return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)

@@ -1,0 +1,129 @@
+"""Scores states of a run and writes what comes of it, in training and outside of it."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+from rich.progress import Progress
+
+from drm_jax.evaluate.answerer import compile_answer
+from drm_jax.evaluate.answers import unpack
+from drm_jax.evaluate.files import Evaluation, evaluation_folder, write_evaluation
+from drm_jax.evaluate.loop import evaluate, evaluate_together
+from drm_jax.evaluate.pictures import denoising, image, png
+from drm_jax.io.files import write_whole
+from drm_jax.io.metrics import MetricsLog
+from drm_jax.parallel import processes
+from drm_jax.run.setup import Setup
+from drm_jax.runtime.stop import StopTogether
+from drm_jax.training.state import TrainState
+
+_LOGGED = ("pass@", "solved@", "exact", "candidates", "cell_accuracy")
+"""How the names of scores begin that metrics.jsonl holds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a job leaves: every evaluation it made, newest last, and the files it wrote."""
+
+    setup: Setup
+    evaluations: tuple[Evaluation, ...]
+    paths: tuple[epath.Path, ...]
+    changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Settings of the test that are not the run's own, by name of the field."""
+
+
+class Scorer:
+    """Evaluates states, and writes what comes of it."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        workdir: epath.Path,
+        log: MetricsLog | None,
+        bar: Progress,
+        stop: StopTogether,
+        changed: Mapping[str, Any],
+    ):
+        """Args:
+        changed: settings of the test that are not the run's own, by name of the field.
+        """
+        self.setup, self.workdir, self.log, self.bar, self.stop = setup, workdir, log, bar, stop
+        self.changed = changed
+        self.evaluations: list[Evaluation] = []
+        self.paths: list[epath.Path] = []
+        experiment = setup.experiment
+        self._answer = compile_answer(
+            experiment.method,
+            experiment.data,
+            setup.network,
+            setup.mesh,
+            setup.shardings,
+            steps=experiment.evaluate.denoise_steps,
+            seed=experiment.seed,
+        )
+
+    def score(self, state: TrainState) -> None:
+        """Scores a state, writes its files, and logs it last: a line says that all is there."""
+        setup, step = self.setup, int(state.step)
+        with self._progress(f"step {step}", 1) as wrap:
+            result = evaluate(
+                setup.experiment, self._answer, state, setup.mesh, setup.puzzles, wrap
+            )
+        self.evaluations = [*(of.without_details() for of in self.evaluations), result]
+        self._write(result, "denoising.png")
+        numbers = {k: v for k, v in result.metrics.items() if k.startswith(_LOGGED)}
+        if self.log:
+            self.log.scalars(result.step, "eval", numbers)
+            self.log.publish()
+
+    def score_together(self, steps: Sequence[int], restore: Callable[[int], TrainState]) -> None:
+        """Scores checkpoints and their ensemble; only the files of the ensemble are written."""
+        setup = self.setup
+        with self._progress(f"the ensemble of {len(steps)} checkpoints", len(steps)) as wrap:
+            results = evaluate_together(
+                setup.experiment, self._answer, steps, restore, setup.mesh, setup.puzzles, wrap
+            )
+        self.evaluations += results
+        self._write(results[-1], f"denoising_step_{steps[-1]}.png")
+
+    @contextlib.contextmanager
+    def _progress(
+        self, what: str, checkpoints: int
+    ) -> Iterator[Callable[[Iterable[Any], int], Iterable[Any]]]:
+        """One bar over the batches of all checkpoints, between which a stop is looked for."""
+        task = self.bar.add_task("evaluate", total=None, info="")
+        done = most = 0
+
+        def wrap(batches: Iterable[Any], left: int) -> Iterable[Any]:
+            nonlocal done, most
+            most = max(most, done + left if done else left * checkpoints)
+            self.bar.update(task, total=most)
+            for batch in batches:
+                if self.stop.now():
+                    kept = "; all training up to it is saved" if self.log else ""
+                    raise self.stop.error(f" while {what} was evaluated{kept}")
+                yield batch
+                done += 1
+                self.bar.update(task, completed=done)
+
+        yield wrap
+        self.bar.remove_task(task)
+
+    def _write(self, result: Evaluation, picture_name: str) -> None:
+        if not processes.is_first():  # the first one has the trajectories, and writes
+            return
+        folder = evaluation_folder(self.workdir, result.steps, self.changed)
+        self.paths += write_evaluation(folder, result)
+        if not result.pictured:
+            return
+        family = self.setup.experiment.data
+        rows = [denoising(unpack(packed), family, 10) for packed in result.pictured]
+        picture_HxWx3 = image(rows, family.vocabulary)
+        path = folder / picture_name
+        write_whole(path, png(picture_HxWx3))
+        self.paths.append(path)
+        if self.log:
+            self.log.picture(result.step, "eval/denoising", picture_HxWx3)
