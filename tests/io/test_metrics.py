@@ -33,7 +33,7 @@ def shown_by_tensorboard(found: list[Event]) -> list[tuple[int, float]]:
 
 def test_what_was_logged_past_the_restored_step_is_dropped(tmp_path):
     workdir = work_path(tmp_path)
-    with MetricsLog(workdir, None) as log:
+    with MetricsLog(workdir, None, "pass@2") as log:
         for step in (1, 2, 3):
             log.scalars(step, "train", {"loss": 1.0 / step})
         log.scalars(2, "eval", {"pass@2": 0.5})
@@ -43,7 +43,7 @@ def test_what_was_logged_past_the_restored_step_is_dropped(tmp_path):
         assert log.scores == {2: 0.5, 3: 0.25}
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "ki')  # torn by a kill
-    with MetricsLog(workdir, 2) as log:
+    with MetricsLog(workdir, 2, "pass@2") as log:
         assert log.scores == {2: 0.5}
         assert [log.was_evaluated(step) for step in (1, 2, 3)] == [False, True, False]
         log.scalars(3, "train", {"loss": 7.0})
@@ -57,7 +57,7 @@ def test_what_was_logged_past_the_restored_step_is_dropped(tmp_path):
 def test_a_fresh_start_drops_all(tmp_path):
     workdir = work_path(tmp_path)
     for loss in (1.0, 2.0):
-        with MetricsLog(workdir, None) as log:
+        with MetricsLog(workdir, None, "pass@2") as log:
             log.scalars(0, "eval", {"pass@2": 0.0})
             log.scalars(1, "train", {"loss": loss})
     assert [line.get("loss") for line in read_metrics(workdir)] == [None, 2.0]
