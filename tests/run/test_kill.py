@@ -78,7 +78,14 @@ class Runs:
         (folder / "killed.py").write_text(EXPERIMENT)
         (folder / "child.py").write_text(CHILD)
 
+    def logged_at(self, name: str) -> int:
+        """When metrics.jsonl was last written, in ns; 0 where there is none."""
+        with contextlib.suppress(OSError):
+            return (self.folder / name / "metrics.jsonl").stat().st_mtime_ns
+        return 0
+
     def start(self, name: str, **environment: str) -> subprocess.Popen:
+        self.logged_before = self.logged_at(name)
         return subprocess.Popen(
             [sys.executable, "child.py", "train", "killed.py", "--workdir", name],
             cwd=self.folder,
@@ -99,7 +106,10 @@ class Runs:
     def wait_for_step(self, run: subprocess.Popen, name: str, step: int) -> None:
         """Until this start of the run has logged a step."""
         end = time.monotonic() + 600
-        while not any(line["step"] >= step for line in self.log(name)):
+        # a start before may have logged later steps, which this one drops as it begins
+        while self.logged_at(name) == self.logged_before or not any(
+            line["step"] >= step for line in self.log(name)
+        ):
             assert run.poll() is None, run.stdout.read()
             assert time.monotonic() < end
             time.sleep(0.005)
