@@ -79,3 +79,25 @@ def sigterm():
     before = signal.getsignal(signal.SIGTERM)
     yield before
     signal.signal(signal.SIGTERM, before)
+
+
+LONG = (
+    "parallel/test_topologies.py",
+    "plan/test_flops.py",
+    "plan/test_plan.py",
+    "published/test_import.py",
+    "report/test_browser.py",
+    "run/test_kill.py",
+    "run/test_together.py",
+    "test_launch.py",
+    "test_library.py",
+    "test_scaling_doc.py",
+    "training/test_memory.py",
+)
+"""Files of rare cases that take long: `make test` leaves them to `make test-all`."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.as_posix().endswith(LONG):
+            item.add_marker(pytest.mark.long)
