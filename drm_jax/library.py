@@ -21,7 +21,7 @@ from rich.console import Console
 
 from drm_jax.config import Experiment, part_name
 from drm_jax.errors import UsageError
-from drm_jax.evaluate.answerer import AnswerBatch, compile_answer
+from drm_jax.evaluate.answerer import AnswerBatch
 from drm_jax.evaluate.answers import Trajectory, unpack
 from drm_jax.evaluate.files import Evaluation
 from drm_jax.evaluate.loop import answer_questions
@@ -41,7 +41,7 @@ from drm_jax.run.evaluation import (
     name_settings,
     read_to_evaluate,
 )
-from drm_jax.run.setup import Setup, set_up
+from drm_jax.run.setup import Setup, answerer, set_up
 from drm_jax.run.start import restore_own
 from drm_jax.run.workdir import read_config
 from drm_jax.runtime.devices import prepare_devices
@@ -181,15 +181,7 @@ class Run:
         """What answers are made with, but for the checkpoint."""
         prepare_devices(experiment.train, experiment.evaluate)
         setup = set_up(experiment, workdir=self.workdir)
-        answer_batch = compile_answer(
-            experiment.method,
-            experiment.data,
-            setup.network,
-            setup.mesh,
-            setup.shardings,
-            steps=experiment.evaluate.denoise_steps,
-            seed=experiment.seed,
-        )
+        answer_batch = answerer(setup)
         return setup, answer_batch
 
     def _restore(self, experiment: Experiment, step: int | None, newest: int) -> TrainState:

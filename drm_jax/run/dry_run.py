@@ -8,11 +8,11 @@ from etils import epath
 from rich.console import Console
 
 from drm_jax.config import Experiment
-from drm_jax.evaluate.answerer import abstract_candidates, compile_answer
+from drm_jax.evaluate.answerer import abstract_candidates
 from drm_jax.io import checkpoint, lock
 from drm_jax.parallel.mesh import AXIS
 from drm_jax.run.loop import describe
-from drm_jax.run.setup import Setup, set_up, training_stream
+from drm_jax.run.setup import Setup, answerer, set_up, training_stream
 from drm_jax.run.start import check_init_from
 from drm_jax.run.workdir import check_claim
 from drm_jax.training.step import make_train_step
@@ -34,15 +34,7 @@ def dry_run(experiment: Experiment, workdir: epath.Path, console: Console) -> No
     candidates = setup.puzzles.questions(experiment.evaluate.num_augmentations).count
     if candidates:
         height, width = experiment.data.boards[-1]
-        answer = compile_answer(
-            experiment.method,
-            experiment.data,
-            setup.network,
-            setup.mesh,
-            setup.shardings,
-            steps=experiment.evaluate.denoise_steps,
-            seed=experiment.seed,
-        )
+        answer = answerer(setup)
         batch = abstract_candidates(experiment.evaluate.batch_size, height * width)
         jax.eval_shape(answer, state, batch)
     for line in [describe(setup), *_numbers(setup, state, candidates), *_place(workdir, goes_on)]:

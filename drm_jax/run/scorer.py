@@ -8,7 +8,6 @@ from typing import Any
 from etils import epath
 from rich.progress import Progress
 
-from drm_jax.evaluate.answerer import compile_answer
 from drm_jax.evaluate.answers import unpack
 from drm_jax.evaluate.files import Evaluation, evaluation_folder, write_evaluation
 from drm_jax.evaluate.loop import evaluate, evaluate_together
@@ -16,7 +15,7 @@ from drm_jax.evaluate.pictures import denoising, image, png
 from drm_jax.io.files import write_whole
 from drm_jax.io.metrics import MetricsLog
 from drm_jax.parallel import processes
-from drm_jax.run.setup import Setup
+from drm_jax.run.setup import Setup, answerer
 from drm_jax.runtime.stop import StopTogether
 from drm_jax.training.state import TrainState
 
@@ -54,16 +53,7 @@ class Scorer:
         self.changed = changed
         self.evaluations: list[Evaluation] = []
         self.paths: list[epath.Path] = []
-        experiment = setup.experiment
-        self._answer = compile_answer(
-            experiment.method,
-            experiment.data,
-            setup.network,
-            setup.mesh,
-            setup.shardings,
-            steps=experiment.evaluate.denoise_steps,
-            seed=experiment.seed,
-        )
+        self._answer = answerer(setup)
 
     def score(self, state: TrainState) -> None:
         """Scores a state, writes its files, and logs it last: a line says that all is there."""

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from drm_jax.config import Evaluate, Experiment, Train
 from drm_jax.data.stream import BatchMaker, fingerprint
 from drm_jax.errors import UsageError
+from drm_jax.evaluate.answerer import AnswerBatch, compile_answer
 from drm_jax.io.files import reaching
 from drm_jax.model.backbone import Network
 from drm_jax.parallel.mesh import AXIS, make_mesh, platform_of
@@ -113,6 +114,20 @@ def training_stream(setup: Setup, process: int = 0, processes: int = 1) -> grain
         processes=processes,
     )
     return grain.MapDataset.source(maker)
+
+
+def answerer(setup: Setup) -> AnswerBatch:
+    """The compiled answerer of a run, with its settings of a test."""
+    experiment = setup.experiment
+    return compile_answer(
+        experiment.method,
+        experiment.data,
+        setup.network,
+        setup.mesh,
+        setup.shardings,
+        steps=experiment.evaluate.denoise_steps,
+        seed=experiment.seed,
+    )
 
 
 def check_split(train: Train, evaluate: Evaluate, devices: int) -> None:

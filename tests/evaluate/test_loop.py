@@ -19,7 +19,7 @@ from drm_jax.puzzles.arc.puzzles import ArcPuzzles
 from drm_jax.puzzles.arc.tasks import Pair, Task
 from drm_jax.puzzles.arc.tokens import to_tokens
 from drm_jax.puzzles.boards import cell_accuracy
-from drm_jax.puzzles.voting import Ballot, cast_vote, pool
+from drm_jax.puzzles.voting import Ballot, cast_vote
 from drm_jax.run.setup import set_up
 from drm_jax.training.state import make_sharded
 
@@ -212,31 +212,6 @@ def test_an_ensemble_by_hand(tiny, setup):
     assert names[1:] == ["step 1", "step 2", "step 5", "ensemble of steps\n1, 2, 5"]
     assert task_table(together).title == "Tasks of the ensemble of steps 1, 2, 5"
     assert task_table(alone[0]).title == "Tasks at step 1"
-
-
-def test_pooled_votes_are_those_cast_after_each_other():
-    votes = [("t", A, A, 0.25), ("t", A, B, 0.5), ("u", B, B, 1.0), ("t", A, B, 0.75)]
-    more = [("t", B, A, 0.5), ("t", A, B, 0.125), ("t", A, np.array([[9]], np.uint8), 0.5)]
-    ballots: list[Ballot] = [{}, {}, {}]
-    for vote in votes:
-        cast_vote(ballots[0], *vote)
-    for vote in more:
-        cast_vote(ballots[1], *vote)
-    for vote in (*votes, *more):
-        cast_vote(ballots[2], *vote)
-
-    def plain(ballot):
-        return [
-            (question, [(key, a.votes, a.score_sum) for key, a in answers.items()])
-            for question, answers in ballot.items()
-        ]
-
-    second = plain(ballots[1])
-    pooled: Ballot = {}
-    for ballot in ballots[:2]:
-        pool(pooled, ballot)
-    assert plain(pooled) == plain(ballots[2])
-    assert plain(ballots[1]) == second  # what is pooled stays as it was
 
 
 def test_folders_of_evaluations(tmp_path):
