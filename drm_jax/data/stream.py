@@ -19,14 +19,16 @@ import grain
 import numpy as np
 
 from drm_jax.puzzles.family import Board, Puzzles
-from drm_jax.random_bits import draw_bits
+from drm_jax.random_bits import below, draw_bits
 
 # Longer than any run, short enough that an index stays an exact int64.
 _ENDLESS = 2**40
+_VISITS, _WITHIN_VISIT = 1, 2
+"""The last of the four numbers that seed an epoch's order; the draws of a batch have three."""
 _PLACE = 0
 """What random numbers are for: 0 where an example is laid; 1, 2, … what the method draws. Each has
 a row of its own, so that examples lie alike whatever is drawn for them later."""
-_STREAM = 3
+_STREAM = 4
 """Raised when other code draws other examples: a run doesn't go on with another stream."""
 
 
@@ -49,12 +51,15 @@ class VisitOrder:
         self.epoch = functools.lru_cache(maxsize=8)(self._draw_epoch)
 
     def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Example and variant at each of the epoch's places, each (epoch_length,)."""
-        rng = np.random.default_rng([self._seed, epoch])
-        rank = rng.permutation(len(self._variants_G))  # of each group's visit
-        order = np.lexsort((rng.random(self.epoch_length), rank[self._group_E]))
-        drawn = rng.integers(self._variants_G)
-        return order, drawn[self._group_E[order]]
+        """Example and variant at each of the epoch's places, each (epoch_length,).
+
+        Sorted by random bits: what numpy's `Generator` makes of them may change between versions.
+        """
+        key_G, bits_G = draw_bits((self._seed, epoch, 0, _VISITS), 0, len(self._variants_G), 2).T
+        key_E = draw_bits((self._seed, epoch, 0, _WITHIN_VISIT), 0, self.epoch_length, 1)[:, 0]
+        group_E = self._group_E  # keeps groups apart whose keys are equal
+        order = np.lexsort((key_E, group_E, key_G[group_E]))
+        return order, below(bits_G, self._variants_G)[group_E[order]]
 
     def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For these places: the example, and the variant of its group; (N,) each."""
