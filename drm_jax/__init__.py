@@ -14,10 +14,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "train": "drm_jax.library",
-    "open_run": "drm_jax.library",
-    "Run": "drm_jax.library",
-    "load_tasks": "drm_jax.library",
+    "train": "drm_jax.api",
+    "open_run": "drm_jax.api",
+    "Run": "drm_jax.api",
+    "load_tasks": "drm_jax.api",
     "load_experiment": "drm_jax.experiment_files",
     "with_changes": "drm_jax.config",
     "Experiment": "drm_jax.config",

@@ -167,8 +167,8 @@ def make_part(part: str, name: str, like: Any = None) -> Any:
     Args:
       part: data, method or model.
       name: of a built-in one, or "package.module:name" of a frozen dataclass.
-      like: another one, whose options are kept where the new one has them too; not of a family of
-        puzzles, whose options mean other things in another one.
+      like: another one, whose options are kept where the new one has them too and takes the
+        value; not of a family of puzzles, whose options mean other things in another one.
 
     Raises:
       UsageError: there is no such one.
@@ -206,16 +206,25 @@ def _class_of(part: str, name: str) -> type:
 
 
 def _like(cls: type, other: Any) -> Any:
-    """A default instance of a dataclass with the options of another, where it has them too."""
+    """A default instance of a dataclass with the options of another, where they are shared."""
     made = cls()
     kept = {}
     for field in dataclasses.fields(cls):
         mine, theirs = getattr(made, field.name), getattr(other, field.name, None)
         if dataclasses.is_dataclass(mine) and dataclasses.is_dataclass(theirs):
             kept[field.name] = _like(type(mine), theirs)
-        elif hasattr(other, field.name) and not dataclasses.is_dataclass(mine):
+        elif hasattr(other, field.name) and _takes(cls, field.name, theirs):
             kept[field.name] = theirs
     return dataclasses.replace(made, **kept)
+
+
+def _takes(cls: type, name: str, value: Any) -> bool:
+    """Whether an option may have a value: only some models have each kind of `remat`."""
+    try:
+        convert(field_hints(cls)[name], value, name)
+    except UsageError:
+        return False
+    return True
 
 
 def with_changes(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:

@@ -272,6 +272,10 @@ def test_another_method_keeps_options_of_the_same_name():
     model = Transformer(hidden=64, heads=4, prefix=3)
     mixed = with_changes(Experiment("x", model=model), {"model": "token_mixer"}).model
     assert mixed == TokenMixer(hidden=64, prefix=3)
+    by_attention = Experiment("x", model=Transformer(remat="attention"))  # a mixer has no such kind
+    assert with_changes(by_attention, {"model": "token_mixer"}).model == TokenMixer()
+    both = with_changes(by_attention, {"model": "token_mixer", "model.remat": "layer"}).model
+    assert both == TokenMixer(remat="layer")
 
 
 @pytest.mark.parametrize(

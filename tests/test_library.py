@@ -16,7 +16,7 @@ from PIL import Image
 from workdirs import log_lines
 
 import drm_jax
-from drm_jax import library
+from drm_jax import api
 from drm_jax.io import checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -46,13 +46,13 @@ def run(tiny, tmp_path_factory):
 @pytest.fixture
 def asked(monkeypatch):
     """The state and the questions of each `answer`."""
-    seen, answer = [], library.answer_questions
+    seen, answer = [], api.answer_questions
 
     def spy(experiment, answer_batch, state, mesh, questions):
         seen.append((state, questions))
         return answer(experiment, answer_batch, state, mesh, questions)
 
-    monkeypatch.setattr(library, "answer_questions", spy)
+    monkeypatch.setattr(api, "answer_questions", spy)
     return seen
 
 
