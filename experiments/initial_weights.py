@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from drm_jax.config import Experiment, with_changes
@@ -69,7 +70,7 @@ def drawn_as_published(setup: Setup, seed: int) -> Arrays:
 
 def arrays_of(state: TrainState) -> Arrays:
     named = {"params": state.params, "constants": state.constants}
-    return dict(zip(leaf_names(named), map(np.asarray, jax.tree.leaves(named)), strict=True))
+    return dict(zip(leaf_names(named), map(np.array, jax.tree.leaves(named)), strict=True))
 
 
 def trainer(setup: Setup) -> Callable[[Arrays], float]:
@@ -79,9 +80,10 @@ def trainer(setup: Setup) -> Callable[[Arrays], float]:
     def run(arrays: Arrays) -> float:
         fresh = setup.make_state()
         named = {"params": fresh.params, "constants": fresh.constants}
-        leaves = [arrays[name] for name in leaf_names(named)]
+        # Copies: the first step takes the memory of the state.
+        leaves = [jnp.array(arrays[name]) for name in leaf_names(named)]
         start = jax.tree.unflatten(jax.tree.structure(named), leaves)
-        state = fresh.replace(**start, ema=start["params"])
+        state = fresh.replace(**start, ema=jax.tree.map(jnp.copy, start["params"]))
         state = jax.device_put(state, setup.shardings)
         losses = []
         batches = batches_from(training_stream(setup), 0)
