@@ -6,7 +6,12 @@ from pathlib import Path
 import numpy as np
 from golden_weights import GOLDENS
 
-DRM, TRM = "drm", "trm"
+DRM, TRM = "drm", "trm"  # the joint code, and TRM's own
+LEGACY_DRM, LEGACY_SPRM = "legacy drm", "legacy sprm"
+_LEGACY_NAMES = {  # of tensors, by those of the joint code
+    "core.": "inner.", "recurrent_block": "L_level", "decode_init": "H_init",
+    "scratchpad_init": "L_init",
+}  # fmt: skip
 NUM_IDS = 7  # rows of the goldens' puzzle tables
 PAIR = {"input": [[1, 2], [3, 4]], "output": [[4, 3], [2, 1]]}
 TASKS = {
@@ -25,11 +30,24 @@ ARCH = {
     "forward_dtype": "bfloat16", "no_ACT_continue": True,
 }  # fmt: skip
 OF_DRM = {
+    "name": "recursive_reasoning.rm@RecursiveReasoningModel",
     "discrete_diffusion_init": True, "state_perturbation": False, "mask_token_id": 12,
     "diffusion_num_training_steps": 1000, "diffusion_num_inference_steps": 3,
     "diffusion_schedule": "cosine", "diffusion_noise_type": "uniform",
     "diffusion_inference_confidence_masking": False,
 }  # fmt: skip
+_OF_LEGACY = {"noise_latent_H_step": False, "noise_latent_L_step": False}
+_FLAGS = {"discrete_diffusion_init": None, "state_perturbation": None, "mask_token_id": None}
+_OF_KIND = {
+    TRM: {},
+    DRM: OF_DRM,
+    LEGACY_DRM: OF_DRM
+    | _FLAGS
+    | _OF_LEGACY
+    | {"name": "recursive_reasoning.legacy.trm_drm@TinyRecursiveReasoningModel_ACTV1"},
+    LEGACY_SPRM: _OF_LEGACY
+    | {"name": "recursive_reasoning.legacy.trm_sprm@TinyRecursiveReasoningModel_ACTV1"},
+}
 TOP = {
     "data_paths": ["data/arc1concept-aug-2"], "evaluators": [{"name": "arc@ARC"}], "seed": 0,
     "lr": 1e-4, "lr_min_ratio": 1.0, "lr_warmup_steps": 2000, "weight_decay": 0.1, "beta1": 0.9,
@@ -40,7 +58,7 @@ TOP = {
 
 def config(kind: str = TRM, top: dict | None = None, **arch: object) -> dict:
     """The options of a run; what is None is left out."""
-    inner = ARCH | (OF_DRM if kind == DRM else {}) | arch
+    inner = ARCH | _OF_KIND[kind] | arch
     whole = TOP | {"arch": {k: v for k, v in inner.items() if v is not None}} | (top or {})
     return {k: v for k, v in whole.items() if v is not None}
 
@@ -53,11 +71,14 @@ def write_config(path: Path, options: dict) -> Path:
 
 def tensors(kind: str = TRM, prefix: str = "", vocab: int = 13) -> dict[str, np.ndarray]:
     """A state dict; without the row of MASK where the vocabulary is 12."""
-    golden = np.load(GOLDENS / f"{kind}.npz", allow_pickle=True)
+    of_drm = kind in (DRM, LEGACY_DRM)
+    golden = np.load(GOLDENS / f"{DRM if of_drm else TRM}.npz", allow_pickle=True)
     start, found = "train/init/", {}
     for key in golden.files:
         if key.startswith(start):
             name, array = key.removeprefix(start), golden[key]
+            for joint, legacy in _LEGACY_NAMES.items() if kind == LEGACY_DRM else ():
+                name = name.replace(joint, legacy)
             if name.endswith(("embedding_weight", "lm_head.weight")):
                 array = array[:vocab]
             found[prefix + name] = np.ascontiguousarray(array)

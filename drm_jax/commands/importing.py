@@ -39,6 +39,8 @@ class ImportOptions:
     """Sources of tasks trained on whole; by default those of the dataset that the config names."""
     evaluate: tuple[str, ...] | None = None
     """Sources of tasks whose tests are answered."""
+    canvas: int | None = None
+    """Cells along a side of the canvas, where no file tells it (30 for the published data)."""
 
 
 def run(argv: list[str]) -> int:
@@ -61,5 +63,6 @@ def run(argv: list[str]) -> int:
         name=options.name,
         train=options.train,
         evaluate=options.evaluate,
+        canvas=options.canvas,
     )
     return 0

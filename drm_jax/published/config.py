@@ -21,14 +21,14 @@ from drm_jax.model.backbone import Backbone
 from drm_jax.model.recursion import Recursion
 from drm_jax.model.transformer import TokenMixer, Transformer
 from drm_jax.published.torch_files import load_package
-from drm_jax.published.weights import JOINT, Published
+from drm_jax.published.weights import JOINT, LEGACY_DRM, TRM, Published
 from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.tasks import MAX_SIDE
 from drm_jax.puzzles.arc.tokens import MASK
 
 
 class _Options:
-    """all_config.yaml by dotted keys. Errors name the file and the key."""
+    """A YAML file (or JSON, which is YAML) by dotted keys. Errors name the file and the key."""
 
     def __init__(self, path: Path):
         yaml = load_package("yaml", path, "pyyaml")
@@ -44,10 +44,9 @@ class _Options:
             where = f"line {mark.line + 1}: " if mark else ""
             said = getattr(error, "problem", None) or str(error).splitlines()[0]
             raise InputError(f"{path}: not valid YAML: {where}{said}") from error
-        if not isinstance(self._values, dict) or not isinstance(self._values.get("arch"), dict):
-            raise InputError(f"{path}: must hold the options of a run: arch is missing")
 
-    def _find(self, key: str) -> Any:
+    def find(self, key: str) -> Any:
+        """A value as it is; None where there is none."""
         value = self._values
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
@@ -55,7 +54,7 @@ class _Options:
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
         """A value of a kind: str, bool, int, float. Needed where there is no default."""
-        value = self._find(key)
+        value = self.find(key)
         if value is None:
             if default is None:
                 raise InputError(f"{self.path}: {key} is missing")
@@ -71,20 +70,22 @@ class _Options:
 
     def names(self, key: str) -> list[str]:
         """A list of texts; a single one counts, and so does none."""
-        value = self._find(key)
+        value = self.find(key)
         value = [] if value is None else value if isinstance(value, list) else [value]
         return [str(item) for item in value]
 
     def refuse(self, key: str, reason: str) -> InputError:
-        value = self._find(key)
-        shown = str(value).lower() if isinstance(value, bool) else value
-        return InputError(f"{self.path}: {key} is {shown}: {reason}")
+        return InputError(f"{self.path}: {key} is {_shown(self.find(key))}: {reason}")
 
     def only(self, key: str, kind: type, allowed: Any, default: Any = None) -> None:
         """Raises unless a value is the one that we have."""
         value = self.get(key, kind, default)
         if value != allowed:
-            raise self.refuse(key, f"only {allowed} can be imported")
+            raise self.refuse(key, f"only {_shown(allowed)} can be imported")
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 _KINDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
@@ -99,6 +100,7 @@ def read_experiment(
     identifiers: str | None = None,
     train: Sequence[str] | None = None,
     evaluate: Sequence[str] | None = None,
+    canvas: int | None = None,
 ) -> tuple[Experiment, list[str]]:
     """The Experiment of a published run's all_config.yaml, and notes on how ours would differ.
 
@@ -107,15 +109,19 @@ def read_experiment(
       step: training steps that the checkpoint has had.
       identifiers, train, evaluate: for `Arc`; the sources are those of `data_paths` where
         None.
+      canvas: cells along a side; needed where nothing else tells it.
 
     Raises:
       InputError: a key is missing, has a value that we have no like of, or says otherwise than the
         checkpoint.
-      UsageError: `data_paths` doesn't tell the sources.
+      UsageError: nothing tells the sources, or the canvas; the given canvas is another one.
     """
     options = _Options(path)
+    if not isinstance(options.find("arch"), dict):
+        raise InputError(f"{path}: must hold the options of a run: arch is missing")
+    side, canvas_notes = _canvas(options, published, canvas, identifiers)
     try:
-        experiment = _experiment(options, published, name, step)
+        experiment = _experiment(options, published, name, step, side)
     except UsageError as error:  # a value out of range, which our field's name stands for
         raise InputError(f"{path}: {error}") from error
     paths = options.names("data_paths")
@@ -134,10 +140,13 @@ def read_experiment(
         num_augmentations=int(augmentations[1]) if augmentations else Arc.num_augmentations,
         identifiers=identifiers,
     )
-    return dataclasses.replace(experiment, data=data), _notes(options, published, experiment)
+    notes = canvas_notes + _notes(options, published, experiment)
+    return dataclasses.replace(experiment, data=data), notes
 
 
-def _experiment(options: _Options, published: Published, name: str, step: int) -> Experiment:
+def _experiment(
+    options: _Options, published: Published, name: str, step: int, canvas: int
+) -> Experiment:
     """All but the tasks."""
     get = options.get
     method, denoise_steps = _method(options, published)
@@ -145,7 +154,7 @@ def _experiment(options: _Options, published: Published, name: str, step: int) -
     return Experiment(
         name=name,
         seed=get("seed", int, 0),
-        data=Arc(canvas=_canvas(options)),
+        data=Arc(canvas=canvas),
         method=method,
         model=_model(options, published),
         optimizer=Optimizer(
@@ -165,31 +174,70 @@ def _experiment(options: _Options, published: Published, name: str, step: int) -
 
 
 _DRM, _SPRM = "arch.discrete_diffusion_init", "arch.state_perturbation"
+_FLAGS = {_DRM: Drm, _SPRM: Sprm}
+"""What makes the joint code one of DRM or SPRM; without them it is TRM."""
+_JOINT_MODULE = "rm"
+_MODULES = {"trm": Trm, "trm_drm": Drm, "trm_sprm": Sprm}
+"""The method of the other codes, by the module in arch.name (package.module@Class)."""
 
 
 def _method(options: _Options, published: Published) -> tuple[Method, int]:
-    """The method, drm or sprm where its flag is set, else trm; and the steps of a test."""
-    get = options.get
-    chosen = [key for key in (_DRM, _SPRM) if get(key, bool, False)]
+    """The method, and the steps of a test."""
+    get, kind = options.get, _kind(options, published)
+    recursion = Recursion(get("arch.H_cycles", int), get("arch.L_cycles", int))
+    if kind is Drm:
+        return _drm(options, published, recursion), get("arch.diffusion_num_inference_steps", int)
+    halting = Halting(get("arch.halt_max_steps", int), get("arch.halt_exploration_prob", float))
+    mask_token = published.vocab > MASK
+    if kind is Trm:
+        return Trm(recursion, halting, mask_token=mask_token), halting.max_steps
+    options.only("arch.noise_scaling", str, "latents", "latents")
+    options.only("arch.noise_inference", bool, False, False)
+    # The legacy code draws from all levels of noise.
+    levels = Sprm.latent_levels if published.naming is JOINT else NUM_LEVELS
+    return Sprm(recursion, halting, mask_token, levels), halting.max_steps
+
+
+def _kind(options: _Options, published: Published) -> type[Method]:
+    """Drm, Sprm or Trm: by its flags in the joint code, else by the module in arch.name.
+
+    Raises:
+      InputError: it can't be told, or the checkpoint is of another code.
+    """
+    path, module = published.path, _module(options.get("arch.name", str))
+    if module not in (_JOINT_MODULE, *_MODULES):
+        known = ", ".join(sorted((_JOINT_MODULE, *_MODULES)))
+        raise options.refuse(
+            "arch.name", f"the method of {path} can't be told from it: not a module of {known}"
+        )
+    is_joint, chosen = module == _JOINT_MODULE, [k for k in _FLAGS if options.get(k, bool, False)]
     if len(chosen) > 1:
         raise InputError(f"{options.path}: {' and '.join(chosen)} are both set: only one can be")
-    if chosen and published.naming.answers is None:
-        raise InputError(
-            f"{options.path}: {chosen[0]} is set, but {published.path} is a checkpoint of TRM: use "
-            "the all_config.yaml of this very checkpoint"
+    if chosen and not is_joint:
+        raise options.refuse(chosen[0], f"arch.name is {module}, a code that has no such option")
+    kind = _MODULES.get(module) or next((_FLAGS[key] for key in chosen), Trm)
+    wanted = JOINT if is_joint else LEGACY_DRM if kind is Drm else TRM
+    if published.naming != wanted:
+        start = published.naming.table.split(".")[0]
+        table = "no" if published.naming.answers is None else "a"
+        raise options.refuse(
+            "arch.name",
+            f"{path} is of another code (its names start with {start}. and it has {table} table "
+            "embed_tokens_labels): use the all_config.yaml of this very checkpoint",
         )
-    recursion = Recursion(get("arch.H_cycles", int), get("arch.L_cycles", int))
-    has_mask = published.vocab > MASK
-    if chosen == [_DRM]:
-        if not has_mask:
-            raise options.refuse(_DRM, f"{published.path} has {published.vocab} tokens, no MASK")
-        return _drm(options, recursion), get("arch.diffusion_num_inference_steps", int)
-    halting = Halting(get("arch.halt_max_steps", int), get("arch.halt_exploration_prob", float))
-    kind = Sprm if chosen else Trm
-    return kind(recursion, halting, mask_token=has_mask), halting.max_steps
+    return kind
 
 
-def _drm(options: _Options, recursion: Recursion) -> Drm:
+def _module(name: str) -> str:
+    """Of package.module@Class."""
+    return name.partition("@")[0].rpartition(".")[2]
+
+
+def _drm(options: _Options, published: Published, recursion: Recursion) -> Drm:
+    if published.vocab <= MASK:
+        raise InputError(f"{published.path}: has {published.vocab} tokens, no MASK: DRM needs it")
+    for key in ("arch.noise_latent_H_step", "arch.noise_latent_L_step"):  # of the legacy code
+        options.only(key, bool, False, False)
     options.only("arch.mask_token_id", int, MASK, MASK)
     options.only("arch.diffusion_num_training_steps", int, NUM_LEVELS, NUM_LEVELS)
     by_confidence = options.get("arch.diffusion_inference_confidence_masking", bool, False)
@@ -242,12 +290,58 @@ def _model(options: _Options, published: Published) -> Backbone:
 _LOSS = "stablemax_cross_entropy"
 
 
-def _canvas(options: _Options) -> int:
-    cells = options.get("arch.seq_len", int, MAX_SIDE**2)
+_METADATA = Path("train/dataset.json")
+"""Of a published dataset, beside its identifiers.json."""
+_ARC_DATASET = r"arc[12]concept-aug-\d+"
+"""The published datasets of ARC. Whatever their number of augmentations, their canvas is 30x30."""
+
+
+def _canvas(
+    options: _Options, published: Published, given: int | None, identifiers: str | None
+) -> tuple[int, list[str]]:
+    """Cells along a side, and a note where they are only supposed.
+
+    The tensors of a Transformer don't tell it, and published runs keep it with their data alone.
+    """
+    if given is not None and not 2 <= given <= MAX_SIDE:
+        raise UsageError(f"--canvas: must be a whole number from 2 to {MAX_SIDE}, not {given}")
+    known = _known_cells(options, published, identifiers)
+    known += [] if given is None else [("--canvas squared", given**2)]
+    names = [Path(path).name for path in options.names("data_paths")]
+    if not known and names and all(re.fullmatch(_ARC_DATASET, name) for name in names):
+        note = f"Canvas: {MAX_SIDE}x{MAX_SIDE}, that of {names[0]}; say --canvas if it was another"
+        return MAX_SIDE, [note]
+    if not known:
+        raise UsageError(
+            f"{options.path}: doesn't tell the canvas (arch.seq_len), nor does {_METADATA} beside "
+            "identifiers.json: name its side with --canvas (30 for the published data of ARC)"
+        )
+    source, cells = known[0]
+    for other, number in known[1:]:
+        if number != cells:
+            kind = UsageError if other.startswith("--") else InputError
+            raise kind(f"{other} is {number}, but {source} is {cells}: both are the canvas's cells")
     side = math.isqrt(max(cells, 0))
     if side * side != cells:
-        raise options.refuse("arch.seq_len", "only a square canvas can be imported")
-    return side
+        raise InputError(f"{source} is {cells}: only a square canvas can be imported")
+    return side, []
+
+
+def _known_cells(
+    options: _Options, published: Published, identifiers: str | None
+) -> list[tuple[str, int]]:
+    """(where it stands, cells of the canvas) of each place that tells it."""
+    known = []
+    if published.tokens is not None:
+        prefix = options.get("arch.puzzle_emb_len", int) or 1
+        source = f"{published.path}: {published.tokens} tokens less arch.puzzle_emb_len"
+        known.append((source, published.tokens - prefix))
+    if options.find("arch.seq_len") is not None:
+        known.append((f"{options.path}: arch.seq_len", options.get("arch.seq_len", int)))
+    metadata = None if identifiers is None else Path(identifiers).parent / _METADATA
+    if metadata is not None and metadata.exists():
+        known.append((f"{metadata}: seq_len", _Options(metadata).get("seq_len", int)))
+    return known
 
 
 def _sources(data_paths: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
@@ -263,8 +357,12 @@ def _sources(data_paths: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...
 def _notes(options: _Options, published: Published, experiment: Experiment) -> list[str]:
     """Where ours would differ, one line each."""
     notes = []
-    begins_from_latents = experiment.method.test_levels(1)[0] < 0
-    if published.naming is JOINT and begins_from_latents:
+    if isinstance(experiment.method, Drm):
+        notes.append(
+            "Masked again, an answer is embedded as in training, times sqrt(D), as in the newest "
+            "published code; the paper's code and the first joint code leave sqrt(D) out there"
+        )
+    elif published.naming is JOINT:
         notes.append(
             f"{part_name('method', experiment.method)} begins an answer from y_init here; the "
             "joint code begins it from all MASK"

@@ -49,6 +49,7 @@ def import_published(
     name: str | None = None,
     train: Sequence[str] | None = None,
     evaluate: Sequence[str] | None = None,
+    canvas: int | None = None,
 ) -> None:
     """Writes the checkpoint of a published run, which `drm eval` and `drm train` can use.
 
@@ -63,6 +64,7 @@ def import_published(
       step: training steps done; the file's name, step_N, tells them where None.
       name: of the experiment; that of the work directory where None.
       train, evaluate: sources of tasks; where None, those of the dataset that the config names.
+      canvas: cells along a side; needed where no file tells it.
 
     Raises:
       InputError: a file can't be used, or the checkpoint's place is taken.
@@ -81,6 +83,7 @@ def import_published(
         identifiers=None if identifiers is None else str(identifiers.absolute()),
         train=train,
         evaluate=evaluate,
+        canvas=canvas,
     )
     experiment = _joined(workdir, experiment, identifiers)
     setup = set_up(experiment, workdir=workdir)
@@ -181,7 +184,7 @@ def _state(setup: Setup, published: Published, step: int) -> TrainState:
 
     def begin(params: Params, constants: Params, row_D: jax.Array) -> TrainState:
         fresh = setup.make_state()
-        params = {**fresh.params, **params}  # TRM's file has no embed_answers
+        params = {**fresh.params, **params}  # files of TRM have no embed_answers
         state = start_from(fresh, params, params, constants, row_D, num_ids)
         state = state.replace(step=jnp.asarray(step, jnp.int32))
         return state.replace(table=None) if keeps_rows else state
@@ -264,7 +267,7 @@ def _summary(
         f"{numbers - rows:,} numbers of the network, {table}",
     ]
     if published.naming.answers is None:
-        lines.append("TRM has no table of answer embeddings: drawn from the seed, and not used")
+        lines.append("It has no table of answer embeddings: drawn from the seed, and not used")
     lines += notes
     lines.append("Moments begin anew, and with them the warm-up of the network's learning rate")
     paths = [checkpoint.checkpoint_folder(workdir) / str(step), workdir / "config.json"]

@@ -1,9 +1,10 @@
-"""Published PyTorch checkpoints of TRM, and of the joint code of DRM and SPRM, in our terms.
+"""Published PyTorch checkpoints of TRM, and of both codes of DRM and SPRM, in our terms.
 
     file (torch_files) -> tensors by name -> parameters, constants, puzzle rows
     all_config.yaml (published.config)    -> Experiment
 
-Published names start with `inner.` (TRM) or `core.` (joint code), behind what wrappers put there.
+The DRM repository has a joint code of TRM, SPRM and DRM, and the paper's own under legacy/.
+Names start with `inner.` (TRM, legacy) or `core.` (joint code), behind what wrappers put there.
 Linear weights are (out, in) there and (in, out) here; q, k, v and gate, up stand in the same order.
 """
 
@@ -29,7 +30,7 @@ CHUNK_ROWS = 2**16
 # --- names -------------------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """How one of the two code bases names its tensors."""
+    """How a published code names its tensors."""
 
     y_init: str
     z_init: str
@@ -41,6 +42,8 @@ class Naming:
 TRM = Naming(
     "inner.H_init", "inner.L_init", "inner.L_level.layers", None, "inner.puzzle_emb.weights"
 )
+"""Of SPRM in the legacy code too."""
+LEGACY_DRM = dataclasses.replace(TRM, answers="inner.embed_tokens_labels.embedding_weight")
 JOINT = Naming(
     "core.decode_init",
     "core.scratchpad_init",
@@ -79,7 +82,7 @@ def parameter_names(
 ) -> dict[str, str]:
     """The published name of each parameter, by its path in our tree, such as layer_0/…/kernel.
 
-    TRM has no `embed_answers`.
+    There is no `embed_answers` where the naming has no answers.
     """
     root = naming.table.split(".")[0]
     names = {ours: f"{root}.{theirs}" for ours, theirs in _OF_NETWORK.items()}
@@ -126,6 +129,7 @@ class Published:
     mixer: Literal["attention", "mlp"]
     vocab: int
     num_ids: int
+    tokens: int | None  # T, where a tensor's shape tells it
 
 
 def open_published(path: Path) -> Published:
@@ -137,7 +141,8 @@ def open_published(path: Path) -> Published:
     """
     wrapper, bare = _unwrapped(path, read_tensors(path))
     root = next(iter(bare)).split(".")[0]
-    naming = TRM if root == "inner" else JOINT
+    of_inner = LEGACY_DRM if LEGACY_DRM.answers in bare else TRM
+    naming = of_inner if root == "inner" else JOINT
     start = re.escape(naming.layers)
     layers = [m for name in bare if (m := re.match(rf"{start}\.(\d+)\.(\w+)\.", name))]
     published = Published(
@@ -149,6 +154,7 @@ def open_published(path: Path) -> Published:
         mixer="mlp" if any(m[2] == "mlp_t" for m in layers) else "attention",
         vocab=_rows(bare, f"{root}.{_INPUTS}"),
         num_ids=_rows(bare, naming.table),
+        tokens=max(_rows(bare, name) for name in _sized_by_tokens(naming)) or None,
     )
     _check_names(published)
     if published.vocab not in (MASK, MASK + 1):
@@ -194,6 +200,12 @@ def _names_of(published: Published) -> dict[str, str]:
     return parameter_names(published.naming, published.layers, published.mixer)
 
 
+def _sized_by_tokens(naming: Naming) -> tuple[str, str]:
+    """Tensors with a row for each token: the mixer's, and the angles that some versions keep."""
+    root = naming.table.split(".")[0]
+    return f"{naming.layers}.0.mlp_t.down_proj.weight", f"{root}.rotary_emb.cos_cached"
+
+
 def _rows(tensors: Mapping[str, Tensor], name: str) -> int:
     """Rows of a tensor; 0 where there is no such one, or it has none."""
     return tensors[name].shape[0] if name in tensors and tensors[name].shape else 0
@@ -203,7 +215,7 @@ def _rows(tensors: Mapping[str, Tensor], name: str) -> int:
 def read_network(published: Published, network: Network) -> tuple[Params, Params]:
     """(params, constants) as `model.backbone.init_params` gives them, numpy float32.
 
-    Of TRM, which has no answer table, `embed_answers` is not among the parameters.
+    Where the file has no answer table, `embed_answers` is not among the parameters.
 
     Raises:
       InputError: a tensor has another shape than this network's, or holds a NaN or an infinity.

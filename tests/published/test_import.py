@@ -46,7 +46,7 @@ def test_weights_are_the_file_s_to_the_last_bit(kind, tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"imported as step 7 of run: {kind}" in out
     assert f"drm eval {tmp_path}/run" in out
-    assert ("TRM has no table of answer embeddings" in out) == (kind == files.TRM)
+    assert ("It has no table of answer embeddings" in out) == (kind == files.TRM)
 
     params, y_init, z_init, table = weights_of(kind)
     found = restored(tmp_path / "run")
@@ -90,7 +90,7 @@ def test_new_rows_are_the_mean_of_the_old_ones(tmp_path, capsys):
     assert not (workdir / "identifiers.json").exists()
 
 
-@pytest.mark.parametrize("kind", [files.TRM, files.DRM])
+@pytest.mark.parametrize("kind", [files.TRM, files.DRM, files.LEGACY_DRM, files.LEGACY_SPRM])
 def test_it_can_be_scored_and_trained_on(kind, tmp_path):
     assert main(with_ids(files.write_all(tmp_path, kind), tmp_path)) == 0
     run = tmp_path / "run"
@@ -107,6 +107,38 @@ def test_it_can_be_scored_and_trained_on(kind, tmp_path):
     for leaf in ("table", "ema"):
         pairs = zip(jax.tree.leaves(before[leaf]), jax.tree.leaves(after[leaf]), strict=True)
         assert any((np.asarray(one) != np.asarray(two)).any() for one, two in pairs)
+
+
+def test_legacy_names_import_as_the_joint_names_do(tmp_path):
+    """The same weights under both names: the same checkpoint, bit for bit."""
+    states = []
+    for kind in (files.DRM, files.LEGACY_DRM):
+        (tmp_path / kind).mkdir()
+        assert main(with_ids(files.write_all(tmp_path / kind, kind), tmp_path / kind)) == 0
+        states.append(restored(tmp_path / kind / "run").state)
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_a_legacy_checkpoint_of_sprm_is_not_taken_for_trm(tmp_path, capsys):
+    argv = with_ids(files.write_all(tmp_path, files.LEGACY_SPRM), tmp_path)
+    options = files.config(files.LEGACY_SPRM, name=None)
+    whole = files.config(files.LEGACY_SPRM)
+    files.write_config(tmp_path / "all_config.yaml", options)
+    refused(argv, 1, "all_config.yaml: arch.name is missing", tmp_path, capsys)
+    files.write_config(tmp_path / "all_config.yaml", whole)
+    assert main(argv) == 0
+    assert "step 7 of run: sprm" in capsys.readouterr().out
+    method = from_json((tmp_path / "run/config.json").read_text()).method
+    assert (type(method).__name__, method.latent_levels) == ("Sprm", 1000)
+
+
+def test_a_canvas_that_no_file_tells(tmp_path, capsys):
+    argv = with_ids(files.write_all(tmp_path, files.DRM), tmp_path)
+    options = files.config(files.DRM, {"data_paths": ["data/mine"]}, seq_len=None)
+    files.write_config(tmp_path / "all_config.yaml", options)
+    refused(argv, 2, "doesn't tell the canvas … --canvas", tmp_path, capsys)
+    assert main([*argv, "--canvas", "8"]) == 0
+    assert from_json((tmp_path / "run/config.json").read_text()).data.canvas == 8
 
 
 # --- a second import ---------------------------------------------------------------------------

@@ -118,7 +118,9 @@ def test_mixer_over_tokens(tmp_path):
         arrays[f"{start}.gate_up_proj.weight"] = rng.standard_normal((512, 68), np.float32)
         arrays[f"{start}.down_proj.weight"] = rng.standard_normal((68, 256), np.float32)
     path = files.write_safetensors(tmp_path / "step_7", arrays)
-    experiment = to_experiment(tmp_path, path, files.config(mlp_t=True, pos_encodings="none"))
+    options = files.config(mlp_t=True, pos_encodings="none", seq_len=None)
+    experiment = to_experiment(tmp_path, path, options)
+    assert experiment.data.canvas == 8  # by the mixer's shape
     assert isinstance(experiment.model, TokenMixer)
     network = trained_parts(experiment, "cpu").network
     params, _ = read_network(open_published(path), network)
@@ -378,7 +380,8 @@ def test_objectives(of_drm, tmp_path):
         config = files.write_config(tmp_path / "all_config.yaml", options)
         experiment, notes = read_experiment(config, open_published(of_drm), name="x", step=7)
         assert part_name("method", experiment.method) == objective
-        assert bool(notes) == (objective != "drm")  # where an answer begins
+        assert len(notes) == 1
+        assert ("sqrt(D)" if objective == "drm" else "begins an answer from y_init") in notes[0]
         assert experiment.evaluate.denoise_steps == (3 if objective == "drm" else 16)
 
 
@@ -386,11 +389,9 @@ def test_a_text_may_be_a_number(of_drm, tmp_path):
     """YAML takes 1e-4, without a point, for a text."""
     text = json.dumps(files.config(files.DRM)).replace('"lr": 0.0001', '"lr": 1e-4')
     (tmp_path / "c.yaml").write_text(text)
-    experiment, notes = read_experiment(
-        tmp_path / "c.yaml", open_published(of_drm), name="x", step=7
-    )
+    published = open_published(of_drm)
+    experiment, _ = read_experiment(tmp_path / "c.yaml", published, name="x", step=7)
     assert experiment.optimizer.learning_rate == 1e-4
-    assert notes == []
 
 
 def test_what_only_training_would_notice_is_told(of_drm, tmp_path):
@@ -398,8 +399,8 @@ def test_what_only_training_would_notice_is_told(of_drm, tmp_path):
     config = files.write_config(tmp_path / "all_config.yaml", options)
     experiment, notes = read_experiment(config, open_published(of_drm), name="x", step=7)
     assert experiment.optimizer.ema == 0
-    assert len(notes) == 2
-    assert "lr_min_ratio" in notes[0]
+    assert len(notes) == 3
+    assert "lr_min_ratio" in notes[1]
 
 
 def test_what_the_published_code_ignores_is_ignored(of_drm, tmp_path):
@@ -477,8 +478,176 @@ def test_options_of_another_network(of_drm, tmp_path):
 
 def test_options_of_the_other_code(tmp_path):
     of_trm = write(tmp_path, files.TRM, "safetensors")
-    with pytest.raises(InputError, match=r"discrete_diffusion_init is set, but .* of TRM"):
+    with pytest.raises(InputError, match=r"arch.name is .*rm@.* of another code .*use the all"):
         to_experiment(tmp_path, of_trm, files.config(files.DRM))
+
+
+# --- the legacy code of the DRM repository ------------------------------------------------------
+def test_legacy_names_give_what_the_joint_names_give(of_drm, tmp_path):
+    """Bit for bit, and the same experiment; H_init is what is decoded there, our y_init."""
+    legacy = write(tmp_path, files.LEGACY_DRM, "safetensors", "step_8", prefix="_orig_mod.model.")
+    assert "_orig_mod.model.inner.embed_tokens_labels.embedding_weight" in files.tensors(
+        files.LEGACY_DRM, "_orig_mod.model."
+    )
+    experiments = [
+        to_experiment(tmp_path, path, files.config(kind))
+        for path, kind in ((of_drm, files.DRM), (legacy, files.LEGACY_DRM))
+    ]
+    assert experiments[0] == experiments[1]
+    both = [read_network(open_published(path), NETWORK) for path in (of_drm, legacy)]
+    jax.tree.map(np.testing.assert_array_equal, *both)
+    assert "embed_answers" in both[1][0]
+    rows = [puzzle_rows(open_published(path), 0, 7) for path in (of_drm, legacy)]
+    np.testing.assert_array_equal(*rows)
+
+
+LEGACY_METHODS = {
+    "recursive_reasoning.legacy.trm_drm@TinyRecursiveReasoningModel_ACTV1": "drm",
+    "recursive_reasoning.trm_drm@TinyRecursiveReasoningModel_ACTV1": "drm",  # before it was moved
+    "recursive_reasoning.legacy.trm_sprm@TinyRecursiveReasoningModel_ACTV1": "sprm",
+    "trm_sprm@TinyRecursiveReasoningModel_ACTV1": "sprm",
+    "recursive_reasoning.legacy.trm@TinyRecursiveReasoningModel_ACTV1": "trm",
+    "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1": "trm",
+}
+
+
+@pytest.mark.parametrize("name", LEGACY_METHODS)
+def test_the_method_of_the_legacy_code_is_that_of_its_module(name, tmp_path):
+    method = LEGACY_METHODS[name]
+    kind = files.LEGACY_DRM if method == "drm" else files.LEGACY_SPRM
+    path = write(tmp_path, kind, "safetensors")
+    config = files.write_config(tmp_path / "c.yaml", files.config(kind, name=name))
+    experiment, notes = read_experiment(config, open_published(path), name="x", step=7)
+    assert part_name("method", experiment.method) == method
+    assert len(notes) == (1 if method == "drm" else 0)  # SPRM begins from y_init there too
+    assert experiment.evaluate.denoise_steps == (3 if method == "drm" else 16)
+    if method == "sprm":
+        assert experiment.method.latent_levels == 1000  # the joint code draws from the lowest 100
+
+
+_ACT = "TinyRecursiveReasoningModel_ACTV1"
+WRONG_NAMES = {
+    "missing": (files.LEGACY_SPRM, {"name": None}, "arch.name is missing"),
+    "not known": (
+        files.LEGACY_SPRM, {"name": f"recursive_reasoning.legacy.trm_no_ds@{_ACT}"},
+        "arch.name is recursive_reasoning.legacy.trm_no_ds@ … can't be told from it"),
+    "no module": (files.TRM, {"name": "hello"}, "arch.name is hello: … can't be told"),
+    "no table": (
+        files.LEGACY_SPRM, {"name": f"legacy.trm_drm@{_ACT}"}, "arch.name is … of another code"),
+    "a table": (
+        files.LEGACY_DRM, {"name": f"legacy.trm_sprm@{_ACT}"}, "arch.name is … of another code"),
+    "TRM's with a table": (
+        files.LEGACY_DRM, {"name": f"recursive_reasoning.trm@{_ACT}"}, "of another code"),
+    # The joint code's 14M network has 12 heads, the legacy one 8: no tensor would tell.
+    "joint options": (files.LEGACY_DRM, files.OF_DRM, "names start with inner. … use the all_con"),
+    "legacy options": (
+        files.DRM, {"name": f"legacy.trm_drm@{_ACT}", "discrete_diffusion_init": None},
+        "names start with core. "),
+    "a flag": (
+        files.LEGACY_SPRM, {"state_perturbation": True},
+        "arch.state_perturbation is true: arch.name is trm_sprm"),
+    "noise in a test": (
+        files.LEGACY_SPRM, {"noise_inference": True}, "arch.noise_inference is true: only false"),
+    "scale": (files.LEGACY_SPRM, {"noise_scaling": "token_embeds"}, "arch.noise_scaling is token"),
+    "joint scale": (
+        files.DRM,
+        {"discrete_diffusion_init": False, "state_perturbation": True,
+         "noise_scaling": "token_embeds"}, "arch.noise_scaling is token_embeds: only latents"),
+    "noise in a cycle": (
+        files.LEGACY_DRM, {"noise_latent_L_step": True}, "arch.noise_latent_L_step is true: only"),
+    "noise after a cycle": (
+        files.LEGACY_DRM, {"noise_latent_H_step": True}, "arch.noise_latent_H_step is true: only"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_NAMES)
+def test_a_method_that_can_t_be_told(case, tmp_path):
+    kind, changes, words = WRONG_NAMES[case]
+    path = write(tmp_path, kind, "safetensors")
+    with pytest.raises(InputError) as raised:
+        to_experiment(tmp_path, path, files.config(kind, **changes))
+    for word in words.split(" … "):
+        assert word in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_drm_needs_a_mask(tmp_path):
+    path = write(tmp_path, files.LEGACY_DRM, "safetensors", vocab=12)
+    with pytest.raises(InputError, match="step_7: has 12 tokens, no MASK"):
+        to_experiment(tmp_path, path, files.config(files.LEGACY_DRM))
+
+
+# --- the canvas -----------------------------------------------------------------------------------
+OF_OTHER_DATA = {"data_paths": ["data/mine"]}
+TASKS = {"train": ["a"], "evaluate": ["b"]}
+
+
+def write_metadata(folder: Path, text: str) -> str:
+    """A published dataset's metadata; where its identifiers.json is."""
+    (folder / "train").mkdir()
+    (folder / "train/dataset.json").write_text(text)
+    return str(folder / "identifiers.json")
+
+
+def kept_angles(folder: Path, tokens: int) -> Path:
+    angles = np.zeros((tokens, 8), np.float32)
+    arrays = files.tensors(files.DRM) | {"core.rotary_emb.cos_cached": angles}
+    return files.write_safetensors(folder / "step_8", arrays)
+
+
+def test_the_canvas_is_that_of_the_options_the_metadata_or_the_tensors(of_drm, tmp_path):
+    without = files.config(files.DRM, OF_OTHER_DATA, seq_len=None)
+    ids = write_metadata(tmp_path, '{"seq_len": 36, "vocab_size": 13}')
+    for path, options, given, side in (
+        (of_drm, files.config(files.DRM, OF_OTHER_DATA), {}, 8),
+        (of_drm, without, {"identifiers": ids}, 6),
+        (kept_angles(tmp_path, 4 + 81), without, {}, 9),
+        (of_drm, without, {"canvas": 7}, 7),
+        (of_drm, files.config(files.DRM, seq_len=None), {"canvas": 7}, 7),
+        (of_drm, without, {"identifiers": ids, "canvas": 6}, 6),
+    ):
+        assert to_experiment(tmp_path, path, options, **TASKS, **given).data.canvas == side
+
+
+def test_only_the_published_data_of_arc_tell_a_canvas_by_their_names(of_drm, tmp_path):
+    for paths in (["data/arc1concept-aug-1000"], ["/x/arc2concept-aug-10/"]):
+        options = files.config(files.DRM, {"data_paths": paths}, seq_len=None)
+        config = files.write_config(tmp_path / "c.yaml", options)
+        experiment, notes = read_experiment(config, open_published(of_drm), name="x", step=7)
+        assert experiment.data.canvas == 30
+        assert notes[0].startswith("Canvas: 30x30, ")
+    for paths in (["arc1"], ["data/arc1concept-aug-1000", "data/mine"], ["my-arc1concept"], []):
+        options = files.config(files.DRM, {"data_paths": paths}, seq_len=None)
+        with pytest.raises(UsageError, match=r"all_config.yaml: doesn't tell the canvas.*--canvas"):
+            to_experiment(tmp_path, of_drm, options, **TASKS)
+
+
+def test_a_canvas_that_is_told_twice(of_drm, tmp_path):
+    ids = write_metadata(tmp_path, '{"seq_len": 36}')
+    options = files.config(files.DRM)
+    with pytest.raises(InputError, match=r"dataset.json: seq_len is 36, but .*arch.seq_len is 64"):
+        to_experiment(tmp_path, of_drm, options, identifiers=ids)
+    with pytest.raises(UsageError, match=r"--canvas squared is 36, but .*arch.seq_len is 64"):
+        to_experiment(tmp_path, of_drm, options, canvas=6)
+    with pytest.raises(InputError, match=r"arch.seq_len is 64, but .*step_8: 85 tokens less .* 81"):
+        to_experiment(tmp_path, kept_angles(tmp_path, 85), options)
+    with pytest.raises(InputError, match=r"step_8: 84 tokens less .* is 80: only a square"):
+        to_experiment(tmp_path, kept_angles(tmp_path, 84), files.config(files.DRM, seq_len=None))
+    for side in (31, 1, 0, -8):
+        with pytest.raises(UsageError, match=f"--canvas: must be .* 2 to 30, not {side}"):
+            to_experiment(tmp_path, of_drm, options, canvas=side)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("{}", "seq_len is missing"), ("{", "not valid YAML"), ('{"seq_len": "x"}', "whole number"),
+     ('{"seq_len": 35}', "seq_len is 35: only a square"), ("", "seq_len is missing")],
+)  # fmt: skip
+def test_metadata_that_tell_nothing(text, words, of_drm, tmp_path):
+    ids = write_metadata(tmp_path, text)
+    options = files.config(files.DRM, seq_len=None)
+    with pytest.raises(InputError, match=f"train/dataset.json: .*{words}"):
+        to_experiment(tmp_path, of_drm, options, identifiers=ids)
 
 
 WRONG_YAML = {
