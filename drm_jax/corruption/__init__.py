@@ -1,1 +1,1 @@
-"""Corruption of target grids, numpy only: schedules, noise, masks, K-step reverse targets."""
+"""Corruption of target grids, numpy only: schedules, noise, masks, reverse targets."""

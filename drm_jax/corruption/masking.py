@@ -3,8 +3,8 @@
 One noise draw u in [0, 1) a cell fixes the whole path: at level t the cells with u < m(t) are
 masked, so the masks of lower levels lie inside those of higher ones.
 
-      clean ...... t_K-1 ...... t_1 ...... t        noise level
-      (t_K: all)  few masked   more      most
+      clean ...... t_H-1 ...... t_1 ...... t        noise level
+      (t_H: all)  few masked   more      most
 """
 
 from typing import Literal
@@ -91,9 +91,10 @@ def reverse_targets(
     schedule: str,
     mask: int,
 ) -> np.ndarray:
-    """The K grids (…, K, S) that lead from noise level `level` back to the clean target.
+    """The grids (…, H, S) that lead from noise level `level` back to the clean target.
 
-    Grid k stands at level t_k = floor(t * (K-k) / K); the last one is the clean target.
+    H is `num_steps`. Grid k stands at level t_k = floor(t * (H-k) / H); the last one is the clean
+    target.
 
     Args: as of `corrupt`.
     """

@@ -96,6 +96,6 @@ def denoising_levels(steps: int) -> np.ndarray:
 
 
 def reverse_levels(level: np.ndarray, num_steps: int) -> np.ndarray:
-    """The levels t_k = floor(t * (K-k) / K), k = 1..K, of a reverse path: (..., K), last 0."""
+    """The levels t_k = floor(t * (H-k) / H), k = 1..H, of a reverse path: (..., H), last 0."""
     remaining = np.arange(num_steps - 1, -1, -1)
     return np.asarray(level)[..., None] * remaining // num_steps

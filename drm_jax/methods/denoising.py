@@ -101,7 +101,7 @@ def draw_path(
     target_BxS: np.ndarray, noise_BxS: np.ndarray, level_B: np.ndarray, steps: int, noise: Noise,
     mask: int,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """reverse_targets (B, K, S) uint8: the grids that lead back from the corrupted one."""
+    """reverse_targets (B, H, S) uint8: the grids that lead back from the corrupted one."""
     path = reverse_targets(target_BxS, noise_BxS, level_B, steps, noise.schedule, mask)
     return {"reverse_targets": path}
 

@@ -175,8 +175,8 @@ def path_loss(
 ) -> tuple[jax.Array, Sums]:
     """The loss with supervision="path": every cycle is scored on what its noise level shows.
 
-    Cycle k = 1..K (K = H cycles) is scored on the scored cells that the reverse target of level
-    t_k = floor(t (K-k) / K) does not mask; the mean over k, and the halting loss of the last one.
+    Cycle k = 1..H is scored on the scored cells that the reverse target of level
+    t_k = floor(t (H-k) / H) does not mask; the mean over k, and the halting loss of the last one.
     No gradient passes from cycle to cycle. cell_loss is the mean over the cycles, the other sums
     are of the last.
     """
@@ -199,6 +199,6 @@ def path_loss(
 
     x_shape = (len(target_BxS), network.prefix + target_BxS.shape[1], network.hidden)
     z = jnp.broadcast_to(constants["z_init"].astype(network.dtype), x_shape)
-    loss, sums_K = sum_of_losses(cycle_loss, (params, rows_BxD), (jnp.zeros_like(z), z), cycles)
-    sums = {name: of_cycle[-1] for name, of_cycle in sums_K.items()}
-    return loss, sums | {"loss": loss, "cell_loss": sums_K["cell_loss"].mean()}
+    loss, sums_H = sum_of_losses(cycle_loss, (params, rows_BxD), (jnp.zeros_like(z), z), cycles)
+    sums = {name: of_cycle[-1] for name, of_cycle in sums_H.items()}
+    return loss, sums | {"loss": loss, "cell_loss": sums_H["cell_loss"].mean()}

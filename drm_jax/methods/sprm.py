@@ -24,7 +24,7 @@ class Sprm(Trm):
     """TRM with noise on the latents that are carried over, in training alone."""
 
     latent_levels: Annotated[int, Meta(ge=1, le=NUM_LEVELS)] = 100
-    """Levels that the noise is drawn from, the lowest of 1000. (The paper's own run drew from all
+    """Levels that the noise is drawn from, the lowest of 1000. (The paper's own code draws from all
     1000.)"""
 
     def draw(

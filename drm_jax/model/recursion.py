@@ -35,7 +35,7 @@ class Recursion:
     """How often the block is applied in a forward pass."""
 
     cycles: Annotated[int, Meta(ge=1, le=NUM_LEVELS)] = 3
-    """H: a cycle is `inner_steps` updates of z, then one of y. Also K, the reverse targets."""
+    """H: a cycle is `inner_steps` updates of z, then one of y. supervision=path scores each."""
     inner_steps: Count = 4
     """L: updates of z in a cycle."""
     grad_cycles: Count = 1

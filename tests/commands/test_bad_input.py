@@ -404,7 +404,7 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("no heads", nothing, T + "--model.heads 0", 2, "model.heads: must be int >= 1"),
     ("gradient cycles", nothing, T + "--method.recursion.grad-cycles 2", 2,
      "method.recursion.grad_cycles: 2 is more than the 1 cycles there are"),
-    ("K > levels", nothing, T + "--method.recursion.cycles 1001", 2,
+    ("cycles > levels", nothing, T + "--method.recursion.cycles 1001", 2,
      "method.recursion.cycles: must be int <= 1000"),
     ("N > levels", nothing, T + "--evaluate.denoise-steps 1001", 2, "denoise_steps: must be int"),
     ("layers", nothing, T + "--model.layers 100000000", 2, "model.layers: must be int <= 1000"),

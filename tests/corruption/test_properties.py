@@ -67,12 +67,12 @@ def test_masks_nest(both, level, other, schedule):
 @given(targets(), LEVELS, st.integers(1, 8), SCHEDULES)
 def test_reverse_targets_nest_and_end_clean(both, level, num_steps, schedule):
     target_S, noise_S = both
-    path_KxS = reverse_targets(target_S, noise_S, level, num_steps, schedule, MASK)
-    assert path_KxS.shape == (num_steps, len(target_S))
-    np.testing.assert_array_equal(path_KxS[-1], target_S, strict=True)
-    masked = np.array([corrupt(target_S, noise_S, level, schedule, MASK), *path_KxS]) == MASK
+    path_HxS = reverse_targets(target_S, noise_S, level, num_steps, schedule, MASK)
+    assert path_HxS.shape == (num_steps, len(target_S))
+    np.testing.assert_array_equal(path_HxS[-1], target_S, strict=True)
+    masked = np.array([corrupt(target_S, noise_S, level, schedule, MASK), *path_HxS]) == MASK
     assert (masked[1:] <= masked[:-1]).all()
-    for k, grid_S in enumerate(path_KxS, start=1):
+    for k, grid_S in enumerate(path_HxS, start=1):
         expected = corrupt(target_S, noise_S, level * (num_steps - k) // num_steps, schedule, MASK)
         np.testing.assert_array_equal(grid_S, expected)
 
