@@ -90,7 +90,7 @@ def test_new_rows_are_the_mean_of_the_old_ones(tmp_path, capsys):
     assert not (workdir / "identifiers.json").exists()
 
 
-@pytest.mark.parametrize("kind", [files.TRM, files.DRM, files.LEGACY_DRM, files.LEGACY_SPRM])
+@pytest.mark.parametrize("kind", [files.TRM, files.DRM, files.LEGACY_DRM])
 def test_it_can_be_scored_and_trained_on(kind, tmp_path):
     assert main(with_ids(files.write_all(tmp_path, kind), tmp_path)) == 0
     run = tmp_path / "run"
