@@ -292,8 +292,8 @@ _LOSS = "stablemax_cross_entropy"
 
 _METADATA = Path("train/dataset.json")
 """Of a published dataset, beside its identifiers.json."""
-_ARC_DATASET = r"arc[12]concept-aug-\d+"
-"""The published datasets of ARC. Whatever their number of augmentations, their canvas is 30x30."""
+_ARC_DATASETS = ("arc1concept-aug-1000", "arc2concept-aug-1000")
+"""What the published READMEs build; the canvas is 30x30."""
 
 
 def _canvas(
@@ -308,7 +308,7 @@ def _canvas(
     known = _known_cells(options, published, identifiers)
     known += [] if given is None else [("--canvas squared", given**2)]
     names = [Path(path).name for path in options.names("data_paths")]
-    if not known and names and all(re.fullmatch(_ARC_DATASET, name) for name in names):
+    if not known and names and set(names) <= set(_ARC_DATASETS):
         note = f"Canvas: {MAX_SIDE}x{MAX_SIDE}, that of {names[0]}; say --canvas if it was another"
         return MAX_SIDE, [note]
     if not known:

@@ -578,6 +578,7 @@ def test_drm_needs_a_mask(tmp_path):
 
 
 # --- the canvas -----------------------------------------------------------------------------------
+OF_PUBLISHED_DATA = {"data_paths": ["data/arc1concept-aug-1000"]}
 OF_OTHER_DATA = {"data_paths": ["data/mine"]}
 TASKS = {"train": ["a"], "evaluate": ["b"]}
 
@@ -603,20 +604,20 @@ def test_the_canvas_is_that_of_the_options_the_metadata_or_the_tensors(of_drm, t
         (of_drm, without, {"identifiers": ids}, 6),
         (kept_angles(tmp_path, 4 + 81), without, {}, 9),
         (of_drm, without, {"canvas": 7}, 7),
-        (of_drm, files.config(files.DRM, seq_len=None), {"canvas": 7}, 7),
+        (of_drm, files.config(files.DRM, OF_PUBLISHED_DATA, seq_len=None), {"canvas": 7}, 7),
         (of_drm, without, {"identifiers": ids, "canvas": 6}, 6),
     ):
         assert to_experiment(tmp_path, path, options, **TASKS, **given).data.canvas == side
 
 
 def test_only_the_published_data_of_arc_tell_a_canvas_by_their_names(of_drm, tmp_path):
-    for paths in (["data/arc1concept-aug-1000"], ["/x/arc2concept-aug-10/"]):
+    for paths in (["data/arc1concept-aug-1000"], ["/x/arc2concept-aug-1000/"]):
         options = files.config(files.DRM, {"data_paths": paths}, seq_len=None)
         config = files.write_config(tmp_path / "c.yaml", options)
         experiment, notes = read_experiment(config, open_published(of_drm), name="x", step=7)
         assert experiment.data.canvas == 30
         assert notes[0].startswith("Canvas: 30x30, ")
-    for paths in (["arc1"], ["data/arc1concept-aug-1000", "data/mine"], ["my-arc1concept"], []):
+    for paths in (["arc1"], ["arc1concept-aug-1000", "data/mine"], ["arc1concept-aug-2"], []):
         options = files.config(files.DRM, {"data_paths": paths}, seq_len=None)
         with pytest.raises(UsageError, match=r"all_config.yaml: doesn't tell the canvas.*--canvas"):
             to_experiment(tmp_path, of_drm, options, **TASKS)
