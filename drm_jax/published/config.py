@@ -173,51 +173,25 @@ def _experiment(
     )
 
 
-_DRM, _SPRM = "arch.discrete_diffusion_init", "arch.state_perturbation"
-_FLAGS = {_DRM: Drm, _SPRM: Sprm}
-"""What makes the joint code one of DRM or SPRM; without them it is TRM."""
-_JOINT_MODULE = "rm"
-_MODULES = {"trm": Trm, "trm_drm": Drm, "trm_sprm": Sprm}
-"""The method of the other codes, by the module in arch.name (package.module@Class)."""
-
-
 def _method(options: _Options, published: Published) -> tuple[Method, int]:
-    """The method, and the steps of a test."""
-    get, kind = options.get, _kind(options, published)
-    recursion = Recursion(get("arch.H_cycles", int), get("arch.L_cycles", int))
-    if kind is Drm:
-        return _drm(options, published, recursion), get("arch.diffusion_num_inference_steps", int)
-    halting = Halting(get("arch.halt_max_steps", int), get("arch.halt_exploration_prob", float))
-    mask_token = published.vocab > MASK
-    if kind is Trm:
-        return Trm(recursion, halting, mask_token=mask_token), halting.max_steps
-    options.only("arch.noise_scaling", str, "latents", "latents")
-    options.only("arch.noise_inference", bool, False, False)
-    # The legacy code draws from all levels of noise.
-    levels = Sprm.latent_levels if published.naming is JOINT else NUM_LEVELS
-    return Sprm(recursion, halting, mask_token, levels), halting.max_steps
-
-
-def _kind(options: _Options, published: Published) -> type[Method]:
-    """Drm, Sprm or Trm: by its flags in the joint code, else by the module in arch.name.
+    """The method, and the steps of a test: by its flags in the joint code, else by arch.name.
 
     Raises:
       InputError: it can't be told, or the checkpoint is of another code.
     """
     path, module = published.path, _module(options.get("arch.name", str))
-    if module not in (_JOINT_MODULE, *_MODULES):
-        known = ", ".join(sorted((_JOINT_MODULE, *_MODULES)))
+    if module not in _CODES:
+        known = ", ".join(_CODES)
         raise options.refuse(
             "arch.name", f"the method of {path} can't be told from it: not a module of {known}"
         )
-    is_joint, chosen = module == _JOINT_MODULE, [k for k in _FLAGS if options.get(k, bool, False)]
+    naming, build = _CODES[module]
+    chosen = [key for key in _FLAGS if options.get(key, bool, False)]
     if len(chosen) > 1:
         raise InputError(f"{options.path}: {' and '.join(chosen)} are both set: only one can be")
-    if chosen and not is_joint:
+    if chosen and naming != JOINT:
         raise options.refuse(chosen[0], f"arch.name is {module}, a code that has no such option")
-    kind = _MODULES.get(module) or next((_FLAGS[key] for key in chosen), Trm)
-    wanted = JOINT if is_joint else LEGACY_DRM if kind is Drm else TRM
-    if published.naming != wanted:
+    if published.naming != naming:
         start = published.naming.table.split(".")[0]
         table = "no" if published.naming.answers is None else "a"
         raise options.refuse(
@@ -225,7 +199,7 @@ def _kind(options: _Options, published: Published) -> type[Method]:
             f"{path} is of another code (its names start with {start}. and it has {table} table "
             "embed_tokens_labels): use the all_config.yaml of this very checkpoint",
         )
-    return kind
+    return _FLAGS[chosen[0]](options, published) if chosen else build(options, published)
 
 
 def _module(name: str) -> str:
@@ -233,7 +207,7 @@ def _module(name: str) -> str:
     return name.partition("@")[0].rpartition(".")[2]
 
 
-def _drm(options: _Options, published: Published, recursion: Recursion) -> Drm:
+def _drm(options: _Options, published: Published) -> tuple[Drm, int]:
     if published.vocab <= MASK:
         raise InputError(f"{published.path}: has {published.vocab} tokens, no MASK: DRM needs it")
     for key in ("arch.noise_latent_H_step", "arch.noise_latent_L_step"):  # of the legacy code
@@ -245,8 +219,46 @@ def _drm(options: _Options, published: Published, recursion: Recursion) -> Drm:
         schedule=options.get("arch.diffusion_schedule", str),
         kind=options.get("arch.diffusion_noise_type", str),
     )
-    remask = "confidence" if by_confidence else "uniform"
-    return Drm(recursion, noise, denoising=RecursiveDenoising(remask=remask))
+    denoising = RecursiveDenoising(remask="confidence" if by_confidence else "uniform")
+    steps = options.get("arch.diffusion_num_inference_steps", int)
+    return Drm(_recursion(options), noise, denoising=denoising), steps
+
+
+def _trm(options: _Options, published: Published) -> tuple[Trm, int]:
+    halting = _halting(options)
+    method = Trm(_recursion(options), halting, mask_token=published.vocab > MASK)
+    return method, halting.max_steps
+
+
+def _sprm(options: _Options, published: Published) -> tuple[Sprm, int]:
+    options.only("arch.noise_scaling", str, "latents", "latents")
+    options.only("arch.noise_inference", bool, False, False)
+    # The legacy code draws from all levels of noise.
+    levels = Sprm.latent_levels if published.naming == JOINT else NUM_LEVELS
+    halting, has_mask = _halting(options), published.vocab > MASK
+    method = Sprm(_recursion(options), halting, mask_token=has_mask, latent_levels=levels)
+    return method, halting.max_steps
+
+
+def _recursion(options: _Options) -> Recursion:
+    return Recursion(options.get("arch.H_cycles", int), options.get("arch.L_cycles", int))
+
+
+def _halting(options: _Options) -> Halting:
+    return Halting(
+        options.get("arch.halt_max_steps", int), options.get("arch.halt_exploration_prob", float)
+    )
+
+
+_CODES = {
+    "rm": (JOINT, _trm),
+    "trm": (TRM, _trm),
+    "trm_drm": (LEGACY_DRM, _drm),
+    "trm_sprm": (TRM, _sprm),
+}
+"""Names of tensors and the method, by the module in arch.name; the last two are legacy code."""
+_FLAGS = {"arch.discrete_diffusion_init": _drm, "arch.state_perturbation": _sprm}
+"""What makes the joint code, rm, one of DRM or SPRM."""
 
 
 def _model(options: _Options, published: Published) -> Backbone:
@@ -356,13 +368,13 @@ def _sources(data_paths: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...
 
 def _notes(options: _Options, published: Published, experiment: Experiment) -> list[str]:
     """Where ours would differ, one line each."""
-    notes = []
-    if isinstance(experiment.method, Drm):
+    notes, begins_from_latents = [], experiment.method.test_levels(1)[0] < 0
+    if not begins_from_latents:
         notes.append(
             "Masked again, an answer is embedded as in training, times sqrt(D), as in the newest "
             "published code; the paper's code and the first joint code leave sqrt(D) out there"
         )
-    elif published.naming is JOINT:
+    elif published.naming == JOINT:
         notes.append(
             f"{part_name('method', experiment.method)} begins an answer from y_init here; the "
             "joint code begins it from all MASK"
