@@ -78,13 +78,16 @@ def trainer(setup: Setup) -> Callable[[Arrays], float]:
     step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
 
     def run(arrays: Arrays) -> float:
-        fresh = setup.make_state()
+        fresh = make_sharded(setup.make_state, setup.shardings)
         named = {"params": fresh.params, "constants": fresh.constants}
-        # Copies: the first step takes the memory of the state.
-        leaves = [jnp.array(arrays[name]) for name in leaf_names(named)]
+        leaves = [arrays[name] for name in leaf_names(named)]
         start = jax.tree.unflatten(jax.tree.structure(named), leaves)
-        state = fresh.replace(**start, ema=jax.tree.map(jnp.copy, start["params"]))
-        state = jax.device_put(state, setup.shardings)
+        # Added to zeros, for arrays of its own: the first step takes the memory of the state.
+        zeros = jax.tree.map(lambda x: x * 0, fresh.replace(opt_state=None, table=None))
+        params = jax.tree.map(jnp.add, zeros.params, start["params"])
+        ema = jax.tree.map(jnp.add, zeros.ema, start["params"])
+        constants = jax.tree.map(jnp.add, zeros.constants, start["constants"])
+        state = fresh.replace(params=params, ema=ema, constants=constants)
         losses = []
         batches = batches_from(training_stream(setup), 0)
         for _ in range(STEPS):
