@@ -8,13 +8,14 @@ import tyro
 from drm_jax.commands.options import parse
 
 _DESCRIPTION = """\
-What sources of ARC tasks hold, what they share, and what is wrong in them. Exit code 1 if one is
-wrong.
+What sources of ARC tasks hold, what they share, and all that is wrong in them. Exit code 1 if one
+is wrong. The forms that files may have: docs/data.md.
 
 Examples:
   drm data                         arc1 and arc2, which come with drm
   drm data arc1/training           one half of one of them
   drm data my_tasks/ more.json     a folder of task files; one file
+  drm data tasks.jsonl re_arc/     a task a line; RE-ARC's lists of pairs
   drm data kaggle/arc-agi_test     of Kaggle's arc-agi_test_challenges.json, and _solutions if there
   drm data my_source:tasks         a function that makes tasks, package.module:function
 """

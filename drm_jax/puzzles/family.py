@@ -118,6 +118,8 @@ class Puzzles(Protocol):
     """(G,) how many variants each group has."""
     board_E: np.ndarray
     """(E,) which of the family's boards each example needs."""
+    notes: tuple[str, ...]
+    """Lines on what of the sources was left out, merged or not read, for people."""
 
     def training_rows(
         self, example_N: np.ndarray, variant_N: np.ndarray, bits_Nx3: np.ndarray, board: Board

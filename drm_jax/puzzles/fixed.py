@@ -93,6 +93,7 @@ class FixedPuzzles:
     """See `family.Puzzles`. A group is one puzzle; a variant is one of its symmetries."""
 
     num_ids = 1 + PUZZLE_ID
+    notes: tuple[str, ...] = ()
 
     def __init__(self, family: FixedBoard, seed: int):
         """Args:

@@ -37,7 +37,8 @@ def dry_run(experiment: Experiment, workdir: epath.Path, console: Console) -> No
         answer = answerer(setup)
         batch = abstract_candidates(experiment.evaluate.batch_size, height * width)
         jax.eval_shape(answer, state, batch)
-    for line in [describe(setup), *_numbers(setup, state, candidates), *_place(workdir, goes_on)]:
+    numbers, place = _numbers(setup, state, candidates), _place(workdir, goes_on)
+    for line in [describe(setup), *setup.puzzles.notes, *numbers, *place]:
         console.print(line, soft_wrap=True)
     console.print("Nothing was computed or written")
 

@@ -88,7 +88,8 @@ def train(
     processes.exchange()  # nothing is written before all have looked
     if processes.is_first():
         make_folder(workdir)
-    console.print(describe(setup), soft_wrap=True)
+    for line in [describe(setup), *setup.puzzles.notes]:
+        console.print(line, soft_wrap=True)
     say = teller(console)
     with StopRequest(say, until_exit=until_exit) as stop, _locked(workdir, console) as held:
         check_shared(workdir)

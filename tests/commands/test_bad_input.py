@@ -135,11 +135,10 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "null pairs": (task(train=None), '"train" must be a list of at least one pair'),
     "pairs by name": (task(train=PAIR), '"train" must be a list of at least one pair'),
     "a pair as a list": (task(train=[[[[1]], [[1]]]]), "train[0]: expected an object … a list"),
-    "no test": (json.dumps({"train": [PAIR]}), '"test" must be a list of at least one pair'),
-    "empty test": (task(test=[]), '"test" must be a list of at least one pair'),
+    "null tests": (task(test=None), '"test" must be a list of pairs'),
     "missing output": (task(train=[{"input": [[1]]}]), 'train[0]: "output" is missing'),
     "missing input": (task(test=[{"output": [[1]]}]), 'test[0]: "input" is missing'),
-    "null output": (task(test=[{"input": [[1]], "output": None}]), "test[0].output … found null"),
+    "null output": (task(train=[{"input": [[1]], "output": None}]), "train[0].output … found null"),
     "null": ("null", "bad.json: expected an object of tasks by id, found null"),
     "a number": ("5", "bad.json: expected an object of tasks by id, found a number"),
     "an empty list": ("[]", "found an empty list"),
@@ -184,9 +183,9 @@ def kaggle(challenges: object, solutions: object) -> Make:
 
 
 def two_folders(folder: Path) -> None:
-    for name in ("s/a", "s/b"):
+    for name, text in (("s/a", OK), ("s/b", task(test=[PAIR]))):
         (folder / name).mkdir(parents=True)
-        (folder / name / "t.json").write_text(OK)
+        (folder / name / "t.json").write_text(text)
 
 
 A = {"a": HIDDEN}
@@ -199,9 +198,11 @@ SOURCES: dict[str, tuple[Make, str, str]] = {
     "line end in a file's name": (lambda f: write(f, **{"a\nb": "x"}), "s", r"s/a\nb.json: not va"),
     "dangling link": (lambda f: link(f / "s/a.json", "no"), "s", "s/a.json: can't be read: No"),
     "link to itself": (lambda f: link(f / "s/a.json", "a.json"), "s", "s/a.json: can't be read"),
-    "folder of a file's name": (lambda f: (f / "s/a.json").mkdir(parents=True), "s", "s/a.json:"),
+    "folder of a file's name": (lambda f: (f / "s/a.json").mkdir(parents=True), "s",
+                                "s/a.json: a folder, not a file"),
     "pipe": (lambda f: ((f / "s").mkdir(), os.mkfifo(f / "s/a.json")), "s", "s/a.json: not a file"),
-    "two of one id": (two_folders, "s", "s/a/t.json and s/b/t.json: two tasks of one id: remove"),
+    "two of one id": (two_folders, "s", "s/a/t.json and s/b/t.json: two different tasks of one "
+                      "id, t (1 such): remove one, or choose with data.repeated"),
     "Kaggle files in a folder": (kaggle(A, {}), "s", "s/k_challenges.json: a Kaggle … source s/k"),
     "solutions alone": (lambda f: write(f, k_solutions={}), "s/k", "s/k_challenges.json is"),
     "solutions named": (kaggle(A, {}), "s/k_solutions.json", "solutions alone; name the source"),

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from drm_jax.errors import InputError, UsageError, one_line
+from drm_jax.puzzles.arc.editions import edition
 from drm_jax.puzzles.arc.judge import described_pair
 from drm_jax.puzzles.arc.leaks import Leak, leaks_between, pair_keys, shows_its_test
-from drm_jax.puzzles.arc.tasks import BUILT_IN, Task, grids, load_source
+from drm_jax.puzzles.arc.roles import by_reason, unread_keys
+from drm_jax.puzzles.arc.tasks import BUILT_IN, Checked, Task, check_source, grids, one_of_each
 
 _SHOWN = 3  # ids named in a line
 _SIDES = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (21, 30))
@@ -21,17 +23,18 @@ def find_task(name: str, sources: Sequence[str]) -> dict[str, Any]:
     """A task of one of these sources, for people: see `evaluate.answers.Answers`.
 
     Raises:
-      InputError: none holds it, or one is wrong.
+      InputError: none holds it, or it is wrong in the first one that does.
     """
     for source in sources:
-        for task in load_source(source):
-            if task.id == name:
-                return {
-                    "id": task.id,
-                    "source": task.source,
-                    "demonstrations": [described_pair(pair) for pair in task.demonstrations],
-                    "tests": [described_pair(pair) for pair in task.tests],
-                }
+        for checked in check_source(source, only=(name,)):
+            if checked.problems:
+                raise checked.problems[0].error
+            return {
+                "id": checked.task.id,
+                "source": checked.task.source,
+                "demonstrations": [described_pair(p) for p in checked.task.demonstrations],
+                "tests": [described_pair(p) for p in checked.task.tests],
+            }
     raise InputError(f"{name}: no such task in {', '.join(sources)} (drm data looks at sources)")
 
 
@@ -40,16 +43,53 @@ def describe_sources(names: Sequence[str]) -> int:
     loaded: dict[str, list[Task]] = {}
     wrong = 0
     for name in _halves(names):
-        try:
-            loaded[name] = load_source(name)
-        except (InputError, UsageError) as error:
+        tasks, lines = _looked_at(name)
+        if tasks is None:
             wrong += 1
-            print(f"{one_line(name) or repr(name)}: WRONG\n  {one_line(error)}\n")
+            lines = [f"{one_line(name) or repr(name)}: WRONG", *map(_indented, lines)]
         else:
-            print("\n".join([f"{name}", *(f"  {line}" for line in describe(loaded[name]))]) + "\n")
+            loaded[name] = tasks
+            lines = [name, *map(_indented, [*describe(tasks), *lines])]
+        print("\n".join(lines) + "\n")
     for line in overlaps(loaded):
         print(line)
     return 1 if wrong else 0
+
+
+def _indented(line: str) -> str:
+    return f"  {line}"
+
+
+def _looked_at(name: str) -> tuple[list[Task] | None, list[str]]:
+    """The tasks of a source, and lines to add; or None, and all that is wrong in it."""
+    try:
+        checked = check_source(name)
+        problems = [problem.error for each in checked for problem in each.problems]
+        if problems:
+            return None, [*map(one_line, problems), *_summary(checked)]
+        tasks = one_of_each([each.task for each in checked])
+    except (InputError, UsageError) as error:
+        return None, [one_line(error)]
+    notes = unread_keys(checked)
+    without = sum(not task.tests for task in tasks)
+    if without:
+        notes.append(f"tasks without a test, for data.train alone: {without}")
+    if len(tasks) < len(checked):
+        notes.append(f"equal tasks of one id, which are one: {len(checked) - len(tasks)}")
+    return tasks, notes
+
+
+def _summary(checked: Sequence[Checked]) -> list[str]:
+    """How often each thing is wrong, if more than one is."""
+    wrong = [each for each in checked if each.problems]
+    reasons = Counter(problem.error.reason for each in wrong for problem in each.problems)
+    if reasons.total() == 1:
+        return []
+    return [
+        f"{reasons.total():,} problems in {len(wrong):,} of {len(checked):,} tasks: "
+        f"{by_reason(reasons)}",
+        "data.unfit=drop_pairs or drop_tasks trains without them",
+    ]
 
 
 def _halves(names: Sequence[str]) -> list[str]:
@@ -71,6 +111,7 @@ def describe(tasks: Sequence[Task]) -> list[str]:
     lines = [
         f"{len(tasks)} tasks, {sum(len(t.demonstrations) for t in tasks)} demonstrations, "
         f"{len(tests)} test inputs" + (f", {hidden} of them without an output" if hidden else ""),
+        *filter(None, [edition(tasks)]),
         f"demonstrations a task: {_histogram([len(t.demonstrations) for t in tasks])}",
         f"test inputs a task: {_histogram([len(t.tests) for t in tasks])}",
         f"{len(all_grids)} grids, {sum(g.size for g in all_grids):,} cells; longest side:",

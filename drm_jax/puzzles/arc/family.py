@@ -2,7 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,6 @@ from drm_jax.fields import check, check_fields
 from drm_jax.puzzles.arc import tokens
 from drm_jax.puzzles.arc.augment import (
     MAX_AUGMENTATIONS,
-    PuzzleIds,
     augment_tokens,
     augmentation_name,
     augmentation_words,
@@ -24,8 +24,8 @@ from drm_jax.puzzles.arc.augment import (
 )
 from drm_jax.puzzles.arc.identifiers import adopt_identifiers, read_identifiers
 from drm_jax.puzzles.arc.puzzles import ArcPuzzles
-from drm_jax.puzzles.arc.roles import load_tasks
-from drm_jax.puzzles.arc.tasks import MAX_SIDE, Task, largest_side, training_pairs
+from drm_jax.puzzles.arc.roles import Repeated, Unfit, load_tasks
+from drm_jax.puzzles.arc.tasks import MAX_SIDE, training_pairs
 from drm_jax.puzzles.family import Board
 
 _IDENTIFIERS = "identifiers.json"
@@ -46,6 +46,12 @@ class Arc:
     """Keep just the tasks of these ids; all where it is empty."""
     leaks: Literal["refuse", "drop"] = "refuse"
     """A training pair that gives away an evaluation test: refuse the run, or drop the pair."""
+    unfit: Unfit = "refuse"
+    """A pair that is malformed or too large: refuse the run, drop the pair (an evaluation task with
+    such a test goes whole), or drop its task."""
+    repeated: Repeated = "refuse"
+    """Different tasks of one id: refuse the run, or keep that of the source named first or last;
+    a task of both roles is then for evaluation. Equal tasks are one."""
     canvas: _Side | Literal["fit"] = 30
     """Cells along a side of the square canvas (30 in the papers). fit (drm and diffusion): each
     example on the smallest window of the canvas that holds its grids; several times faster."""
@@ -77,7 +83,9 @@ class Arc:
 
     @property
     def kept_files(self) -> Mapping[str, str]:
-        return {} if self.identifiers is None else {_IDENTIFIERS: self.identifiers}
+        if self.identifiers is None:
+            return {}
+        return {_IDENTIFIERS: os.path.expanduser(self.identifiers)}
 
     def load(self, seed: int, kept: Mapping[str, Path]) -> ArcPuzzles:
         """The tasks and their puzzle ids, drawn from the seed or adopted; see `Family.load`.
@@ -87,26 +95,20 @@ class Arc:
             the canvas, or there is nothing to train on.
           UsageError: a source is a function that can't be imported, or that raises.
         """
-        tasks = load_tasks(self.train, self.evaluate, self.only, self.leaks)
-        for task in tasks:
-            if largest_side(task) > self.sides[-1]:
-                raise InputError(
-                    f"task {task.id} ({task.source}): a grid has {largest_side(task)} cells along "
-                    f"a side, more than {self._canvas_name()}; leave it out or use a larger canvas"
-                )
+        notes: list[str] = []
+        tasks = load_tasks(
+            self.train, self.evaluate, self.only, self.leaks, self.unfit, self.repeated,
+            ("data.windows'" if self.canvas == "fit" else "data.canvas", self.sides[-1]),
+            notes.append,
+        )  # fmt: skip
         if not any(training_pairs(task) for task in tasks):
             raise InputError("data.train, data.evaluate: there is no pair to train on")
-        return ArcPuzzles(tasks, self._ids(tasks, seed, kept), self.boards)
-
-    def _canvas_name(self) -> str:
-        name = "data.windows'" if self.canvas == "fit" else "data.canvas"
-        return f"{name} {self.sides[-1]}"
-
-    def _ids(self, tasks: Sequence[Task], seed: int, kept: Mapping[str, Path]) -> PuzzleIds:
         if self.identifiers is None:
-            return puzzle_ids(tasks, self.num_augmentations, seed)
-        path = kept[_IDENTIFIERS]
-        return adopt_identifiers(read_identifiers(path), tasks, path)
+            ids = puzzle_ids(tasks, self.num_augmentations, seed)
+        else:
+            path = kept[_IDENTIFIERS]
+            ids = adopt_identifiers(read_identifiers(path), tasks, path, notes.append)
+        return ArcPuzzles(tasks, ids, self.boards, notes)
 
     def to_tokens(self, grid_HxW: np.ndarray, board: Board) -> np.ndarray:
         return tokens.to_tokens(grid_HxW, board[0])

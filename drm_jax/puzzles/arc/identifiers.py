@@ -2,25 +2,30 @@
 
 The file is a JSON list: name i is puzzle id i, which is a row of the puzzle table of checkpoints
 that were trained on that dataset. Name 0 is `<blank>`, the others are `TASK` for the identity and
-`TASK|||t3|||0295…` for transform 3 and new colour 2 for colour 1, 9 for colour 2, and so on.
+`TASK|||t3|||0295…` for transform 3 and new colour 2 for colour 1, 9 for colour 2, and so on; the
+code of HRM writes `TASK_t3_0295…`, and a list is in one of the two forms.
 Published lists have some 900,000 names, so they are taken apart as arrays: in about a second.
 """
 
 import os
+import re
 import reprlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from drm_jax.errors import InputError
 from drm_jax.puzzles.arc.augment import IDENTITY_COLOURS, NUM_TRANSFORMS, PuzzleIds
-from drm_jax.puzzles.arc.tasks import Task, read_json
+from drm_jax.puzzles.arc.files import read_json
+from drm_jax.puzzles.arc.tasks import Task
 
 BLANK = "<blank>"
 _MARK = "|||"
 _IDENTITY_TAIL = "|||t0|||0123456789"
+_HRM_TAIL = re.compile("_t([0-9])_([0-9]{10})", re.ASCII)
+_HRM_LENGTH = len("_t0_0123456789")
 _FIXED = [0, 1, 2, 3, 5, 6, 7]  # the characters of a tail that are the same in all
 _REMEDY = "use the identifiers.json that the dataset was published with, unchanged"
 _SHORT = reprlib.Repr()
@@ -73,12 +78,14 @@ def parse_names(
     Raises:
       InputError: a name has another form, or an augmentation that there is none of.
     """
-    marks = [name.find(_MARK) for name in names]
-    task_ids = [n if at < 0 else n[:at] for n, at in zip(names, marks, strict=True)]
-    tails = [_IDENTITY_TAIL if at < 0 else n[at:] for n, at in zip(names, marks, strict=True)]
+    of_hrm = not any(_MARK in name for name in names)
+    ours = [_from_hrm(name) for name in names] if of_hrm else names
+    marks = [name.find(_MARK) for name in ours]
+    task_ids = [n if at < 0 else n[:at] for n, at in zip(ours, marks, strict=True)]
+    tails = [_IDENTITY_TAIL if at < 0 else n[at:] for n, at in zip(ours, marks, strict=True)]
     for i, tail in enumerate(tails):
         if len(tail) != len(_IDENTITY_TAIL):
-            raise _malformed(names[i], f"{source}: entry {first + i}")
+            raise _malformed(ours[i], f"{source}: entry {first + i}, {_shown(names[i])}")
     text = "".join(tails).encode("ascii", "replace")  # a byte a character, whatever they are
     tail_Nx18 = np.frombuffer(text, np.uint8).reshape(-1, len(_IDENTITY_TAIL))
     fixed = np.frombuffer(_IDENTITY_TAIL.encode(), np.uint8)[_FIXED]
@@ -91,8 +98,14 @@ def parse_names(
     )
     if not fine_N.all():
         i = int(np.argmin(fine_N))
-        raise _malformed(names[i], f"{source}: entry {first + i}")
+        raise _malformed(ours[i], f"{source}: entry {first + i}, {_shown(names[i])}")
     return task_ids, transform_N, colours_Nx10
+
+
+def _from_hrm(name: str) -> str:
+    """A name in HRM's form in TRM's; one that has another form, or a task's id, as it is."""
+    tail = _HRM_TAIL.fullmatch(name, max(len(name) - _HRM_LENGTH, 0))  # an id may hold underscores
+    return f"{name[: tail.start()]}|||t{tail[1]}|||{tail[2]}" if tail else name
 
 
 def _malformed(name: str, where: str) -> InputError:
@@ -106,17 +119,21 @@ def _malformed(name: str, where: str) -> InputError:
         what = f"{_shown(tail[1])} is not a permutation of the digits 0 to 9"
     else:
         what = "it moves colour 0, which stays what it is in every augmentation"
-    return InputError(f"{where}, {_shown(name)}: {what}; {_REMEDY}")
+    return InputError(f"{where}: {what}; {_REMEDY}")
 
 
 def adopt_identifiers(
-    names: Sequence[str], tasks: Sequence[Task], source: os.PathLike | str
+    names: Sequence[str],
+    tasks: Sequence[Task],
+    source: os.PathLike | str,
+    say: Callable[[str], None] = lambda text: None,
 ) -> PuzzleIds:
     """Puzzle ids as a list names them. Those of tasks that are not loaded keep their rows.
 
     Args:
       names: from `read_identifiers`.
       source: the file, for errors.
+      say: is told in a line how many names are of tasks that are not loaded.
 
     Raises:
       InputError: a name is malformed, or the list has none of a task's.
@@ -125,12 +142,24 @@ def adopt_identifiers(
     position = {task.id: k for k, task in enumerate(tasks)}
     task = np.array([-1, *(position.get(task_id, -1) for task_id in named)], np.int32)
     there = np.isin(np.arange(len(tasks)), task)
+    if tasks and not there.any():
+        raise InputError(
+            f"{source}: no entry is of a task that is loaded: the first one is "
+            f"{_shown(names[1]) if names[1:] else 'missing'}, the first task {tasks[0].id}; name "
+            "the sources that the list was made of, or leave data.identifiers out"
+        )
     if not there.all():
         k, count = int(np.argmin(there)), int((~there).sum())
         raise InputError(
             f"{source}: has no entry of task {tasks[k].id} ({tasks[k].source}; {count} such of "
             f"{len(tasks)} tasks): leave it out (data.train, data.evaluate, data.only), or name "
             "the sources that the list was made of"
+        )
+    unknown = np.flatnonzero(task[1:] < 0)
+    if unknown.size:
+        say(
+            f"data.identifiers: {unknown.size:,} of {len(named):,} names are of tasks that are not "
+            f"loaded, such as {_shown(names[1 + unknown[0]])}"
         )
     return PuzzleIds(
         task_ids=tuple(position),

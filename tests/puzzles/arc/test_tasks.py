@@ -87,7 +87,7 @@ def pair_with(grid) -> dict:
         ('{"train": [{"input": [[NaN]], "output": [[1]]}], "test": []}', "NaN is not a colour"),
         ('{"train": [{"input": [[1' + "0" * 400 + "]]}]}", '"output" is missing'),
         ({"train": [], "test": [OTHER]}, '"train" must be a list of at least one pair'),
-        ({"train": [PAIR], "test": []}, '"test" must be a list of at least one pair'),
+        ({"train": [PAIR], "test": None}, '"test" must be a list of pairs'),
         ({"train": [{"input": [[1]]}], "test": [OTHER]}, '"output" is missing'),
         ({"train": [7], "test": [OTHER]}, "expected an object with input and output"),
         ("[]", "expected an object of tasks by id, found an empty list"),
