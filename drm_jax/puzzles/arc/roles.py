@@ -58,6 +58,7 @@ def load_tasks(
         refused.
       UsageError: a source is a function that can't be imported, or that raises.
     """
+    only = frozenset(only)
     checked = {
         role: [
             _with_role(each, role, canvas)
@@ -67,7 +68,7 @@ def load_tasks(
         for role, sources in (("train", train), ("evaluate", evaluate))
     }
     everything = checked["train"] + checked["evaluate"]
-    missing = set(only) - {each.task.id for each in everything}
+    missing = only - {each.task.id for each in everything}
     if missing:
         raise InputError(f"data.only: no source holds task {sorted(missing)[0]!r}")
     for line in unread_keys(everything):
@@ -186,12 +187,12 @@ def _once(
     once = {}
     for role, tasks in (("train", trained), ("evaluate", evaluated)):
         once[role] = one_of_each(tasks, repeated)
-        if len(once[role]) < len(tasks):
-            what = "equal tasks" if repeated == "refuse" else f"tasks (data.repeated={repeated})"
-            say(
-                f"data.{role}: {len(tasks) - len(once[role]):,} {what} of an id that another "
-                "source has are left out"
-            )
+        left_out = len(tasks) - len(once[role])
+        if left_out and repeated == "refuse":
+            say(f"data.{role}: left out {_count(left_out, 'task')} equal to one of the same id")
+        elif left_out:
+            what = f"{_count(left_out, 'task')} of an id that another one has"
+            say(f"data.{role}: left out {what} (data.repeated={repeated})")
     sources = {task.id: task.source for task in once["train"]}
     both = [task for task in once["evaluate"] if task.id in sources]
     if both and repeated == "refuse":
@@ -202,6 +203,6 @@ def _once(
             "evaluation task"
         )
     if both:
-        say(f"data.train: {_count(len(both), 'task')} are left out, as data.evaluate has them too")
+        say(f"data.train: left out {_count(len(both), 'task')} of an id that data.evaluate has too")
     held_out = {task.id for task in both}
     return [task for task in once["train"] if task.id not in held_out] + once["evaluate"]

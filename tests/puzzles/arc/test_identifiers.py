@@ -104,7 +104,49 @@ def test_a_list_of_the_same_augmentations_for_other_tasks_is_another_stream():
     assert len(digests) == 2
 
 
+# --- HRM's form -------------------------------------------------------------------------------
+def test_a_list_in_hrms_form_is_the_same_list():
+    tasks = [task("a_t1"), task("b"), task("1d_fill_0"), task("c_t1_012345678")]
+    names = ["<blank>", *(augmented_name(t.id, each) for t in tasks for each in (
+        Augmentation(), Augmentation(1), Augmentation(7, np.array([0, 9, *range(1, 9)], np.uint8))
+    ))]  # fmt: skip
+    of_hrm = [name.replace("|||", "_") for name in names]
+    assert of_hrm[2:4] == ["a_t1_t1_0123456789", "a_t1_t7_0912345678"]
+    ours, theirs = (adopt_identifiers(each, tasks, "list") for each in (names, of_hrm))
+    for name in ("task", "transform", "colours"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), strict=True)
+
+
+def test_a_list_is_in_one_of_the_two_forms():
+    """A task may have a name that ends like one of HRM's."""
+    tasks = [task("a"), task("a_t1_0213456789")]
+    names = ["<blank>", "a", "a|||t1|||0213456789", "a_t1_0213456789"]
+    assert adopt_identifiers(names, tasks, "list").task.tolist() == [-1, 0, 0, 1]
+
+
+def test_names_of_tasks_that_are_not_loaded_are_counted():
+    said = []
+    adopt_identifiers(LIST, TASKS, "list", said.append)
+    assert said == [
+        "data.identifiers: 2 of 6 names are of tasks that are not loaded, such as 'other'"
+    ]
+    said.clear()
+    names = ["<blank>", "b", "a", "b:t1:0213456789"]  # a form that nobody has published
+    adopt_identifiers(names, TASKS, "list", said.append)
+    assert said == [
+        "data.identifiers: 1 of 3 names are of tasks that are not loaded, such as 'b:t1:0213456789'"
+    ]
+
+
 # --- what is refused ---------------------------------------------------------------------------
+def test_a_list_of_other_tasks_is_refused():
+    message = (
+        r"^list: no entry is of a task that is loaded: the first one is 'x-t1', the first task a; "
+    )
+    with pytest.raises(InputError, match=message):
+        adopt_identifiers(["<blank>", "x-t1", "y-t2"], TASKS, "list")
+
+
 def test_a_loaded_task_without_an_entry_is_named():
     message = r"^list: has no entry of task c \(here; 2 such of 4 tasks\): leave it out .* sources"
     with pytest.raises(InputError, match=message):
@@ -168,6 +210,21 @@ def test_a_malformed_name_is_named_with_its_entry(name, words):
     assert str(error.value).startswith(f"list: entry 3, {name!r}: ")
     assert words in str(error.value)
     assert str(error.value).endswith("published with, unchanged")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a_t8_0123456789", "no transform 't8'"),
+        ("a_t1_0123456788", "'0123456788' is not a permutation"),
+        ("a_t1_1023456789", "it moves colour 0"),
+    ],
+)
+def test_a_malformed_name_in_hrms_form_is_shown_as_it_is(name, words):
+    with pytest.raises(InputError) as error:
+        adopt_identifiers(["<blank>", "a", name, "b"], TASKS, "list")
+    assert str(error.value).startswith(f"list: entry 2, {name!r}: ")
+    assert words in str(error.value)
 
 
 def test_a_drawn_identity_keeps_the_plain_name():
