@@ -237,6 +237,18 @@ def test_tasks(make, source, words, command, folder, capsys):
     assert_answered([*(argv or ["data"]), source], 1, words, folder, capsys)
 
 
+def test_what_can_not_be_used_is_left_out_and_counted(folder, capsys):
+    write(folder, ok=OK, bad=grid(f"[{[0] * 31}]"), cut="{")
+    argv = ["train", "mini.py", "--workdir", "new", "--dry-run", "--data.evaluate", "s"]
+    assert main([*argv, "--data.unfit", "drop_tasks"]) == 0
+    assert (
+        "\ndata.unfit: left out 2 tasks: a side of more than 30 cells: 1, "
+        "a file or line that can't be read: 1\n"
+    ) in capsys.readouterr().out
+    assert main([*argv, "--data.only", "ok"]) == 0
+    assert "left out" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("text", [b"\xef\xbb\xbf" + OK.encode(), OK.replace(" ", "\r\n").encode()])
 def test_a_byte_order_mark_and_foreign_line_ends_do_no_harm(folder, capsys, text):
     (folder / "bom.json").write_bytes(text)
@@ -421,6 +433,8 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("augmentations", nothing, T + "--data.num-augmentations 2903040", 2, "num_augmentations:"),
     ("no sources", nothing, T + "--data.evaluate", 2, "data.train: name at least one source"),
     ("unknown id", nothing, T + "--data.only zzz", 1, "data.only: no source holds task 'zzz'"),
+    ("no test to answer", lambda f: (f / "t.json").write_text(json.dumps({"train": [PAIR]})),
+     T + "--data.evaluate t.json", 1, "t.json: task t has no test to answer … under data.train"),
     ("a source twice", nothing, T + "--data.train ok.json", 1, "task ok stands in ok.json (train) "
      "and ok.json (evaluate) … leave one source out"),
     ("profile -1", nothing, T + "--profile -1", 2, "--profile: must be at least 0, not -1"),

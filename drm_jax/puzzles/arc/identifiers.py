@@ -142,18 +142,13 @@ def adopt_identifiers(
     position = {task.id: k for k, task in enumerate(tasks)}
     task = np.array([-1, *(position.get(task_id, -1) for task_id in named)], np.int32)
     there = np.isin(np.arange(len(tasks)), task)
-    if tasks and not there.any():
-        raise InputError(
-            f"{source}: no entry is of a task that is loaded: the first one is "
-            f"{_shown(names[1]) if names[1:] else 'missing'}, the first task {tasks[0].id}; name "
-            "the sources that the list was made of, or leave data.identifiers out"
-        )
     if not there.all():
         k, count = int(np.argmin(there)), int((~there).sum())
         raise InputError(
             f"{source}: has no entry of task {tasks[k].id} ({tasks[k].source}; {count} such of "
             f"{len(tasks)} tasks): leave it out (data.train, data.evaluate, data.only), or name "
             "the sources that the list was made of"
+            + (f" (its last entry is {_shown(names[-1])})" if not there.any() else "")
         )
     unknown = np.flatnonzero(task[1:] < 0)
     if unknown.size:

@@ -151,3 +151,23 @@ def test_outside_of_the_answer_is_padded():
     assert pad_outside(board.reshape(1, -1)).reshape(4, 4).tolist() == kept
     board[0, 0] = EOS  # no grid at all: a 0x0 one has no cell, and no line that closes it
     assert not pad_outside(board.reshape(1, -1)).any()
+
+
+def test_what_was_left_out_is_noted(tmp_path):
+    large = {"input": [[1] * 5], "output": [[2]]}
+    source = written(tmp_path, {"train": [PAIR, large], "test": [PAIR], "arc-gen": [PAIR]})
+    for options, note in (
+        ({"canvas": 4}, "a grid larger than the canvas: 1"),
+        ({"canvas": "fit", "windows": (3, 4)}, "a grid larger than the canvas: 1"),
+    ):
+        puzzles = Arc((source,), (), unfit="drop_pairs", **options).load(0, {})
+        assert puzzles.examples_G.tolist() == [2]
+        assert puzzles.notes == (
+            "1 pair under 'arc-gen' of 1 task are not read, only those under 'train' and 'test'",
+            f"data.unfit: left out 1 pair of 1 task: {note}",
+        )
+
+
+def test_a_list_of_ids_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Arc(identifiers="~/ids.json").kept_files == {"identifiers.json": f"{tmp_path}/ids.json"}

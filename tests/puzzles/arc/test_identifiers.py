@@ -139,12 +139,12 @@ def test_names_of_tasks_that_are_not_loaded_are_counted():
 
 
 # --- what is refused ---------------------------------------------------------------------------
-def test_a_list_of_other_tasks_is_refused():
+def test_a_list_in_a_form_that_is_not_known_is_refused_and_shown():
     message = (
-        r"^list: no entry is of a task that is loaded: the first one is 'x-t1', the first task a; "
+        r"^list: has no entry of task a .*2 such of 2 tasks.* \(its last entry is 'b-t2-02'\)$"
     )
     with pytest.raises(InputError, match=message):
-        adopt_identifiers(["<blank>", "x-t1", "y-t2"], TASKS, "list")
+        adopt_identifiers(["<blank>", "a-t1-01", "b-t2-02"], TASKS, "list")
 
 
 def test_a_loaded_task_without_an_entry_is_named():

@@ -294,8 +294,7 @@ def assert_grid(grid: np.ndarray) -> None:
 
 def assert_task(task: Task) -> None:
     assert task.id.isprintable()
-    assert task.demonstrations
-    assert task.tests
+    assert task.demonstrations  # a task may be without tests, for training alone
     for pair in task.demonstrations + task.tests:
         assert_grid(pair.input)
         if pair.output is not None:
