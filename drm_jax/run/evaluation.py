@@ -156,6 +156,8 @@ def _scorer(
 ) -> Iterator[Scorer]:
     """Scores outside of training. Told to stop, it ends after a batch; nothing has to be saved."""
     say = teller(console)
+    for note in setup.puzzles.notes:
+        say(note)
     with (
         StopRequest(say, "this batch is finished first", until_exit=until_exit) as stop,
         maintenance.watch(stop.preempt),

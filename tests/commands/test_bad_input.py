@@ -202,7 +202,7 @@ SOURCES: dict[str, tuple[Make, str, str]] = {
                                 "s/a.json: a folder, not a file"),
     "pipe": (lambda f: ((f / "s").mkdir(), os.mkfifo(f / "s/a.json")), "s", "s/a.json: not a file"),
     "two of one id": (two_folders, "s", "s/a/t.json and s/b/t.json: two different tasks of one "
-                      "id, t (1 such): remove one, or choose with data.repeated"),
+                      "id, t"),
     "Kaggle files in a folder": (kaggle(A, {}), "s", "s/k_challenges.json: a Kaggle … source s/k"),
     "solutions alone": (lambda f: write(f, k_solutions={}), "s/k", "s/k_challenges.json is"),
     "solutions named": (kaggle(A, {}), "s/k_solutions.json", "solutions alone; name the source"),

@@ -13,7 +13,16 @@ from drm_jax.puzzles.arc.editions import edition
 from drm_jax.puzzles.arc.judge import described_pair
 from drm_jax.puzzles.arc.leaks import Leak, leaks_between, pair_keys, shows_its_test
 from drm_jax.puzzles.arc.roles import by_reason, unread_keys
-from drm_jax.puzzles.arc.tasks import BUILT_IN, Checked, Task, check_source, grids, one_of_each
+from drm_jax.puzzles.arc.tasks import (
+    BUILT_IN,
+    Checked,
+    Task,
+    check_source,
+    clash_message,
+    clashes,
+    grids,
+    one_of_each,
+)
 
 _SHOWN = 3  # ids named in a line
 _SIDES = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (21, 30))
@@ -64,12 +73,13 @@ def _looked_at(name: str) -> tuple[list[Task] | None, list[str]]:
     """The tasks of a source, and lines to add; or None, and all that is wrong in it."""
     try:
         checked = check_source(name)
-        problems = [problem.error for each in checked for problem in each.problems]
-        if problems:
-            return None, [*map(one_line, problems), *_summary(checked)]
-        tasks = one_of_each([each.task for each in checked])
     except (InputError, UsageError) as error:
         return None, [one_line(error)]
+    problems = [problem.error for each in checked for problem in each.problems]
+    twice = [clash_message(*both) for both in clashes([c.task for c in checked if not c.problems])]
+    if problems or twice:
+        return None, [*map(one_line, [*problems, *twice]), *_summary(checked)]
+    tasks = one_of_each([each.task for each in checked])
     notes = unread_keys(checked)
     without = sum(not task.tests for task in tasks)
     if without:
@@ -83,7 +93,7 @@ def _summary(checked: Sequence[Checked]) -> list[str]:
     """How often each thing is wrong, if more than one is."""
     wrong = [each for each in checked if each.problems]
     reasons = Counter(problem.error.reason for each in wrong for problem in each.problems)
-    if reasons.total() == 1:
+    if reasons.total() <= 1:
         return []
     return [
         f"{reasons.total():,} problems in {len(wrong):,} of {len(checked):,} tasks: "

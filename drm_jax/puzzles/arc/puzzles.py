@@ -10,7 +10,7 @@ import numpy as np
 
 from drm_jax.errors import InputError
 from drm_jax.puzzles.arc.augment import PuzzleIds, puzzle_ids
-from drm_jax.puzzles.arc.files import read_json
+from drm_jax.puzzles.arc.files import read_json, task_name
 from drm_jax.puzzles.arc.layout import FlatGrids, flatten, lay_out, turned_sizes
 from drm_jax.puzzles.arc.leaks import leaks_from_digests, trained_digests
 from drm_jax.puzzles.arc.questions import ArcQuestions, UnseenQuestions
@@ -131,7 +131,7 @@ class ArcPuzzles:
             raise InputError(
                 f"{puzzle}: neither the id of a task of this run, nor a file of one task"
             )
-        return parse_task(read_json(path), path.stem, str(path))
+        return parse_task(read_json(path), task_name(path), str(path))
 
     def puzzle_name(self, puzzle_id: int) -> str:
         """The id of the task; "" for the blank id, and for tasks that are not loaded."""

@@ -401,27 +401,34 @@ def one_of_each(
     Raises:
       InputError: there are different tasks of one id, which is refused.
     """
-    kept: dict[str, Task] = {}
-    clashes = []
-    for task in tasks:
-        other = kept.setdefault(task.id, task)
-        if other is task:
-            continue
-        if not same_content(task, other):
-            clashes.append((other, task))
-            if repeated == "last":
-                kept[task.id] = task
-    if clashes and repeated == "refuse":
-        one, other = clashes[0]
+    different = clashes(tasks)
+    if different and repeated == "refuse":
         raise InputError(
-            f"{one.source} and {other.source}: two different tasks of one id, {one.id} "
-            f"({len(clashes)} such): remove one, or choose with data.repeated (first or last)"
+            f"{clash_message(*different[0])} ({len(different)} such): remove one, or choose with "
+            "data.repeated (first or last)"
         )
+    kept: dict[str, Task] = {}
+    for task in tasks:
+        if task.id not in kept or repeated == "last":
+            kept[task.id] = task
     return list(kept.values())
+
+
+def clashes(tasks: Sequence[Task]) -> list[tuple[Task, Task]]:
+    """Each task that differs from the first one of its id, after that one."""
+    first: dict[str, Task] = {}
+    both = [(first.setdefault(task.id, task), task) for task in tasks]
+    return [(one, other) for one, other in both if not same_content(one, other)]
+
+
+def clash_message(one: Task, other: Task) -> str:
+    return f"{one.source} and {other.source}: two different tasks of one id, {one.id}"
 
 
 def same_content(one: Task, other: Task) -> bool:
     """Whether two tasks have the same tests, and the same demonstrations in any order."""
+    if one is other:
+        return True
     return [p.key for p in one.tests] == [p.key for p in other.tests] and (
         Counter(p.key for p in one.demonstrations) == Counter(p.key for p in other.demonstrations)
     )

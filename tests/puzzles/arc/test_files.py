@@ -228,6 +228,22 @@ def test_drm_data_lists_all_that_is_wrong_and_counts_it(tmp_path, capsys):
     ]
 
 
+def test_drm_data_lists_all_different_tasks_of_one_id(tmp_path, capsys):
+    for folder, test in (("one", OTHER), ("two", THIRD)):
+        for name in ("a", "b"):
+            write(tmp_path / folder / f"{name}.json", {"train": [PAIR], "test": [test]})
+        write(tmp_path / folder / "c.json", TASK)
+    write(tmp_path / "d.json", {"train": [WIDE], "test": [OTHER]})
+    assert describe_sources([str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.rstrip().split("\n")
+    assert "1x31 cells" in lines[1]
+    assert lines[2:] == [
+        f"  {tmp_path}/one/{name}.json and {tmp_path}/two/{name}.json: two different tasks of one "
+        f"id, {name}"
+        for name in ("a", "b")
+    ]
+
+
 def test_drm_data_says_what_is_not_read(tmp_path, capsys):
     """As the tasks of Google's code golf: arc-gen holds pairs, and other keys something else."""
     for name in ("a", "b"):
