@@ -109,7 +109,7 @@ class Evaluate:
     every: CountOrZero = 0
     """Training steps between evaluations; one always follows the last step. 0: only that one."""
     untrained: bool = False
-    """Score the untrained model too, before step 1."""
+    """Score the model before step 1 too: untrained, or with the weights of init_from."""
     num_augmentations: CountOrZero | None = None
     """Augmentations beside the identity that vote on each test input. None (all, for the command):
     as the family of puzzles does by default: ARC takes all of the task's, Sudoku none."""

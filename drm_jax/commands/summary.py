@@ -69,7 +69,7 @@ def _print_remarks(console: Console, report: "Report") -> None:
             "The last score is of an ensemble, which pools the votes of its checkpoints: say so "
             "where you quote it."
         )
-    if report.setup.experiment.train.keep_best:
+    if last.metrics["best_checkpoints_selected_on_test_labels"]:
         alone = "" if last.is_ensemble else "Each score is of one checkpoint. "
         headline = report.setup.experiment.data.headline
         console.print(

@@ -39,7 +39,10 @@ def metrics_of(
         metrics["checkpoint_step"] = steps[0]
     metrics["candidates"] = scores["candidates"]
     metrics |= settings_at_test(experiment.evaluate, experiment.method)
-    metrics["best_checkpoints_selected_on_test_labels"] = experiment.train.keep_best > 0
+    if experiment.init_from is not None:
+        metrics["initial_weights"] = experiment.init_from
+    labelled = experiment.data.headline in scores
+    metrics["best_checkpoints_selected_on_test_labels"] = labelled and experiment.train.keep_best > 0
     if len(asked) > 1 and not alone:
         metrics["denoised_on_windows"] = {
             str(height) if height == width else f"{height}x{width}": count

@@ -22,13 +22,24 @@ def answers_of(evaluation: Scored) -> str:
     """Whose answers they are, in words."""
     if evaluation.is_ensemble:
         return f"ensemble of steps {', '.join(map(str, evaluation.steps))}"
-    return f"step {evaluation.step}" if evaluation.step else "untrained model"
+    if evaluation.step:
+        return f"step {evaluation.step}"
+    begun_with = evaluation.metrics.get("initial_weights")
+    return f"initial weights from {begun_with}" if begun_with else "untrained model"
 
 
 def passes(metrics: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The k, ascending, of the scores pass@k; empty where answers aren't ranked by votes."""
-    names = (name for of in metrics for name in of if name.startswith("pass@"))
-    return sorted({int(name.removeprefix("pass@")) for name in names})
+    """The k, ascending, of the scores pass@k that are shown: none is beyond the votes.
+
+    Empty where answers aren't ranked by votes.
+    """
+    return sorted({k for of in metrics for k in _passes_of(of)})
+
+
+def _passes_of(metrics: Mapping[str, Any]) -> list[int]:
+    ks = [int(name.removeprefix("pass@")) for name in metrics if name.startswith("pass@")]
+    votes = metrics.get("votes", max(ks, default=0))  # earlier versions didn't write them
+    return [k for k in ks if k <= max(votes, 1)]
 
 
 def score_table(evaluations: Sequence[Scored], baselines: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -58,7 +69,9 @@ def _pass_table(rows: _Rows, ks: Sequence[int]) -> Table:
             table.add_row(name, "unknown", *[""] * len(ks))
             continue
         solved = f"{metrics['solved@2']} of {metrics['test_inputs']}"
-        table.add_row(name, solved, *(_percent(metrics[f"pass@{k}"]) for k in ks))
+        shown = _passes_of(metrics)
+        passed = (_percent(metrics[f"pass@{k}"]) if k in shown else "" for k in ks)
+        table.add_row(name, solved, *passed)
     return table
 
 
@@ -101,14 +114,23 @@ def task_table(evaluation: Scored) -> Table:
     if not any("votes_of_first_two" in row for row in per_task.values()):
         return _plain_task_table(title, per_task)
     table = Table(title=title)
-    for name in ("task", "rank of the truth", "votes of the first two", "pass@1", "pass@2"):
+    ks = [k for k in passes([evaluation.metrics]) if k <= 2]
+    passed = [f"pass@{k}" for k in ks]
+    for name in ("task", "rank of the truth", "votes of the first two", *passed):
         table.add_column(name, justify="left" if name == "task" else "right")
     for task, row in per_task.items():
-        ranks = ", ".join("–" if rank is None else str(rank) for rank in row["rank_of_truth"])
+        ranks = ", ".join(map(_rank, row["rank_of_truth"], row["hidden"]))
         votes = ", ".join("/".join(map(str, v)) or "–" for v in row["votes_of_first_two"])
-        passed = [f"{row[f'pass@{k}']:.0%}" if f"pass@{k}" in row else "?" for k in (1, 2)]
-        table.add_row(task, ranks, votes, *passed)
+        shares_of_task = [f"{row[name]:.0%}" if name in row else "?" for name in passed]
+        table.add_row(task, ranks, votes, *shares_of_task)
     return table
+
+
+def _rank(rank: int | None, hidden: bool) -> str:
+    """The rank of the truth: ? where it is hidden, – where it was not proposed."""
+    if hidden:
+        return "?"
+    return "–" if rank is None else str(rank)
 
 
 def _plain_task_table(title: str, per_task: Mapping[str, Mapping[str, Any]]) -> Table:

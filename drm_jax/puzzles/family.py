@@ -67,6 +67,8 @@ class Family(Protocol):
     board. One, where all puzzles have one size."""
     headline: str
     """The name of the score that checkpoints are compared by, among `Judge.scores`."""
+    attempts: int
+    """How many of the best answers to a test input are handed in: it is solved if one is right."""
     kept_files: Mapping[str, str]
     """Files that the puzzles follow from, which a work directory keeps a copy of: name there, path
     as the options have it."""

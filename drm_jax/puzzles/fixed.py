@@ -27,6 +27,7 @@ class FixedBoard:
     """What such families have in common; the base of a frozen dataclass of options."""
 
     headline = "exact"
+    attempts = 1
     num_augmentations: int = 0
     """Symmetries of each puzzle that is trained on, beside the identity."""
 

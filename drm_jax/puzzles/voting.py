@@ -2,7 +2,7 @@
 
 Each augmented copy of a test input gives one candidate. Its answer, the augmentation undone, is
 grouped with equal ones. Answers are ranked by (votes, mean sigmoid of the halting logit); ties keep
-first-seen order.
+first-seen order. An answer without cells can't be right, and stands behind all others.
 """
 
 import dataclasses
@@ -33,8 +33,13 @@ class Answer:
         return len(self.voters)
 
     @property
-    def rank_key(self) -> tuple[int, float]:
-        return self.votes, self.score_sum / self.votes
+    def score(self) -> float:
+        """Mean halting probability of its voters."""
+        return self.score_sum / self.votes
+
+    @property
+    def rank_key(self) -> tuple[bool, int, float]:
+        return self.grid.size > 0, self.votes, self.score
 
 
 # Proposed answers by (task id, input grid), then by grid: memory grows with distinct answers only.
@@ -179,7 +184,7 @@ class VotingJudge:
                     "rank": rank + 1,
                     "grid": grid_rows(answers[rank].grid, symbols),
                     "votes": answers[rank].votes,
-                    "score": round(answers[rank].rank_key[1], 6),
+                    "score": round(answers[rank].score, 6),
                     **self.describe_voters(answers[rank].voters),
                 }
                 for rank in kept

@@ -43,7 +43,7 @@ def test_scores_by_hand():
     assert (result["solved@1"], result["solved@2"]) == (1, 2)
     assert result["per_task"]["t"]["rank_of_truth"] == [2, 1]
     assert result["per_task"]["t"]["votes_of_first_two"] == [[2, 1], [2, 1]]
-    assert result["per_task"]["u"]["pass@1000"] == 0
+    assert result["per_task"]["u"]["pass@2"] == 0
 
 
 def test_hidden_outputs_are_not_scored():

@@ -26,6 +26,7 @@ from drm_jax.puzzles.arc.identifiers import adopt_identifiers, read_identifiers
 from drm_jax.puzzles.arc.puzzles import ArcPuzzles
 from drm_jax.puzzles.arc.roles import Repeated, Unfit, load_tasks
 from drm_jax.puzzles.arc.tasks import MAX_SIDE, training_pairs
+from drm_jax.puzzles.arc.voting import ATTEMPTS
 from drm_jax.puzzles.family import Board
 
 _IDENTIFIERS = "identifiers.json"
@@ -65,6 +66,7 @@ class Arc:
 
     vocabulary = tokens.VOCABULARY
     headline = "pass@2"
+    attempts = ATTEMPTS
 
     def __post_init__(self):
         check_fields(self, "data")

@@ -105,36 +105,45 @@ def described_pair(pair: Pair) -> dict[str, Any]:
 def scores(ballot: Ballot, tasks: Sequence[Task]) -> dict[str, Any]:
     """pass@k over tasks, test inputs solved within k, and both for each task.
 
-    Tests without a known output are not scored; without any, only the votes are given.
+    Tests without a known output are not scored; without any, only the votes are given. No k is
+    beyond the most votes on a test input, but for the two attempts, which are always handed in.
     """
-    ranks = {task.id: voting.truth_ranks(ballot, task) for task in tasks}
+    votes = voting.most_votes(ballot, tasks)
+    ks = [k for k in voting.PASS_KS if k <= max(votes, voting.ATTEMPTS)]
+    ranks = {task.id: voting.known_ranks(ballot, task) for task in tasks}
     flat = [rank for of_task in ranks.values() for rank in of_task]
     per_task = {
-        task.id: {
-            "test_inputs": len(task.tests),
-            "rank_of_truth": [None if rank is None else rank + 1 for rank in ranks[task.id]],
-            "votes_of_first_two": [
-                [answer.votes for answer in ranked(ballot, task.id, pair.input)[:2]]
-                for pair in task.tests
-            ],
-            **pass_rates([ranks[task.id]]),
-        }
-        for task in tasks
+        task.id: _of_task(ballot, task) | pass_rates([ranks[task.id]], ks) for task in tasks
     }
-    solved = {
-        f"solved@{k}": sum(rank is not None and rank < k for rank in flat) for k in voting.PASS_KS
-    }
+    solved = {f"solved@{k}": sum(rank is not None and rank < k for rank in flat) for k in ks}
     return {
         "tasks": len(tasks),
         "test_inputs": len(flat),
-        **pass_rates(list(ranks.values())),
+        "votes": votes,
+        **pass_rates(list(ranks.values()), ks),
         **(solved if flat else {}),
         "per_task": per_task,
     }
 
 
-def pass_rates(ranks_by_task: Sequence[Sequence[int | None]]) -> dict[str, float]:
+def _of_task(ballot: Ballot, task: Task) -> dict[str, Any]:
+    """Of each test input of a task, in order; a hidden output has no rank."""
+    ranks = voting.truth_ranks(ballot, task)
+    return {
+        "test_inputs": len(task.tests),
+        "hidden": [pair.output is None for pair in task.tests],
+        "rank_of_truth": [None if rank is None else rank + 1 for rank in ranks],
+        "votes_of_first_two": [
+            [answer.votes for answer in ranked(ballot, task.id, pair.input)[:2]]
+            for pair in task.tests
+        ],
+    }
+
+
+def pass_rates(
+    ranks_by_task: Sequence[Sequence[int | None]], ks: Sequence[int]
+) -> dict[str, float]:
     """{"pass@k": …}; empty where no output is known."""
     if not any(ranks_by_task):
         return {}
-    return {f"pass@{k}": voting.pass_at(ranks_by_task, k) for k in voting.PASS_KS}
+    return {f"pass@{k}": voting.pass_at(ranks_by_task, k) for k in ks}

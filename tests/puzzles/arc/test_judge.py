@@ -7,6 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from drm_jax.evaluate.files import Evaluation
+from drm_jax.evaluate.tables import task_table
 from drm_jax.puzzles.arc.augment import augment, augmentation_words, puzzle_ids
 from drm_jax.puzzles.arc.judge import ArcJudge, scores
 from drm_jax.puzzles.arc.puzzles import ArcPuzzles
@@ -35,7 +37,39 @@ def test_scores_by_hand():
     assert (result["solved@1"], result["solved@2"]) == (1, 2)
     assert result["per_task"]["t"]["rank_of_truth"] == [2, 1]
     assert result["per_task"]["t"]["votes_of_first_two"] == [[2, 1], [2, 1]]
-    assert result["per_task"]["u"]["pass@1000"] == 0
+    assert result["per_task"]["u"]["pass@2"] == 0
+
+
+def test_no_k_is_beyond_the_votes():
+    """The most votes on a test input decide; two attempts are always handed in."""
+    ballot: Ballot = {}
+    for count in (1, 5, 17):
+        while scores(ballot, [task(Pair(A, A))])["votes"] < count:
+            cast_vote(ballot, "t", A, B, 0.5)
+        result = scores(ballot, [task(Pair(A, A)), task(Pair(A, A), name="u")])
+        ks = {1: [1, 2], 5: [1, 2, 5], 17: [1, 2, 5, 10]}[count]
+        for of in (result, result["per_task"]["t"]):
+            assert [k for k in of if k.startswith("pass@")] == [f"pass@{k}" for k in ks]
+        assert [k for k in result if k.startswith("solved@")] == [f"solved@{k}" for k in ks]
+
+
+def test_ranks_keep_the_place_of_their_test():
+    """A hidden output before, between and after known ones moves none of them."""
+    ballot: Ballot = {}
+    inputs = [np.full((1, n), 7, np.uint8) for n in range(1, 6)]
+    for votes, grid in ((2, B), (1, A)):
+        for question in inputs[:4]:
+            for _ in range(votes):
+                cast_vote(ballot, "t", question, grid, 0.5)
+    outputs = [None, A, None, B, A]
+    tests = [Pair(*pair) for pair in zip(inputs, outputs, strict=True)]
+    result = scores(ballot, [task(*tests)])
+    row = result["per_task"]["t"]
+    assert row["rank_of_truth"] == [None, 2, None, 1, None]
+    assert row["hidden"] == [True, False, True, False, False]
+    assert (result["test_inputs"], result["solved@1"], result["pass@2"]) == (3, 1, 2 / 3)
+    shown = Evaluation((1,), result, {}, None, (), ())
+    assert list(task_table(shown).columns[1].cells) == ["?, 2, ?, 1, –"]
 
 
 def test_hidden_outputs_are_not_scored():
