@@ -25,7 +25,15 @@ from drm_jax.evaluate.answerer import AnswerBatch
 from drm_jax.evaluate.answers import Trajectory, unpack
 from drm_jax.evaluate.files import Evaluation
 from drm_jax.evaluate.loop import answer_questions
-from drm_jax.evaluate.pictures import Row, denoising, grids_row, image, png
+from drm_jax.evaluate.pictures import (
+    Row,
+    asked_of,
+    attempts_row,
+    candidate_row,
+    grids_row,
+    image,
+    png,
+)
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
 from drm_jax.io.metrics import read_metrics
@@ -260,6 +268,8 @@ class AnsweredTest:
     """Likewise; None where it isn't known."""
     answers: tuple[Proposed, ...]
     """The best ones, and the right one wherever it stands."""
+    candidates: int
+    """How many voted."""
     trajectory: Trajectory | None
     """How the unaugmented candidate was answered, step by step."""
 
@@ -273,19 +283,20 @@ class Answers:
     experiment: Experiment
 
     def picture(self) -> bytes:
-        """The test inputs, the first two answers with their votes, and the truths, as a PNG."""
+        """The test inputs, the attempts with their votes, the truths, and the denoising of the
+        unaugmented candidates, as a PNG."""
         rows = [row for test in range(len(self.tests)) for row in self._rows(test)]
         return png(image(rows, self.experiment.data.vocabulary))
 
     def _rows(self, number: int) -> list[Row]:
         test, family = self.tests[number], self.experiment.data
-        grids = [("input", test.question)]
-        for answer in test.answers[:2]:
-            grids.append((f"{answer.votes} vote{'s' * (answer.votes != 1)}", answer.grid))
-        grids += [("truth", test.truth)] if test.truth is not None else []
-        title = f"task {self.task}, test input {number + 1}"
-        rows = [grids_row(title, grids, family.vocabulary)]
-        return rows + ([denoising(test.trajectory, family, 10)] if test.trajectory else [])
+        answers = [(answer.grid, answer.votes) for answer in test.answers]
+        of_test = test.question, test.truth, test.candidates
+        asked = asked_of(*of_test, answers, family.attempts)
+        rows = [attempts_row(f"task {self.task}, test input {number + 1}", asked, family)]
+        return rows + (
+            [candidate_row(test.trajectory, asked, family, 10)] if test.trajectory else []
+        )
 
     def _repr_png_(self) -> bytes:
         return self.picture()
@@ -311,6 +322,7 @@ def _answers(
                 Proposed(grid_of(answer["grid"], symbols), answer["votes"], answer["score"])
                 for answer in test["answers"]
             ),
+            test["candidates"],
             first.get(number),
         )
         for number, test in enumerate(task["tests"])

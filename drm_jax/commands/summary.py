@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from drm_jax.evaluate.answers import is_right, unpack
-from drm_jax.evaluate.pictures import terminal_picture
+from drm_jax.evaluate.answers import unpack
+from drm_jax.evaluate.pictures import terminal_legend, terminal_picture
 from drm_jax.evaluate.tables import score_table, task_table
 from drm_jax.parallel import processes
 from drm_jax.report.write import write_report
@@ -38,24 +38,24 @@ def print_summary(console: Console, report: "Report", workdir: os.PathLike) -> N
 
 
 def _print_denoising(console: Console, report: "Report") -> None:
-    """Two answers with the steps to them, one that is right and one that isn't if there are."""
+    """Two test inputs, one that is solved and one that isn't if there are: their attempts, and how
+    one candidate was denoised."""
     last, family = report.evaluations[-1], report.setup.experiment.data
     pictured = [unpack(packed) for packed in last.pictured]
     if not pictured:
         return
-    solved = [t for t in pictured if is_right(t, family)]
-    others = [t for t in pictured if not is_right(t, family)]
-    if last.is_ensemble:
-        console.print(f"\nDenoising of step {last.step} alone:")
-    steps = "what some steps began from (░ masked)"
-    if pictured[0].levels_N[0] < 0:  # they begin from latents, not a grid
-        steps = "the answers after some steps"
-    # Where PAD alone comes before the symbols, every grid fills the board.
-    ends = "" if family.vocabulary.first == 1 else "; │ ends a grid"
-    console.print(f"\nLeft to right: the input, {steps}, the answer, the truth{ends}", style="dim")
-    for trajectory in (solved[:1] + others + solved[1:])[:2]:
+    tasks = {of.task: last.answers.task(of.task) for of in pictured}
+    ranks = [tasks[of.task]["tests"][of.test]["rank_of_truth"] for of in pictured]
+    solved = [rank is not None and rank <= family.attempts for rank in ranks]
+    first = [of for of, good in zip(pictured, solved, strict=True) if good]
+    others = [of for of, good in zip(pictured, solved, strict=True) if not good]
+    console.print()
+    for line in terminal_legend(last.answers, pictured, family):
+        console.print(line, style="dim")
+    for trajectory in (first[:1] + others + first[1:])[:2]:
         console.print()
-        console.print(terminal_picture(trajectory, family, console.width))
+        task = tasks[trajectory.task]
+        console.print(terminal_picture(task, trajectory, family, console.width))
 
 
 def _print_remarks(console: Console, report: "Report") -> None:

@@ -68,12 +68,6 @@ def _first(family: Family) -> np.uint8:
     return np.uint8(family.vocabulary.first)
 
 
-def is_right(trajectory: Trajectory, family: Family) -> bool:
-    """Whether this one candidate is the truth."""
-    truth = trajectory.truth
-    return truth is not None and np.array_equal(answer_of(trajectory, family), truth)
-
-
 def began_from(trajectory: Trajectory, family: Family) -> np.ndarray:
     """(N, S) tokens, what each step began from: the answer before, remasked; where steps begin from
     latents, their answers."""

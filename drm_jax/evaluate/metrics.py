@@ -42,7 +42,9 @@ def metrics_of(
     if experiment.init_from is not None:
         metrics["initial_weights"] = experiment.init_from
     labelled = experiment.data.headline in scores
-    metrics["best_checkpoints_selected_on_test_labels"] = labelled and experiment.train.keep_best > 0
+    metrics["best_checkpoints_selected_on_test_labels"] = (
+        labelled and experiment.train.keep_best > 0
+    )
     if len(asked) > 1 and not alone:
         metrics["denoised_on_windows"] = {
             str(height) if height == width else f"{height}x{width}": count

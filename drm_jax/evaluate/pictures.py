@@ -1,5 +1,10 @@
-"""Pictures of denoising: in the terminal, and as an image."""
+"""Pictures of answers and of denoising: in the terminal, and as an image.
 
+Whether a test input is solved is said of the attempts, which are handed in; never of a candidate,
+which has a vote.
+"""
+
+import dataclasses
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -11,12 +16,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from drm_jax.evaluate.answers import Trajectory, augmented, began_from, is_right
+from drm_jax.evaluate.answers import Answers, Trajectory, answer_of, augmented, began_from
 from drm_jax.puzzles.boards import grid_of, place
 from drm_jax.puzzles.family import PAD, Board, Family, Vocabulary
 
 Row = tuple[str, list[tuple[str, np.ndarray]]]
-"""A title, and frames: a caption and tokens (h, w)."""
+"""A title, and frames: a caption of one or two lines, and tokens (h, w)."""
 _PAD_COLOUR, _OTHER_COLOUR, _MASK_COLOUR, _PAPER = "#26262B", "#3C3C46", "#F4EBD9", "#FFFFFF"
 
 
@@ -37,26 +42,123 @@ def _cell(token: int, vocabulary: Vocabulary) -> str:
     return "  " if token == PAD else " │"
 
 
-def _frames(trajectory: Trajectory, family: Family, most: int) -> list[tuple[str, np.ndarray]]:
-    """(caption, tokens (h, w)) of input, chosen steps, answer and truth, cropped alike.
+def answer_rows(
+    task: Mapping[str, Any],
+    number: int,
+    trajectories: Sequence[Trajectory],
+    family: Family,
+    most: int = 1000,
+) -> list[Row]:
+    """The attempts at a test input, and below them how some of its candidates were denoised.
 
-    As the puzzle has them: the candidate's augmentation is undone.
+    Args:
+      task: as `Answers.tasks` has it.
+      number: of the test input, from 0.
+      trajectories: of this test input.
+      most: how many frames a candidate has at most.
+    """
+    test, symbols = task["tests"][number], family.vocabulary.symbols
+    answers = [(grid_of(x["grid"], symbols), x["votes"]) for x in test["answers"]]
+    question, truth = (grid_of(test[name], symbols) for name in ("input", "output"))
+    asked = asked_of(question, truth, test["candidates"], answers, family.attempts)
+    name = f"task {task['id']}, test input {number + 1}"
+    below = [candidate_row(trajectory, asked, family, most) for trajectory in trajectories]
+    return [attempts_row(name, asked, family), *below]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Asked:
+    """A test input and its answers, for pictures; grids of symbols."""
+
+    question: np.ndarray
+    truth: np.ndarray | None
+    candidates: int
+    attempts: Sequence[tuple[np.ndarray, int]]  # what is handed in, and its votes, best first
+    others: Sequence[tuple[np.ndarray, int]]
+
+
+def asked_of(
+    question: np.ndarray,
+    truth: np.ndarray | None,
+    candidates: int,
+    answers: Sequence[tuple[np.ndarray, int]],
+    attempts: int,
+) -> Asked:
+    """Splits answers, best first, into those that are handed in and the others.
+
+    Args:
+      attempts: how many are; a grid without cells never is.
+    """
+    with_cells = sum(grid.size > 0 for grid, _ in answers)  # these stand first
+    count = min(attempts, with_cells)
+    return Asked(question, truth, candidates, answers[:count], answers[count:])
+
+
+def attempts_row(name: str, asked: Asked, family: Family) -> Row:
+    """The input, the answers that are handed in with their votes, and the truth.
+
+    Args:
+      name: of the test input; the title says whether it is solved too.
+    """
+    frames, outcome = [("input", asked.question)], "not solved"
+    for number, (grid, votes) in enumerate(asked.attempts):
+        attempt = _attempt(number, family)
+        said = f"\n{votes} of {asked.candidates} votes" if asked.candidates > 1 else ""
+        frames.append((attempt + said, grid))
+        if outcome == "not solved" and np.array_equal(grid, asked.truth):
+            outcome = f"solved by {attempt}" if family.attempts > 1 else "solved"
+    if asked.truth is None:
+        outcome = "truth unknown"
+    else:
+        frames.append(("truth", asked.truth))
+    nothing = "" if asked.attempts else "; no answer"
+    return grids_row(f"{name}: {outcome}{nothing}", frames, family.vocabulary)
+
+
+def _attempt(number: int, family: Family) -> str:
+    return "answer" if family.attempts == 1 else f"attempt {number + 1}"
+
+
+def candidate_row(trajectory: Trajectory, asked: Asked, family: Family, most: int = 1000) -> Row:
+    """At most so many frames of what a candidate's steps began from, and the answer that it gave.
+
+    As the puzzle has them: the candidate's augmentation is undone. The title says what it gave.
+    """
+    how = family.augmentation_name(trajectory.augmentation_A)
+    how = f"under {how}" if how else "without augmentation"
+    answer, gave = answer_of(trajectory, family), "another answer"
+    for number, (grid, _) in enumerate(asked.attempts):
+        if np.array_equal(grid, answer):
+            gave = "the answer" if family.attempts == 1 else _attempt(number, family)
+    for grid, votes in asked.others:
+        if np.array_equal(grid, answer):
+            gave = f"another answer, {votes} of {asked.candidates} votes"
+    return f"candidate {how}: gave {gave}", _frames(trajectory, asked, family, most)
+
+
+def _frames(
+    trajectory: Trajectory, asked: Asked, family: Family, most: int
+) -> list[tuple[str, np.ndarray]]:
+    """(caption, tokens (h, w)) of chosen steps, and the candidate's answer.
+
+    Cropped alike, to a board that holds the question and the truth too.
     """
     augmentation_A, steps = trajectory.augmentation_A, len(trajectory.predicted_NxS)
-    shown = np.unique(np.linspace(0, steps - 1, min(steps, max(1, most - 3))).round().astype(int))
-    grids = [("input", augmented(trajectory.question, augmentation_A, family))]
-    if trajectory.truth is not None:
-        grids += [("truth", augmented(trajectory.truth, augmentation_A, family))]
-    board = _board_of_all(trajectory.board, [grid.shape for _, grid in grids])
-    question, *truth = ((name, family.to_tokens(grid, board)) for name, grid in grids)
+    shown = np.unique(np.linspace(0, steps - 1, min(steps, max(1, most - 1))).round().astype(int))
+    grids = [
+        augmented(grid, augmentation_A, family)
+        for grid in (asked.question, asked.truth)
+        if grid is not None
+    ]
+    board = _board_of_all(trajectory.board, [grid.shape for grid in grids])
     seen = [(f"step {i + 1}", began_from(trajectory, family)[i]) for i in shown]
-    seen += [("answer", trajectory.predicted_NxS[-1])]
+    seen += [("candidate", trajectory.predicted_NxS[-1])]
     placed = [(name, place(tokens_S, trajectory.board, board)) for name, tokens_S in seen]
-    frames = [question, *placed, *truth]
-    sizes = [family.grid_sizes(tokens_S[None], board)[0] for _, tokens_S in frames]
+    sizes = [grid.shape for grid in grids]
+    sizes += [family.grid_sizes(tokens_S[None], board)[0] for _, tokens_S in placed]
     height, width = (min(board[axis], max(s[axis] for s in sizes) + 1) for axis in (0, 1))
     return [
-        (name, family.undo(t.reshape(board)[:height, :width], augmentation_A)) for name, t in frames
+        (name, family.undo(t.reshape(board)[:height, :width], augmentation_A)) for name, t in placed
     ]
 
 
@@ -66,9 +168,40 @@ def _board_of_all(board: Board, shapes: Sequence[tuple[int, ...]]) -> Board:
     return (max(height, width),) * 2 if board[0] == board[1] else (height, width)
 
 
-def denoising(trajectory: Trajectory, family: Family, most: int = 1000) -> Row:
-    """The input, at most so many frames in all of what steps began from, the answer, the truth."""
-    return _title(trajectory, family), _frames(trajectory, family, most)
+def legend(answers: Answers, trajectories: Sequence[Trajectory], family: Family) -> list[str]:
+    """What the frames of `answer_rows` are, in a few lines.
+
+    Args:
+      trajectories: those that are shown.
+    """
+    voted = any(test["candidates"] > 1 for task in answers.tasks for test in task["tests"])
+    lines = []
+    if voted and family.attempts == 1:
+        lines = ["answer: the one with the most votes"]
+    elif voted:
+        lines = [
+            f"attempts: the {family.attempts} answers with the most votes; these are handed in"
+        ]
+    if trajectories:
+        latents = trajectories[0].levels_N[0] < 0  # steps begin from them, not from a grid
+        lines.append("steps: the answer after each" if latents else "steps: what each began from")
+        lines.append("candidate: what it answered" + ", one of the votes" * voted)
+    if trajectories and len(answers.steps) > 1:
+        lines.append(f"steps and candidate are of step {answers.steps[-1]} alone")
+    return lines
+
+
+def terminal_legend(
+    answers: Answers, trajectories: Sequence[Trajectory], family: Family
+) -> list[str]:
+    """`legend`, and what the characters mean that are no symbols."""
+    lines = legend(answers, trajectories, family)
+    if trajectories:
+        signs = ["░ masked"] if trajectories[0].levels_N[0] >= 0 else []
+        # Where PAD alone comes before the symbols, every grid fills the board.
+        signs += ["│ ends a grid"] if family.vocabulary.first > PAD + 1 else []
+        lines += ["; ".join(signs)] if signs else []
+    return lines
 
 
 def task_rows(task: Mapping[str, Any], vocabulary: Vocabulary) -> list[Row]:
@@ -90,21 +223,34 @@ def grids_row(title: str, grids: Sequence[tuple[str, np.ndarray]], vocabulary: V
     return title, [(name, grid + np.uint8(vocabulary.first)) for name, grid in grids]
 
 
-def terminal_picture(trajectory: Trajectory, family: Family, columns: int) -> Group:
-    """One test input's denoising on one line, for rich to print in at most `columns` columns.
+def terminal_picture(
+    task: Mapping[str, Any], trajectory: Trajectory, family: Family, columns: int
+) -> Group:
+    """The `answer_rows` of one candidate for rich to print, each on one line in so many columns.
 
-    From left to right: the input, what steps began from (░ is masked), the answer, the truth.
+    Frames that don't fit are left out: the input, the truth, the later attempts; some of the steps.
     """
-    title, frames = denoising(trajectory, family, 4)
+    arguments = task, trajectory.test, [trajectory], family
+    _, (_, frames) = answer_rows(*arguments, most=2)
     fitting = columns // _columns(frames)
-    if fitting:  # answer and truth stand last
-        frames = denoising(trajectory, family, max(4, fitting))[1][-fitting:]
-    return terminal_row((title, frames), family.vocabulary, columns)
+    attempts, (title, frames) = answer_rows(*arguments, most=max(2, fitting))
+    rows = [_fitting(attempts, columns), (title, frames[-fitting:] if fitting else frames)]
+    return Group(*(terminal_row(row, family.vocabulary, columns) for row in rows))
+
+
+def _fitting(row: Row, columns: int) -> Row:
+    """An `attempts_row` with as many frames as stand beside each other; at least one."""
+    title, (question, *others) = row
+    fitting = columns // _columns([question, *others])
+    if fitting > len(others):
+        return row
+    left_out = [name.split("\n")[0] for name, _ in [*others[max(fitting, 1) :], question]]
+    return f"{title} (no room for: {', '.join(left_out)})", others[: max(fitting, 1)]
 
 
 def _columns(frames: Sequence[tuple[str, np.ndarray]]) -> int:
     """How many columns of a terminal each of these frames takes, with the gap."""
-    return max(max(2 * tile.shape[1], len(name)) for name, tile in frames) + 2
+    return max(max(2 * tile.shape[1], *map(len, name.split("\n"))) for name, tile in frames) + 2
 
 
 def terminal_row(row: Row, vocabulary: Vocabulary, columns: int) -> Group:
@@ -138,31 +284,61 @@ def _text(tokens_hxw: np.ndarray, vocabulary: Vocabulary) -> Text:
     return text
 
 
-def _title(trajectory: Trajectory, family: Family) -> str:
-    outcome = "right" if is_right(trajectory, family) else "wrong"
-    outcome = "truth unknown" if trajectory.truth is None else outcome
-    how = family.augmentation_name(trajectory.augmentation_A)
-    how = f", asked under {how}" if how else ""
-    return f"task {trajectory.task}, test input {trajectory.test + 1}{how}: {outcome}"
+def image(
+    rows: Sequence[Row], vocabulary: Vocabulary, cell: int = 12, legend: Sequence[str] = ()
+) -> np.ndarray:
+    """(H, W, 3) uint8: a title and its frames from left to right for each row.
 
-
-def image(rows: Sequence[Row], vocabulary: Vocabulary, cell: int = 12) -> np.ndarray:
-    """(H, W, 3) uint8: a title and its frames from left to right for each row."""
+    Args:
+      legend: lines above them; below these the tokens that are no symbols are explained.
+    """
     gap, line, font = cell, 16, ImageFont.load_default(11)
-    widths = [sum(max(cell * t.shape[1], 44) + gap for _, t in tiles) for _, tiles in rows]
-    widths += [math.ceil(font.getlength(title)) + gap for title, _ in rows]
-    heights = [2 * line + cell * max(len(tile) for _, tile in tiles) + gap for _, tiles in rows]
-    canvas = Image.new("RGB", (max(widths) + gap, sum(heights) + gap), "white")
+    lines = [max(name.count("\n") + 1 for name, _ in tiles) for _, tiles in rows]
+    widths = [sum(_width(frame, cell, font) + gap for frame in tiles) for _, tiles in rows]
+    widths += [math.ceil(font.getlength(text)) + gap for text in [*legend, *(t for t, _ in rows)]]
+    heights = [
+        (1 + of_row) * line + cell * max(len(tile) for _, tile in tiles) + gap
+        for of_row, (_, tiles) in zip(lines, rows, strict=True)
+    ]
+    above = (len(legend) + 1) * line + gap if legend else 0
+    canvas = Image.new("RGB", (max(widths) + gap, above + sum(heights) + gap), "white")
     draw, top = ImageDraw.Draw(canvas), gap
-    for (title, tiles), height in zip(rows, heights, strict=True):
+    for text in legend:
+        draw.text((gap, top), text, "#666666", font)
+        top += line
+    if legend:
+        _explain_tokens(draw, gap, top, rows, vocabulary)
+        top += line + gap
+    for (title, tiles), of_row, height in zip(rows, lines, heights, strict=True):
         draw.text((gap, top), title, "black", font)
         left = gap
         for name, tile in tiles:
-            draw.text((left, top + line), name, "#666666", font)
-            canvas.paste(_tile(tile, vocabulary, cell), (left, top + 2 * line))
-            left += max(cell * tile.shape[1], 44) + gap
+            draw.text((left, top + line), name, "#666666", font, spacing=line - 11)
+            canvas.paste(_tile(tile, vocabulary, cell), (left, top + (1 + of_row) * line))
+            left += _width((name, tile), cell, font) + gap
         top += height
     return np.asarray(canvas)
+
+
+def _width(frame: tuple[str, np.ndarray], cell: int, font: Any) -> int:
+    name, tile = frame
+    return max(cell * tile.shape[1], 44, *(math.ceil(font.getlength(x)) for x in name.split("\n")))
+
+
+def _explain_tokens(
+    draw: ImageDraw.ImageDraw, left: int, top: int, rows: Sequence[Row], vocabulary: Vocabulary
+) -> None:
+    """A line with the colours of the tokens in these rows that are no symbols."""
+    used = {token for _, tiles in rows for _, tile in tiles for token in np.unique(tile).tolist()}
+    words = {vocabulary.mask: "masked", PAD: "outside of the grid"}
+    words |= dict.fromkeys(range(PAD + 1, vocabulary.first), "ends the grid")
+    font, colours_Vx3 = ImageFont.load_default(11), token_colours(vocabulary)
+    for token, text in words.items():
+        if token in used:
+            colour = tuple(colours_Vx3[token].tolist())
+            draw.rectangle((left, top + 1, left + 11, top + 12), fill=colour, outline="#666666")
+            draw.text((left + 16, top), text, "#666666", font)
+            left += 16 + math.ceil(font.getlength(text)) + 14
 
 
 def _tile(tokens_hxw: np.ndarray, vocabulary: Vocabulary, cell: int) -> Image.Image:

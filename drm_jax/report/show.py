@@ -8,7 +8,16 @@ from rich.console import Console
 
 from drm_jax.errors import InputError
 from drm_jax.evaluate.answers import ANSWERS, read_answers, read_trajectories, unpack
-from drm_jax.evaluate.pictures import Row, denoising, image, png, task_rows, terminal_row
+from drm_jax.evaluate.pictures import (
+    Row,
+    answer_rows,
+    image,
+    legend,
+    png,
+    task_rows,
+    terminal_legend,
+    terminal_row,
+)
 from drm_jax.io.files import write_whole
 from drm_jax.puzzles.family import Vocabulary
 from drm_jax.report.collect import SHOWN_PATHS, evaluation_of
@@ -38,45 +47,55 @@ def show_denoising(
     step: int | None = None,
     png_path: epath.Path | None = None,
 ) -> None:
-    """Prints how the candidates of a task that an evaluation has kept were denoised.
+    """Prints the attempts at each test input of a task, and below them how the candidates were
+    denoised that an evaluation has kept.
 
     Args:
       step: of the evaluation; the newest one where None.
 
     Raises:
-      InputError: nothing was evaluated, or not this task; or no denoising of it was kept.
+      InputError: nothing was evaluated, or not this task.
     """
     family = read_config(workdir).data
     folder = evaluation_of(workdir, [] if step is None else [step])
     answers = read_answers(folder, family.vocabulary)
-    if answers.task(task_id) is None:
+    task = answers.task(task_id)
+    if task is None:
         raise InputError(
             f"{task_id}: not among the {len(answers.tasks)} tasks of {folder / ANSWERS}"
         )
     kept = read_trajectories(folder, answers, family.vocabulary)
-    found = [packed for packed in kept if packed.task == task_id]
+    found = [unpack(packed) for packed in kept if packed.task == task_id]
+    shown = found[:SHOWN_PATHS]
+    console.print(f"Task {task_id} at step {answers.steps[-1]}")
+    for line in terminal_legend(answers, shown, family):
+        console.print(line, style="dim")
+    rows = [
+        row
+        for number in range(len(task["tests"]))
+        for row in answer_rows(task, number, [of for of in shown if of.test == number], family)
+    ]
+    _put(rows, family.vocabulary, console, png_path, legend(answers, shown, family))
+    if len(found) > len(shown):
+        console.print(f"\nand {len(found) - len(shown)} more candidates, which were kept too")
     if not found:
-        raise InputError(
-            f"{folder}: no denoising of {task_id} was kept: drm eval {workdir} --step "
-            f"{answers.steps[-1]} --trajectories selected"
+        console.print(
+            f"\nNo denoising of it was kept: drm eval {workdir} --step {answers.steps[-1]} "
+            "--trajectories selected",
+            soft_wrap=True,
         )
-    steps = "what each step began from (░ masked)"
-    if found[0].levels_N[0] < 0:  # they begin from latents, not a grid
-        steps = "the answer after each step"
-    ends = "; │ ends a grid" if family.vocabulary.first > 1 else ""
-    console.print(f"Task {task_id} at step {answers.steps[-1]}: {steps}{ends}")
-    rows = [denoising(unpack(packed), family) for packed in found[:SHOWN_PATHS]]
-    _put(rows, family.vocabulary, console, png_path)
-    if len(found) > SHOWN_PATHS:
-        console.print(f"\nand {len(found) - SHOWN_PATHS} more candidates, which were kept too")
 
 
 def _put(
-    rows: Sequence[Row], vocabulary: Vocabulary, console: Console, png_path: epath.Path | None
+    rows: Sequence[Row],
+    vocabulary: Vocabulary,
+    console: Console,
+    png_path: epath.Path | None,
+    lines_above: Sequence[str] = (),
 ) -> None:
     for row in rows:
         console.print()
         console.print(terminal_row(row, vocabulary, console.width))
     if png_path is not None:
-        write_whole(png_path, png(image(rows, vocabulary)))
+        write_whole(png_path, png(image(rows, vocabulary, legend=lines_above)))
         console.print(f"\nWritten: {png_path}", soft_wrap=True)

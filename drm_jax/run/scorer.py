@@ -11,7 +11,7 @@ from rich.progress import Progress
 from drm_jax.evaluate.answers import unpack
 from drm_jax.evaluate.files import Evaluation, evaluation_folder, write_evaluation
 from drm_jax.evaluate.loop import evaluate, evaluate_together
-from drm_jax.evaluate.pictures import denoising, image, png
+from drm_jax.evaluate.pictures import answer_rows, image, legend, png
 from drm_jax.io.files import write_whole
 from drm_jax.io.metrics import MetricsLog
 from drm_jax.parallel import processes
@@ -110,8 +110,15 @@ class Scorer:
         if not result.pictured:
             return
         family = self.setup.experiment.data
-        rows = [denoising(unpack(packed), family, 10) for packed in result.pictured]
-        picture_HxWx3 = image(rows, family.vocabulary)
+        pictured = [unpack(packed) for packed in result.pictured]
+        rows = [
+            row
+            for of in pictured
+            for row in answer_rows(result.answers.task(of.task), of.test, [of], family, 10)
+        ]
+        picture_HxWx3 = image(
+            rows, family.vocabulary, legend=legend(result.answers, pictured, family)
+        )
         path = folder / picture_name
         write_whole(path, png(picture_HxWx3))
         self.paths.append(path)

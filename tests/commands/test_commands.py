@@ -103,7 +103,7 @@ def test_an_ensemble_is_made_and_named_only_when_asked_for(experiment_file, tmp_
     for several in (("--last", "2"), ("--steps", "2,1")):
         out, names = answered("eval", str(workdir), *several)
         for text in ("step 1", "step 2", "ensemble of steps", "1, 2 ", "an ensemble, which pools",
-                     "Denoising of step 2 alone", "eval/steps_1_2/metrics.json"):  # fmt: skip
+                     "candidate are of step 2 alone", "eval/steps_1_2/metrics.json"):  # fmt: skip
             assert text in out, text
         assert "is of one checkpoint" not in out
         assert names == {*before, "steps_1_2"}

@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 from answering import denoised
 
-from drm_jax.evaluate.answers import is_right, unpack
+from drm_jax.evaluate.answers import answer_of, unpack
 from drm_jax.evaluate.loop import evaluate
 from drm_jax.parallel.mesh import make_mesh
 from drm_jax.puzzles.arc.augment import augment
 from drm_jax.puzzles.arc.tokens import to_tokens
 from drm_jax.run.setup import set_up
+
+
+def is_right(packed, family) -> bool:
+    trajectory = unpack(packed)
+    return np.array_equal(answer_of(trajectory, family), trajectory.truth)
 
 
 class State:
@@ -67,10 +72,10 @@ def wanted(setup, result, also_wrong: bool) -> set[tuple[str, int, int]]:
                 chosen |= {
                     p.puzzle_id
                     for p in result.trajectories
-                    if (p.task, p.test) == (task.id, t) and not is_right(unpack(p), family)
+                    if (p.task, p.test) == (task.id, t) and not is_right(p, family)
                 }
                 kept = [p for p in result.trajectories if (p.task, p.test) == (task.id, t)]
-                wrong = sum(not is_right(unpack(p), family) for p in kept)
+                wrong = sum(not is_right(p, family) for p in kept)
                 assert wrong == test["candidates"] - (right or 0)
             found |= {(task.id, t, i) for i in chosen}
     return found

@@ -189,9 +189,26 @@ def test_show_denoising(runs, capsys, tmp_path):
     png = tmp_path / "x.png"
     assert main(["show", str(workdir), "44f52bb0", "--png", str(png)]) == 0
     out = capsys.readouterr().out
-    for part in ("at step 4", "test input 2", "step 4", "░░", "right", "asked under t"):
+    for part in ("at step 4", "test input 2", "step 4", "░░", "solved by attempt", "attempt 1",
+                 "candidate under t", ": gave attempt 1"):  # fmt: skip
         assert part in out, part
+    assert "wrong" not in out
+    assert out.index("attempt 1 ") < out.index("candidate ")
     assert png.stat().st_size > 1000
+
+
+def test_attempts_are_shown_without_any_denoising(runs, capsys):
+    workdir = runs / "sweep" / "a"
+    kept = workdir / "eval" / "step_4" / "trajectories.npz"
+    kept.rename(workdir / "kept")
+    try:
+        assert main(["show", str(workdir), "44f52bb0"]) == 0
+    finally:
+        (workdir / "kept").rename(kept)
+    out = capsys.readouterr().out
+    assert "solved by attempt" in out
+    assert f"No denoising of it was kept: drm eval {workdir} --step 4 --trajectories" in out
+    assert "candidate" not in out
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,7 @@ def most_votes(ballot: Ballot, tasks: Iterable[Task]) -> int:
 
 def truth_ranks(ballot: Ballot, task: Task) -> list[int | None]:
     """`rank_of_truth` of each of a task's test inputs; None also where its output is hidden."""
-    return [
-        rank_of_truth(ranked(ballot, task.id, pair.input), pair.output) for pair in task.tests
-    ]
+    return [rank_of_truth(ranked(ballot, task.id, pair.input), pair.output) for pair in task.tests]
 
 
 def known_ranks(ballot: Ballot, task: Task) -> list[int | None]:
