@@ -1,8 +1,9 @@
 """Files that a command is told to write."""
 
+import os
 from typing import TYPE_CHECKING
 
-from drm_jax.errors import UsageError
+from drm_jax.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from etils import epath
@@ -20,3 +21,12 @@ def output_file(name: str | None, option: str) -> "epath.Path | None":
     if not is_remote(path) and not path.parent.is_dir():
         raise UsageError(f"{option}: {name}: there is no folder {path.parent}")
     return path
+
+
+def check_can_be_written(folder: "epath.Path") -> None:
+    """Raises InputError where a folder that is there can't be written to; of a bucket it isn't
+    known before."""
+    from drm_jax.io.files import is_remote
+
+    if not is_remote(folder) and folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: can't be written to: name a file elsewhere with --output")

@@ -7,13 +7,14 @@ import tyro
 
 from drm_jax.commands.devices import import_jax_on_cpu
 from drm_jax.commands.options import Steps, parse
-from drm_jax.commands.output_files import output_file
+from drm_jax.commands.output_files import check_can_be_written, output_file
 from drm_jax.errors import UsageError
 
 _DESCRIPTION = """\
 Write what a run did as one HTML file, which needs no network and can be mailed: scores, curves,
-every task with its answers, and the denoising of candidates step by step. Several work directories
-are compared. Made from the files that the runs wrote, on the CPU.
+every task with its answers, and the denoising of candidates step by step; the curves alone where
+nothing was scored yet. Several work directories are compared. Made from the files that the runs
+wrote, on the CPU.
 
 Examples:
   drm report runs/demo                      runs/demo/report.html, of the newest checkpoint's scores
@@ -48,14 +49,24 @@ def run(argv: list[str]) -> int:
     if (options.step is not None or options.steps) and len(options.workdir) > 1:
         raise UsageError("--step, --steps: are for the report of one work directory")
     import_jax_on_cpu()
+    from drm_jax.evaluate.files import evaluations
     from drm_jax.io.files import work_path
     from drm_jax.report.write import write_report
     from drm_jax.runtime.console import open_console
 
     workdirs = list(map(work_path, options.workdir))
     output = output_file(options.output, "--output")
+    check_can_be_written(output.parent if output else workdirs[0])
     steps = options.steps or ([options.step] if options.step is not None else [])
     path = write_report(workdirs, steps=sorted(steps), output=output)
     size = len(path.read_bytes()) / 1e6
-    open_console().print(f"Written: {path} ({size:.1f} MB)", soft_wrap=True)
+    console = open_console()
+    for workdir in workdirs:
+        if not steps and not evaluations(workdir):
+            console.print(
+                f"Nothing was scored yet in {workdir}: the report has its curves alone; "
+                f"drm eval {workdir} scores the newest checkpoint",
+                soft_wrap=True,
+            )
+    console.print(f"Written: {path} ({size:.1f} MB)", soft_wrap=True)
     return 0

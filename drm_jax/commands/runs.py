@@ -10,7 +10,7 @@ from drm_jax.commands.options import parse
 
 _DESCRIPTION = """\
 The work directories in a folder: running, finished, stopped, preempted, killed or failed; step,
-loss, pass@2.
+loss, score; and the options in which they differ.
 
 Examples:
   drm runs                     those in runs/

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from drm_jax.config import PARTS, Experiment, part_name, to_json
+from drm_jax.config import Experiment, part_name, to_json
 from drm_jax.errors import InputError
 from drm_jax.evaluate.answers import (
     Answers,
@@ -27,10 +27,10 @@ from drm_jax.evaluate.answers import (
     unpack,
 )
 from drm_jax.evaluate.files import evaluation_folder, evaluations
-from drm_jax.evaluate.tables import passes
 from drm_jax.io.metrics import read_metrics
 from drm_jax.puzzles.boards import grid_rows
 from drm_jax.puzzles.family import PAD, Board, Family
+from drm_jax.run.differences import in_words, options_of, plain
 from drm_jax.run.history import read_history
 from drm_jax.run.workdir import read_config
 
@@ -40,7 +40,10 @@ SHOWN_ANSWERS, SHOWN_PATHS = 6, 16
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """What the files of a work directory say of a run and one of its evaluations."""
+    """What the files of a work directory say of a run and one of its evaluations.
+
+    Without any, `answers` and `trajectories` are empty.
+    """
 
     name: str  # of its folder
     experiment: Experiment
@@ -52,15 +55,20 @@ class Run:
 
 
 def read_run(workdir: epath.Path, steps: Sequence[int] = ()) -> Run:
-    """Reads a run and one of its evaluations.
+    """Reads a run and one of its evaluations; where there is none yet, one without tasks or steps.
 
     Args:
       steps: of the evaluation, as in `evaluation_of`.
 
     Raises:
-      InputError: it is not a work directory, it was not evaluated, or a file can't be used.
+      InputError: it is not a work directory, an evaluation of these steps isn't there, or a file
+        can't be used.
     """
     experiment = read_config(workdir)
+    if not steps and not evaluations(workdir):
+        nothing = Answers((), part_name("method", experiment.method), {}, ())
+        log, history = read_metrics(workdir), read_history(workdir)
+        return Run(workdir.name, experiment, history, log, {"per_task": {}}, nothing, ())
     folder = evaluation_of(workdir, steps)
     metrics = _read_scores(folder / "metrics.json", experiment.data.headline)
     vocabulary = experiment.data.vocabulary
@@ -143,14 +151,17 @@ def overview(run: Run) -> dict[str, Any]:
     for line in starts:
         for name, (was, _) in _changes(line).items():
             before.setdefault(name, was)
-    now = {name: _value(experiment, name) for name in before}
+    begun_with = experiment.init_from
+    options = options_of(experiment)
+    now = {name: _as_in_history(options.get(name)) for name in before}
     changed = {name: (was, now[name]) for name, was in before.items() if was != now[name]}
     of_file = next((str(line["from"]) for line in starts if "from" in line), None)
     return {
-        "name": experiment.name,
+        "experiment": experiment.name,
         "method": part_name("method", experiment.method),
         "seed": experiment.seed,
         "steps": list(run.answers.steps),
+        "step_0": f"the initial weights from {begun_with}" if begun_with else "untrained",
         "ensemble": len(run.answers.steps) > 1,
         "train_steps": experiment.train.steps,
         "headline": experiment.data.headline,
@@ -160,10 +171,10 @@ def overview(run: Run) -> dict[str, Any]:
         "candidates": metrics.get("candidates", 0),
         "denoise_steps": experiment.evaluate.denoise_steps,
         "from": of_file,
-        "changed": [[name, _plain(was), _plain(now)] for name, (was, now) in changed.items()],
+        "changed": [[name, plain(was), plain(now)] for name, (was, now) in changed.items()],
         "data": {
             "puzzles": part_name("data", data),
-            **{f.name: _short(getattr(data, f.name)) for f in dataclasses.fields(data)},
+            **{f.name: in_words(getattr(data, f.name)) for f in dataclasses.fields(data)},
         },
         "trained_with": _made_with(starts[-1]) if starts else None,
         "evaluated_with": _made_with(run.answers.made_with),
@@ -172,32 +183,14 @@ def overview(run: Run) -> dict[str, Any]:
     }
 
 
+def _as_in_history(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _changes(line: Mapping[str, Any]) -> dict[str, list[Any]]:
     changed = line.get("changed")
     pairs = changed.items() if isinstance(changed, dict) else ()
     return {name: pair for name, pair in pairs if isinstance(pair, list) and len(pair) == 2}
-
-
-def _value(experiment: Experiment, name: str) -> Any:
-    """A field by its dotted name, as history has it; None where there is no such field."""
-    value: Any = experiment
-    for part in name.split("."):
-        value = getattr(value, part, None)
-    if name in PARTS:
-        return part_name(name, value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _short(value: Any) -> str:
-    """An option in words; of a long list the first ones."""
-    if not isinstance(value, tuple):
-        return f"{value:,}" if type(value) is int else _plain(value)
-    more = len(value) - 8
-    return ", ".join(map(_plain, value[:8])) + (f" and {more} more" if more > 0 else "") or "none"
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _made_with(line: Mapping[str, Any]) -> str:
@@ -292,50 +285,51 @@ def _task(
         "demos": task["demonstrations"],
         "tests": tests,
         "paths": paths,
-        "outcome": _outcomes(tests, paths, attempts(metrics)),
+        "outcome": _outcome(tests, paths, family.attempts),
         "side": max((len(x) for rows in grids if rows for x in (rows, rows[0])), default=0),
     }
 
 
 OUTCOMES = {
-    "solved": "solved",
-    "solved2": "solved at 2",
-    "unsolved": "not solved",
-    "lost": "right, then lost",
-    "shape": "wrong shape",
-    "cells": "wrong cells",
+    "solved": "solved by attempt 1",
+    "second": "solved by attempt 2",
+    "lost": "not solved: right, then lost",
+    "shape": "not solved: wrong shape",
+    "cells": "not solved: wrong cells",
+    "none": "not solved: no answer",
     "unknown": "truth unknown",
 }
-"""What may become of a task, in words."""
+"""What may become of a task, in words: just one of these."""
 
 
-def attempts(metrics: Mapping[str, Any]) -> int:
-    """How many answers to a test input count: two where pass@k is a score."""
-    return 2 if passes([metrics]) else 1
+def outcomes(family: Family) -> dict[str, str]:
+    """`OUTCOMES`, as far as they can be in a family."""
+    if family.attempts > 1:
+        return OUTCOMES
+    return {k: v for k, v in OUTCOMES.items() if k != "second"} | {"solved": "solved"}
 
 
-def _outcomes(
+def _outcome(
     tests: Sequence[Mapping[str, Any]], paths: Sequence[Mapping[str, Any]], attempts: int
-) -> list[str]:
-    """What became of a task; several can hold where it has several test inputs."""
+) -> str:
+    """What became of a task; of several test inputs those count that aren't solved."""
     known = [(t, test) for t, test in enumerate(tests) if test["output"] is not None]
     if not known:
-        return ["unknown"]
-    found = set()
-    if all(test["rank"] is not None and test["rank"] <= 1 for _, test in known):
-        found.add("solved")
-    if all(test["rank"] is not None and test["rank"] <= attempts for _, test in known):
-        found.add("solved2")
-    for t, test in known:
-        if test["rank"] is not None and test["rank"] <= attempts:
-            continue
-        found.add("unsolved")
-        if any(path["test"] == t and path["was_right"] and not path["right"] for path in paths):
-            found.add("lost")
-        first = test["answers"][0]["grid"] if test["answers"] else []
-        same = _shape(first) == _shape(test["output"])
-        found.add("cells" if same else "shape")
-    return sorted(found)
+        return "unknown"
+    failed = [(t, test) for t, test in known if test["rank"] is None or test["rank"] > attempts]
+    if not failed:
+        return "solved" if all(test["rank"] == 1 for _, test in known) else "second"
+    lost = {path["test"] for path in paths if path["was_right"] and not path["right"]}
+    if any(t in lost for t, _ in failed):
+        return "lost"
+    first = [(test["answers"][0]["grid"] if test["answers"] else []) for _, test in failed]
+    if not all(first):
+        return "none"
+    same = all(
+        _shape(grid) == _shape(test["output"])
+        for grid, (_, test) in zip(first, failed, strict=True)
+    )
+    return "cells" if same else "shape"
 
 
 def _shape(rows: Sequence[str]) -> tuple[int, int]:

@@ -15,6 +15,9 @@ Series = Mapping[str, Sequence[tuple[int, float]]]
 def curve(series: Series, percent: bool = False) -> dict[str, object] | None:
     """Where the lines of a chart go, for the template; None where there is no point.
 
+    Each line has a number, that of its run. Lines after the first are dashed, later ones with
+    longer gaps, and the first ones are thicker: where lines coincide, all of them are seen.
+
     Args:
       series: points (step, value) by the name of the run; one of a single point becomes a dot.
       percent: whether values are shares.
@@ -44,14 +47,28 @@ def curve(series: Series, percent: bool = False) -> dict[str, object] | None:
         "lines": [
             {
                 "name": name,
+                "number": number,
+                "dash": dash(number),
+                "thickness": _larger_before(1.8, 3.0, number, len(series)),
+                "radius": _larger_before(3.0, 4.0, number, len(series)),
                 "points": " ".join(f"{x},{y}" for x, y in (place(*p) for p in _thinned(line))),
                 "end": place(*line[-1]),
                 "last": f"{line[-1][1]:.1%}" if percent else _short(line[-1][1]),
             }
-            for name, line in series.items()
+            for number, (name, line) in enumerate(series.items())
             if line
         ],
     }
+
+
+def dash(number: int) -> str:
+    """The dashes of a run's line, as SVG has them; those of the first are none."""
+    return f"{max(2, 9 - number)} {4 + 2 * number}" if number else "none"
+
+
+def _larger_before(least: float, range_: float, number: int, count: int) -> float:
+    """A size that falls from line to line, to `least` of the last one."""
+    return round(least + min(0.8, range_ / max(count - 1, 1)) * (count - 1 - number), 2)
 
 
 def _thinned(line: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

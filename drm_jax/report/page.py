@@ -18,16 +18,16 @@ from drm_jax.evaluate.tables import passes, score_words, shares
 from drm_jax.puzzles.family import Family
 from drm_jax.report.collect import (
     NOT_SHARES,
-    OUTCOMES,
     Run,
-    attempts,
     curves,
     described_tasks,
+    outcomes,
     overview,
     path_cells,
     unpacked,
 )
-from drm_jax.report.curves import curve
+from drm_jax.report.curves import curve, dash
+from drm_jax.run.differences import differing_options
 
 BUDGET = 9_000_000
 """Bytes of a page beyond which fewer trajectories are put into it."""
@@ -40,11 +40,12 @@ def single_page(run: Run) -> str:
     chunks = _chunks(tasks, trajectories, run.experiment.data)
     steps = run.answers.steps
     ensemble_of = steps[-1] if len(steps) > 1 else None  # whose denoising was kept
-    return _render("run", [run], {"tasks": tasks, "ensemble_of": ensemble_of}, chunks)
+    return _render("run", [run], {"tasks": tasks, "ensemble_of": ensemble_of}, chunks, {})
 
 
 def comparison_page(runs: Sequence[Run]) -> str:
-    """Several runs side by side: scores, curves over each other, which tasks each one solves.
+    """Several runs side by side: scores, the options that differ, curves over each other, which
+    tasks each one solves.
 
     Raises:
       InputError: they are of different families of puzzles.
@@ -60,7 +61,7 @@ def comparison_page(runs: Sequence[Run]) -> str:
             key = f"{task['id']} {json.dumps(asked)}"
             shown = {k: task[k] for k in ("id", "source", "demos", "side")} | {"tests": asked}
             here = tasks.setdefault(key, shown | {"runs": {}})
-            tests = [_two(test) for test in task["tests"]]
+            tests = [_first(test, run.experiment.data.attempts) for test in task["tests"]]
             here["runs"][name] = {"tests": tests, "outcome": task["outcome"]}
     listed = [tasks[key] for key in sorted(tasks)]
     seen: dict[str, int] = {}
@@ -68,12 +69,13 @@ def comparison_page(runs: Sequence[Run]) -> str:
         count = seen[task["id"]] = seen.get(task["id"], 0) + 1
         if count > 1:
             task["id"] += f" ({count})"
-    return _render("compare", runs, {"tasks": listed, "runs": names}, [])
+    differing = differing_options([run.experiment for run in runs])
+    return _render("compare", runs, {"tasks": listed, "runs": names}, [], differing)
 
 
-def _two(test: Mapping[str, Any]) -> dict[str, Any]:
+def _first(test: Mapping[str, Any], attempts: int) -> dict[str, Any]:
     wanted = ("rank", "grid", "votes", "right")
-    answers = [{k: a[k] for k in wanted} for a in test["answers"][:2]]
+    answers = [{k: a[k] for k in wanted} for a in test["answers"][:attempts]]
     return {"answers": answers, "rank": test["rank"], "candidates": test["candidates"]}
 
 
@@ -130,7 +132,14 @@ def _first_of_each_test(paths: Sequence[Mapping[str, Any]], most: int) -> list[i
     return kept
 
 
-def _render(mode: str, runs: Sequence[Run], data: Mapping[str, Any], chunks: Sequence[str]) -> str:
+def _render(
+    mode: str,
+    runs: Sequence[Run],
+    data: Mapping[str, Any],
+    chunks: Sequence[str],
+    differing: Mapping[str, Sequence[str]],
+) -> str:
+    """Args: differing: of a comparison, the options that differ, what each run has of them."""
     names = _names(runs)
     charts = {}
     lines = [curves(run) for run in runs]
@@ -139,12 +148,12 @@ def _render(mode: str, runs: Sequence[Run], data: Mapping[str, Any], chunks: Seq
         chart = curve(series, percent=title not in NOT_SHARES)
         if chart:
             charts[title] = chart
-    ks = passes([run.metrics for run in runs])
-    vocabulary = runs[0].experiment.data.vocabulary
+    family = runs[0].experiment.data
+    vocabulary, words = family.vocabulary, outcomes(family)
     data = {
         "mode": mode,
-        "attempts": max(attempts(run.metrics) for run in runs),
-        "outcomes": [(k, words) for k, words in OUTCOMES.items() if ks or k != "solved2"],
+        "attempts": family.attempts,
+        "outcomes": list(words.items()),
         "vocabulary": dataclasses.asdict(vocabulary) | {"written": vocabulary.written},
         **data,
     }
@@ -157,14 +166,16 @@ def _render(mode: str, runs: Sequence[Run], data: Mapping[str, Any], chunks: Seq
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["in_words"] = OUTCOMES.__getitem__
+    environment.filters |= {"in_words": words.__getitem__, "dash": dash}
     return environment.get_template("report.html.jinja").render(
         mode=mode,
         runs=[overview(run) | {"name_here": name} for name, run in zip(names, runs, strict=True)],
-        votes=bool(ks),
+        attempts=family.attempts,
+        differing=differing,
+        unscored=[name for name, run in zip(names, runs, strict=True) if not run.answers.steps],
         has_colours=bool(vocabulary.colours),
         has_safe_colours=bool(vocabulary.safe_colours),
-        columns=_score_columns(runs, ks),
+        columns=_score_columns(runs),
         charts=charts,
         tasks=data["tasks"],
         style=jinja2.utils.markupsafe.Markup(style),
@@ -176,19 +187,28 @@ def _render(mode: str, runs: Sequence[Run], data: Mapping[str, Any], chunks: Seq
     )
 
 
-def _score_columns(runs: Sequence[Run], ks: Sequence[int]) -> dict[str, list[str]]:
-    """The scores of each run in words, by what they are called."""
+def _score_columns(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """The scores of each run in words, by what they are called; none where nothing was scored."""
     metrics = [run.metrics for run in runs]
-    columns = {}
+    if not any(run.answers.steps for run in runs):
+        return {}
+    ks, columns = passes(metrics), {}
     if ks:
         columns["solved with 2 attempts"] = [
-            f"{of['solved@2']} of {of['test_inputs']}" if "solved@2" in of else "unknown"
+            f"{of['solved@2']} of {of['test_inputs']}" if "solved@2" in of else "–"
             for of in metrics
         ]
     names = [f"pass@{k}" for k in ks] or [x for x in shares(metrics) if x != "cell_accuracy"]
     for name in [*names, "cell_accuracy"]:
-        columns[score_words(name)] = [f"{of[name]:.1%}" if name in of else "–" for of in metrics]
+        columns[score_words(name)] = [
+            f"{of[name]:.1%}" if name in of and _is_shown(name, of) else "–" for of in metrics
+        ]
     return columns
+
+
+def _is_shown(name: str, metrics: Mapping[str, Any]) -> bool:
+    """Whether a score is not pass@k for more than the votes."""
+    return not name.startswith("pass@") or int(name.removeprefix("pass@")) in passes([metrics])
 
 
 def _hash(text: str) -> str:

@@ -16,6 +16,7 @@ from drm_jax.evaluate.files import evaluations
 from drm_jax.io import checkpoint, lock
 from drm_jax.io.files import reaching
 from drm_jax.io.metrics import read_metrics
+from drm_jax.run.differences import differing_options
 from drm_jax.run.history import read_history
 from drm_jax.run.workdir import read_config
 
@@ -24,7 +25,8 @@ _COLOURS = {"running": "green", "finished": "", "failed": "red", "damaged": "red
 
 
 def list_runs(folder: epath.Path, console: Console) -> None:
-    """Prints a line for each work directory in a folder and those up to three levels below it.
+    """Prints a line for each work directory in a folder and those up to three levels below it, and
+    the options in which they differ.
 
     Raises:
       InputError: there is no such folder, or no work directory in it.
@@ -40,16 +42,36 @@ def list_runs(folder: epath.Path, console: Console) -> None:
     for name in ("status", "step", "of", "loss", "score", "best", "last line"):
         left = name == "status"
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
-    reasons = []
+    reasons, names = [], {}
     for workdir in found:
         name = workdir.name if workdir == folder else str(workdir.relative_to(folder))
-        name = one_line(name)
+        name = names[workdir] = one_line(name)
         status, why, *cells = _row(workdir)
         table.add_row(Text(name), Text(status, style=_COLOURS.get(status, "")), *cells)
         reasons += [f"{name}: {status}: {one_line(why)}"] if why else []
     console.print(table)
     for reason in reasons:
         console.print(reason, soft_wrap=True)
+    _print_differing(names, console)
+
+
+def _print_differing(names: Mapping[epath.Path, str], console: Console) -> None:
+    """A table of the options in which these work directories differ, if they do in any."""
+    experiments = {}
+    for workdir, name in names.items():
+        with contextlib.suppress(InputError):  # a damaged one was told of
+            experiments[name] = read_config(workdir)
+    differing = differing_options(list(experiments.values()))
+    if not differing:
+        return
+    table = Table(title="Options that differ")
+    for title in ("run", "options"):
+        table.add_column(title, overflow="fold")
+    for i, name in enumerate(experiments):
+        options = (f"{option} {values[i]}" for option, values in differing.items())
+        has = (text for text in options if not text.endswith(" –"))
+        table.add_row(Text(name), Text(one_line("; ".join(has))))
+    console.print(table)
 
 
 def _work_directories(folder: epath.Path, depth: int) -> Iterator[epath.Path]:

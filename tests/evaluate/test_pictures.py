@@ -149,7 +149,8 @@ def test_a_narrow_terminal_keeps_the_attempts():
         (23, " (no room for: attempt 2, truth, input)"),
     ):
         attempts, _ = terminal_picture(task, trajectory, ARC, columns).renderables
-        assert attempts.renderables[0].plain == f"task t, test input 1: solved by attempt 2{left_out}"
+        title = attempts.renderables[0].plain
+        assert title == f"task t, test input 1: solved by attempt 2{left_out}"
 
 
 def test_pictures_undo_the_augmentation():

@@ -4,13 +4,17 @@ Skipped where there is no Chromium: `make browser` installs one on Debian and Ub
 """
 
 import dataclasses
+import io
+import itertools
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_run import made_run
+from PIL import Image
 
 from benchmarks.browser import launch
 from drm_jax.evaluate.answers import answer_of, read_answers, read_trajectories, unpack
@@ -102,15 +106,19 @@ def test_filters_search_and_order(open_page, workdir):
     every = sorted(task["id"] for task in tasks)
     assert shown_ids(page) == every
     wanted = {
-        "solved": "solved", "solved at 2": "solved2", "not solved": "unsolved",
-        "right, then lost": "lost", "wrong shape": "shape", "wrong cells": "cells",
+        "solved by attempt 1": "solved", "solved by attempt 2": "second",
+        "not solved: right, then lost": "lost", "not solved: wrong shape": "shape",
+        "not solved: wrong cells": "cells",
     }  # fmt: skip
+    together = []
     for name, key in wanted.items():
-        found = sorted(task["id"] for task in tasks if key in task["outcome"])
+        found = sorted(task["id"] for task in tasks if task["outcome"] == key)
         assert found
+        together += found
         page.click(f"#outcomes >> text=/^{name} \\({len(found)}\\)$/")
         assert shown_ids(page) == found, name
         assert page.inner_text("#count") == f"{len(found)} of {len(tasks)} tasks"
+    assert sorted(together) == every  # each task under one of them
     page.click("#outcomes >> text=/^all/")
     page.fill("#search", every[3][2:].upper())
     assert shown_ids(page) == [every[3]]
@@ -207,7 +215,7 @@ def test_runs_and_outputs_with_awkward_names(open_page, tiny, tmp_path):
     assert shown_ids(page) == ["t0", "t1", "t2"]
     page.wait_for_selector(".card canvas")
     assert page.locator(".shown.bad").count() == 0
-    page.click("#outcomes >> text=/^none \\(0\\)$/")
+    page.click("#outcomes >> text=/^by none \\(0\\)$/")
     assert shown_ids(page) == []
     page.click("#outcomes >> text=/^truth unknown \\(3\\)$/")
     assert len(shown_ids(page)) == 3
@@ -220,17 +228,17 @@ def test_runs_and_outputs_with_awkward_names(open_page, tiny, tmp_path):
 
 def test_the_slider_and_play(open_page, workdir):
     page = open_page(workdir / "report.html")
-    task = next(task for task in data_of(page)["tasks"] if "lost" in task["outcome"])
+    task = next(task for task in data_of(page)["tasks"] if task["outcome"] == "lost")
     open_task(page, task["id"])
     facts = lambda: page.inner_text(".facts >> nth=0")  # noqa: E731
     slider = page.locator("input[type=range] >> nth=0")
     assert facts().startswith("step 4 of 4")
     slider.fill("2")
     assert facts().startswith("step 2 of 4")
-    assert "0 wrong" in facts()  # right, then lost
+    assert "0 cells unlike the truth" in facts()  # right, then lost
     page.keyboard.press(".")
     assert facts().startswith("step 3 of 4")
-    assert "1 wrong" in facts()
+    assert "1 cell unlike the truth" in facts()
     assert "1 changed" in facts()
     page.keyboard.press(",")
     page.keyboard.press(",")
@@ -391,17 +399,128 @@ def test_a_comparison(open_page, experiment, workdir, tmp_path):
     path = write_report([workdir, other], output=work_path(tmp_path / "both.html"))
     page = open_page(path)
     tasks = data_of(page)["tasks"]
-    solved = {name: {t["id"] for t in tasks if "solved2" in t["runs"][name]["outcome"]}
-              for name in ("made", "other")}  # fmt: skip
+    solved = {
+        name: {t["id"] for t in tasks if t["runs"][name]["outcome"] in ("solved", "second")}
+        for name in ("made", "other")
+    }
     both = sorted(solved["made"] & solved["other"])
-    page.click(f"#outcomes >> text=/^every run \\({len(both)}\\)$/")
+    page.click(f"#outcomes >> text=/^solved by every run \\({len(both)}\\)$/")
     assert shown_ids(page) == both
     only = sorted(solved["made"] - solved["other"])
-    page.click(f"#outcomes >> text=/^only made \\({len(only)}\\)$/")
+    page.click(f"#outcomes >> text=/^only by made \\({len(only)}\\)$/")
     assert shown_ids(page) == only
     page.click("#outcomes >> text=/^all/")
     page.evaluate("id => { location.hash = '#task=' + id; }", tasks[0]["id"])
     page.wait_for_selector("#task:not([hidden]) h3 >> text=other")
+
+
+def test_filters_of_a_comparison_add_up(open_page, experiment, workdir, tmp_path):
+    """Of two runs and of three, whatever each of them solves."""
+    dirs = [workdir]
+    for count, name in ((0, "b"), (1, "c")):
+        evaluation = dataclasses.replace(experiment.evaluate, num_augmentations=count)
+        dirs.append(work_path(tmp_path / name))
+        made_run(dirs[-1], dataclasses.replace(experiment, evaluate=evaluation))
+    for runs in (dirs[:2], dirs):
+        page = open_page(write_report(runs, output=work_path(tmp_path / "x.html")))
+        texts = page.locator("#outcomes button").all_inner_texts()
+        counts = [int(re.search(r"\((\d+)\)$", text)[1]) for text in texts]
+        assert texts[0].startswith("all")
+        assert counts[0] == sum(counts[1:]) == len(data_of(page)["tasks"])
+
+
+def test_cards_are_drawn_before_the_first_paint(open_page, workdir):
+    """When the document is there, without a frame in between; and after each change of a filter."""
+    page = open_page(workdir / "report.html", height=1300)
+    near = """() => [...document.querySelectorAll('.card:not([hidden])')]
+        .filter(card => card.getBoundingClientRect().top < innerHeight)
+        .map(card => card.querySelectorAll('canvas').length)"""
+    page.add_init_script(
+        f"document.addEventListener('DOMContentLoaded', () => {{ window.first = ({near})(); }});"
+    )
+    page.reload()
+    first = page.evaluate("window.first")
+    assert len(first) > 3
+    assert min(first) > 3
+    page.set_viewport_size({"width": 1280, "height": 400})
+    page.reload()
+    counts = page.evaluate(
+        f"""() => {{ document.querySelector('#controls').scrollIntoView();
+        document.querySelector('#outcomes button:nth-child(6)').click(); return ({near})(); }}"""
+    )
+    assert min(counts, default=0) > 3
+
+
+def test_pairs_stand_closer_than_their_neighbours(open_page, workdir):
+    for width in (1280, 390):
+        page = open_page(workdir / "report.html", width=width)
+        task = max(data_of(page)["tasks"], key=lambda task: len(task["demos"]))
+        open_task(page, task["id"])
+        boxes = page.eval_on_selector_all(
+            "#task .pair", "pairs => pairs.map(p => [...p.querySelectorAll('canvas')].map(c => {"
+            "const b = c.getBoundingClientRect(); return [b.left, b.right, b.top, b.bottom]; }))",
+        )  # fmt: skip
+        assert len(boxes) == len(task["demos"]) > 2
+        inside = [output[0] - input_[1] for input_, output in boxes]
+        between = [
+            b[0][0] - a[1][1] if b[0][0] > a[1][1] else b[0][2] - a[1][3]
+            for a, b in itertools.pairwise(boxes)
+        ]
+        assert 0 < max(inside) < 0.8 * min(between), width
+
+
+def test_full_confidence_is_no_empty_box(open_page, workdir, tmp_path):
+    """Neither in light nor in dark, the map has the colour of the paper, whatever is sure."""
+    page = open_page(workdir / "report.html")
+    open_task(page, data_of(page)["tasks"][0]["id"])
+    page.wait_for_selector('[data-what="confidence"] canvas')
+    shown = {c for row in colours(page, '[data-what="confidence"] >> nth=0') for c in row} - {""}
+    light = [sum(int(c[i : i + 2], 16) for i in (1, 3, 5)) / 3 for c in shown]
+    assert min(light) > 60  # beside black paper
+    assert max(light) < 200  # beside white
+
+
+def test_coinciding_curves_are_all_seen(open_page, workdir, tmp_path):
+    """Seven times the same run: each colour, and each style, is found on the chart."""
+    page = open_page(write_report([workdir] * 6, output=work_path(tmp_path / "six.html")))
+    wanted = page.eval_on_selector_all(
+        "figure:first-child polyline", "lines => lines.map(line => getComputedStyle(line).stroke)"
+    )
+    assert len(set(wanted)) == 6
+    chart = page.locator("figure.chart svg[role=img]").first
+    chart.scroll_into_view_if_needed()
+    pixels = np.asarray(Image.open(io.BytesIO(chart.screenshot())).convert("RGB")).astype(int)
+    dots = page.eval_on_selector_all(
+        "figure:first-child circle", "dots => dots.map(d => d.r.baseVal.value)"
+    )
+    assert dots == sorted(dots, reverse=True)
+    assert len(set(dots)) == 6
+    for colour in wanted:
+        rgb = np.array([int(x) for x in re.findall(r"\d+", colour)])
+        assert (np.abs(pixels - rgb).max(axis=2) < 40).sum() > 25, colour
+
+
+def test_the_header_is_two_lines_on_a_phone(open_page, workdir):
+    page = open_page(workdir / "report.html", width=390)
+    switches = page.locator(".switches").bounding_box()
+    assert page.locator("header").bounding_box()["height"] < 110
+    tops = page.eval_on_selector_all(
+        ".switches > *", "all => all.map(x => { const b = x.getBoundingClientRect(); "
+        "return (b.top + b.bottom) / 2; })",
+    )  # fmt: skip
+    assert max(tops) - min(tops) < 4
+    assert switches["x"] + switches["width"] <= 390
+
+
+def test_a_page_without_scores_works(open_page, workdir, tmp_path):
+    copy = work_path(tmp_path / "copy")
+    shutil.copytree(workdir, copy, ignore=shutil.ignore_patterns("eval", "*.html"))
+    page = open_page(write_report([copy]))
+    assert page.is_visible("#unscored")
+    assert page.locator(".chart").count() == 4
+    page.click("#theme")
+    page.click("#help")
+    assert page.is_visible("#keys")
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import itertools
 import json
+import os
 import re
 import shutil
 
@@ -22,6 +23,9 @@ from drm_jax.evaluate.answers import (
     unpack,
 )
 from drm_jax.io.files import work_path
+from drm_jax.methods.drm import Drm
+from drm_jax.methods.trm import Trm
+from drm_jax.model.recursion import Recursion
 from drm_jax.puzzles.arc.augment import augment, from_vector
 from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.roles import load_tasks
@@ -29,9 +33,17 @@ from drm_jax.puzzles.arc.tokens import VOCABULARY, crop
 from drm_jax.puzzles.boards import grid_of
 from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.puzzles.sudoku.symmetries import from_bits, num_bits
-from drm_jax.report.collect import described_tasks, overview, read_run, undo_map, unpacked
+from drm_jax.report.collect import (
+    _outcome,
+    described_tasks,
+    overview,
+    read_run,
+    undo_map,
+    unpacked,
+)
 from drm_jax.report.curves import curve
 from drm_jax.report.page import comparison_page, single_page
+from drm_jax.run.differences import differing_options
 
 
 def with_paths(workdir):
@@ -49,17 +61,8 @@ def embedded(html: str) -> dict:
 
 def test_every_outcome_is_told(experiment, workdir):
     order = [task.id for task in load_tasks((), experiment.data.evaluate, experiment.data.only)]
-    outcome = {task["id"]: set(task["outcome"]) for task in described_tasks(*with_paths(workdir))}
-    expected = {
-        "solved": {"solved", "solved2"},
-        "second": {"solved2"},
-        "lost": {"unsolved", "lost", "cells"},
-        "shape": {"unsolved", "shape"},
-        "cells": {"unsolved", "cells"},
-    }
-    assert {name: outcome[name] for name in order} == {
-        name: expected[kind_of(k)] for k, name in enumerate(order)
-    }
+    outcome = {task["id"]: task["outcome"] for task in described_tasks(*with_paths(workdir))}
+    assert outcome == {name: kind_of(k) for k, name in enumerate(order)}
     assert len(order) >= len(KINDS)
 
 
@@ -97,6 +100,7 @@ def test_a_report_follows_from_the_files_alone(workdir, tmp_path, capsys):
 def test_the_page_says_what_the_run_was(workdir):
     main(["report", str(workdir)])
     html = (workdir / "report.html").read_text()
+    assert "<title>made: what the model did</title>" in html  # the work directory, not "tiny"
     metrics = json.loads((workdir / "eval" / "step_4" / "metrics.json").read_text())
     text = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", html.split('<script type="app')[0]))
     for part in ("made.py", "seed 1 → 0", "jax 0.10.2", "step 4 of 4", "arc1/training",
@@ -207,6 +211,87 @@ def test_runs_are_compared(experiment, workdir, tmp_path):
     assert html.count("<polyline") == 4 * 3
 
 
+def test_outcomes_add_up():
+    """Each combination of test inputs is one outcome; the worst of them counts."""
+    truth = ["12"]
+
+    def test(rank, output=truth, *answers):
+        return {"output": output, "rank": rank, "answers": [{"grid": a} for a in answers]}
+
+    first, second, third = test(1, truth, truth), test(2, truth, ["11"]), test(3, truth, ["11"])
+    shape, none, empty = test(None, truth, ["1"]), test(None), test(None, truth, [])
+    hidden = test(None, None, truth)
+    path = {"test": 0, "was_right": True, "right": False}
+    for tests, paths, attempts, expected in (
+        ([first, first], [], 2, "solved"),
+        ([first, second], [], 2, "second"),
+        ([first, second], [], 1, "cells"),
+        ([first, hidden], [], 2, "solved"),
+        ([hidden, hidden], [], 2, "unknown"),
+        ([third, shape], [path], 2, "lost"),
+        ([first, third], [path], 2, "cells"),  # the candidate of a test input that is solved
+        ([third, shape], [], 2, "shape"),
+        ([third, none], [], 2, "none"),
+        ([empty], [], 2, "none"),
+        ([third], [], 2, "cells"),
+    ):
+        assert _outcome(tests, paths, attempts) == expected
+
+
+def test_before_anything_is_scored_there_are_curves(workdir, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy, ignore=shutil.ignore_patterns("eval", "*.html"))
+    log = [x for x in (copy / "metrics.jsonl").read_text().splitlines() if "eval" not in x]
+    (copy / "metrics.jsonl").write_text("".join(f"{line}\n" for line in log))
+    assert main(["report", str(copy)]) == 0
+    html = (copy / "report.html").read_text()
+    assert "Nothing was scored yet" in html
+    assert "Nothing was scored yet" in capsys.readouterr().out
+    assert html.count("<figure") == 3  # loss, exact accuracy, examples/s
+    assert embedded(html)["tasks"] == []
+    assert main(["report", str(copy), "--step", "4"]) == 1  # this one was asked for
+    assert main(["report", str(workdir), str(copy)]) == 0
+    html = (workdir / "comparison.html").read_text()
+    assert "Nothing was scored yet</strong> of <bdi>copy</bdi>" in html
+    assert html.count("<polyline") == 3 * 2 + 1
+
+
+def test_a_folder_that_cannot_be_written_to(workdir, monkeypatch, capsys):
+    """It is said before anything is read; --output is the remedy."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr("drm_jax.report.write.read_run", None)
+    assert main(["report", str(workdir)]) == 1
+    said = capsys.readouterr().err
+    assert f"{workdir}: can't be written to: name a file elsewhere with --output" in said
+    assert said.count("\n") == 1
+
+
+def test_options_that_differ_stand_in_the_comparison(experiment, workdir, tmp_path):
+    other = work_path(tmp_path / "other")
+    train = dataclasses.replace(experiment.train, steps=8)
+    made_run(other, dataclasses.replace(experiment, seed=5, train=train))
+    html = comparison_page([read_run(workdir), read_run(other)])
+    section = html.split('aria-label="Options that differ"')[1].split("</section>")[0]
+    found = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", section))
+    assert "seed 0 5 train.steps 4 8" in found
+    assert section.count("<tr>") == 3  # the head, and these
+    same = comparison_page([read_run(workdir)] * 2)
+    assert "None: the runs have the same options" in same
+    trm = dataclasses.replace(experiment, method=Trm())
+    found = differing_options([experiment, trm])
+    assert found["method"] == ["drm", "trm"]
+    assert not any(name.startswith("method.noise") for name in found)
+    slower = dataclasses.replace(trm, method=Trm(recursion=Recursion(cycles=5)))
+    found = differing_options([experiment, slower])
+    assert found["method.recursion.cycles"] == ["2", "5"]
+    noise = dataclasses.replace(Drm().noise, schedule="linear")
+    third = dataclasses.replace(
+        experiment, method=dataclasses.replace(experiment.method, noise=noise)
+    )
+    schedules = differing_options([experiment, trm, third])["method.noise.schedule"]
+    assert schedules == ["cosine", "–", "linear"]
+
+
 def test_what_was_changed_is_what_holds_now(workdir):
     history = workdir / "history.jsonl"
     before = history.read_text()
@@ -275,11 +360,10 @@ def test_a_family_without_votes_or_colours(sudoku_workdir, workdir):
     run = read_run(sudoku_workdir)
     data = embedded(single_page(run))
     assert data["vocabulary"]["written"] == " 1234"
-    assert "solved2" not in dict(data["outcomes"])
-    solved = [task for task in data["tasks"] if "solved" in task["outcome"]]
+    assert "second" not in dict(data["outcomes"])
+    solved = [task for task in data["tasks"] if task["outcome"] == "solved"]
     assert len(solved) / len(data["tasks"]) == run.metrics["exact"] > 0
-    assert all(("solved" in t["outcome"]) != ("unsolved" in t["outcome"]) for t in data["tasks"])
-    assert any("lost" in task["outcome"] for task in data["tasks"])
+    assert any(task["outcome"] == "lost" for task in data["tasks"])
     paths = [path for task in data["tasks"] for path in task["paths"]]
     assert any(path["symmetry"] != "as it is" for path in paths)
     html = single_page(run)
@@ -288,6 +372,7 @@ def test_a_family_without_votes_or_colours(sudoku_workdir, workdir):
     assert f"{100 * run.metrics['exact']:.1f}%" in text
     assert 'id="safe"' not in html
     assert "pass@" not in text
+    assert "attempt" not in text
     with pytest.raises(InputError, match="different families"):
         comparison_page([run, read_run(workdir)])
 

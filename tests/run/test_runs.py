@@ -1,6 +1,7 @@
 """`drm runs`, `drm show` and the history of a work directory."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from made_run import made_run
 from workdirs import quiet
 
 from drm_jax.commands.main import main
-from drm_jax.config import Experiment
+from drm_jax.config import Experiment, Train
 from drm_jax.errors import InputError, PreemptedError, StoppedError
 from drm_jax.io import lock
 from drm_jax.io.files import work_path
@@ -82,6 +83,8 @@ def said(folder) -> str:
 
 
 def rows(text: str) -> dict[str, list[str]]:
+    """Of the first table, by the run."""
+    text, _, _ = text.partition("Options that differ")
     lines = [line.strip("│").split("│") for line in text.splitlines() if line.startswith("│")]
     return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
 
@@ -94,6 +97,30 @@ def test_runs_are_listed_with_status_and_scores(runs):
     assert found["sweep/a"][:6] == ["finished", "4", "4", "0.750", passed, passed]
     assert found["new"][0] == "not begun"
     assert set(rows(said(runs / "sweep" / "a"))) == {"a"}  # a work directory itself
+
+
+def test_options_that_differ_are_listed(tmp_path):
+    """In a table of their own; none where there are none, or one run alone."""
+    folder = work_path(tmp_path)
+    first = Experiment("a", seed=3)
+    longer = dataclasses.replace(first, name="b", train=Train(steps=70_000))
+    other = dataclasses.replace(first, name="c", data="sudoku", method="trm")
+    for experiment, expected in (
+        (first, {}),
+        (dataclasses.replace(first, name="a2"), {}),
+        (longer, {"a": "train.steps 518,000", "b": "train.steps 70,000"}),
+        (other, {"b": "train.steps 70,000", "c": "data sudoku"}),
+    ):
+        (folder / experiment.name).mkdir()
+        claim(folder / experiment.name, experiment)
+        _, title, table = said(folder).partition("Options that differ")
+        assert bool(title) == bool(expected)
+        found = rows(table)
+        for name, text in expected.items():
+            assert text in " ".join(found[name]), name
+    assert "seed" not in table
+    (folder / "a" / "config.json").write_text("{")
+    assert "Options that differ" in said(folder)
 
 
 def test_every_status(runs, capsys):

@@ -34,12 +34,15 @@
     root.dataset.theme = dark ? "light" : "dark";
   });
   byId("help").addEventListener("click", () => byId("keys").showModal());
+  if (!data.tasks.length) return; // nothing was scored yet
 
   // --- grids -----------------------------------------------------------------------------------
   const isDark = (colour) => {
     const [r, g, b] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
     return 0.3 * r + 0.59 * g + 0.11 * b < 110;
   };
+
+  const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
   function inWords(rows) {
     const size = `${rows.length} rows of ${rows.length ? rows[0].length : 0} cells`;
@@ -104,17 +107,20 @@
   // --- outcomes, filters, order ------------------------------------------------------------------
   const OUTCOMES = Object.fromEntries(data.outcomes);
   const ofRun = (task, name) => (Object.hasOwn(task.runs, name) ? task.runs[name] : null);
-  const solves = (task, name) => ofRun(task, name) !== null && task.runs[name].outcome.includes("solved2");
+  const SOLVED = ["solved", "second"];
+  const solves = (task, name) => ofRun(task, name) !== null && SOLVED.includes(task.runs[name].outcome);
+  const solvers = (task) => data.runs.filter((name) => solves(task, name)).length;
   const isKnown = (task) => task.tests.some((test) => test.output !== null);
+  // Each task passes just one of these: their counts add up.
   const filters = compares
     ? [
-      ["every run", (task) => data.runs.every((name) => solves(task, name))],
-      ["some, not all", (task) => new Set(data.runs.map((name) => solves(task, name))).size === 2],
-      ...data.runs.map((name) => [`only ${name}`, (task) => data.runs.every((other) => solves(task, other) === (other === name))]),
-      ["none", (task) => isKnown(task) && !data.runs.some((name) => solves(task, name))],
+      ["solved by every run", (task) => solvers(task) === data.runs.length],
+      ...(data.runs.length > 2 ? [["by several, not all", (task) => solvers(task) > 1 && solvers(task) < data.runs.length]] : []),
+      ...data.runs.map((name) => [`only by ${name}`, (task) => solvers(task) === 1 && solves(task, name)]),
+      ["by none", (task) => isKnown(task) && solvers(task) === 0],
       ["truth unknown", (task) => !isKnown(task)],
     ]
-    : data.outcomes.map(([key, name]) => [name, (task) => task.outcome.includes(key)]);
+    : data.outcomes.map(([key, name]) => [name, (task) => task.outcome === key]);
   const SIDES = [[0, Infinity, "any"], [0, 5, "to 5"], [6, 10, "6 to 10"], [11, 15, "11 to 15"], [16, 20, "16 to 20"], [21, 30, "21 to 30"]];
   const mean = (values) => {
     const known = values.filter((value) => value !== null && value !== undefined);
@@ -127,7 +133,7 @@
     ...(data.tasks.some((task) => task.demos.length) ? { "demonstrations": (task) => task.demos.length } : {}),
     "test inputs": (task) => task.tests.length,
     ...(compares
-      ? { "runs that solve it": (task) => data.runs.filter((name) => solves(task, name)).length }
+      ? { "runs that solve it": solvers }
       : {
         "share of votes of the first answer": (task) => mean(task.tests.map((t) => (first(t) ? first(t).votes / t.candidates : null))),
         "score of the first answer": (task) => mean(task.tests.map((t) => (first(t) ? first(t).score : null))),
@@ -176,6 +182,7 @@
       button.setAttribute("aria-pressed", String(i - 1 === state.outcome));
     }
     if (!wanted.has(state.marked)) mark(state.order.length ? state.order[0].id : null, false);
+    fillSeen();
   }
 
   function mark(id, focus = true) {
@@ -192,21 +199,22 @@
 
   // --- cards -------------------------------------------------------------------------------------
   function outcomeTag(outcome) {
-    if (outcome.includes("unknown")) return make("span", { class: "tag dim" }, "truth unknown");
-    if (outcome.includes("solved")) return make("span", { class: "tag good" }, "✓ solved");
-    if (outcome.includes("solved2")) return make("span", { class: "tag good" }, "✓ solved at 2");
-    const said = ["lost", "shape", "cells"].filter((name) => outcome.includes(name)).map((name) => OUTCOMES[name]);
-    return make("span", { class: "tag bad" }, `✗ ${said.join(", ")}`);
+    const tone = outcome === "unknown" ? "dim" : SOLVED.includes(outcome) ? "good" : "bad";
+    const sign = { dim: "", good: "✓ ", bad: "✗ " }[tone];
+    return make("span", { class: `tag ${tone}` }, sign + OUTCOMES[outcome]);
   }
 
   const ORDINAL = (rank) => `${rank}${["th", "st", "nd", "rd"][rank % 100 > 10 && rank % 100 < 14 ? 0 : rank % 10] || "th"}`;
+  // Attempts are handed in, and are right or wrong; other answers only had votes.
+  const isAttempt = (answer) => answer.rank <= data.attempts && answer.grid.length > 0;
+  const answerName = (answer) => (!isAttempt(answer) ? `${ORDINAL(answer.rank)} answer` : data.attempts === 1 ? "answer" : `attempt ${answer.rank}`);
   function answerFigure(answer, test, most) {
-    const tone = test.output === null ? "" : answer.right ? "good" : "bad";
+    const tone = test.output === null || !isAttempt(answer) ? "" : answer.right ? "good" : "bad";
     const sign = { good: "✓ ", bad: "✗ " }[tone] || "";
-    const votes = `${ORDINAL(answer.rank)}, ${answer.votes} of ${test.candidates} votes`;
-    const caption = `${sign}${test.candidates === 1 ? "answer" : votes}`;
-    const words = `${ORDINAL(answer.rank)} answer${tone ? (tone === "good" ? ", right" : ", wrong") : ""}`;
-    return shown(caption, grid(answer.grid, most, words), tone);
+    const votes = test.candidates === 1 ? "" : `, ${answer.votes} of ${test.candidates} votes`;
+    const truth = answer.right && !tone ? ", the truth" : "";
+    const words = `${answerName(answer)}${{ good: ", right", bad: ", wrong" }[tone] || truth}`;
+    return shown(`${sign}${answerName(answer)}${votes}${truth}`, grid(answer.grid, most, words), tone);
   }
 
   function demonstrations(task, most, limit) {
@@ -214,7 +222,7 @@
       grid(pair.input, most, "demonstration input"), make("span", { class: "arrow" }, "→"),
       grid(pair.output, most, "demonstration output")));
     const more = task.demos.length - pairs.length;
-    return make("div", { class: "row" }, ...pairs, more > 0 ? make("span", { class: "dim" }, `and ${more} more`) : null);
+    return make("div", { class: "row pairs" }, ...pairs, more > 0 ? make("span", { class: "dim" }, `and ${more} more`) : null);
   }
 
   function fill(card, task) {
@@ -226,15 +234,16 @@
         for (const name of data.runs) {
           const of = ofRun(task, name) && task.runs[name].tests[t];
           const good = of && of.rank !== null && of.rank <= data.attempts;
-          const sign = test.output === null ? "" : !good ? "✗ " : of.rank === 1 ? "✓ " : "✓ at 2 ";
-          if (of && of.answers.length) figures.push(shown(`${sign}${name}`, grid(of.answers[0].grid, 60, `first answer of ${name}`), test.output === null ? "" : good ? "good" : "bad"));
+          const sign = test.output === null ? "" : !good ? "✗ " : of.rank === 1 ? "✓ " : `✓ by attempt ${of.rank} `;
+          const attempt = good ? of.answers[of.rank - 1] : of && of.answers[0];
+          if (attempt) figures.push(shown(`${sign}${name}`, grid(attempt.grid, 60, `${answerName(attempt)} of ${name}`), test.output === null ? "" : good ? "good" : "bad"));
           else figures.push(shown(name, make("span", { class: "empty" }, of ? "no answer" : "not asked")));
         }
-      } else figures.push(...test.answers.slice(0, 2).map((answer) => answerFigure(answer, test, 60)));
+      } else figures.push(...test.answers.filter(isAttempt).map((answer) => answerFigure(answer, test, 60)));
       figures.push(shown("truth", grid(test.output, 60, "truth")));
       parts.push(make("div", { class: "row" }, ...figures));
     }
-    if (task.tests.length > 2) parts.push(make("p", { class: "dim" }, `and ${task.tests.length - 2} more test inputs`));
+    if (task.tests.length > 2) parts.push(make("p", { class: "dim" }, `and ${counted(task.tests.length - 2, "more test input")}`));
     if (!compares) {
       const score = mean(task.tests.map((t) => (first(t) ? first(t).score : null)));
       const right = mean(task.tests.map((t) => t.accuracy));
@@ -244,11 +253,21 @@
     card.replaceChildren(...parts);
   }
 
+  // Those that a screen shows are filled before it is painted, the others when they come near.
+  function fillSeen() {
+    for (const task of state.order) {
+      const card = cards.get(task.id);
+      if (!card.firstChild) fill(card, task);
+      if (card.getBoundingClientRect().top > window.innerHeight) break;
+    }
+  }
+  window.addEventListener("beforeprint", () => { for (const card of cards.values()) if (!card.firstChild) fill(card, card.task); });
+
   const seen = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
       seen.unobserve(target);
-      fill(target, target.task);
+      if (!target.firstChild) fill(target, target.task);
     }
   }, { rootMargin: "600px" });
 
@@ -300,19 +319,20 @@
   }
 
   function testSection(task, test, t) {
-    const answers = test.answers.map((answer) => {
+    const described = (answer) => {
       const kinds = answer.by.map(([count, words]) => `${count} ${words}`).join(", ");
       const voters = answer.voters.map(([id, words]) => make("div", {}, `id ${id}: ${words}`));
       const more = answer.votes - voters.length;
       return make("div", { class: "answer" }, answerFigure(answer, test, 150),
         make("p", {}, `score ${answer.score.toFixed(3)}`),
         voters.length ? make("details", {}, make("summary", {}, "who voted for it"), make("p", {}, kinds), ...voters, more > 0 ? make("div", {}, `and ${more} more`) : null) : null);
-    });
+    };
+    const attempts = test.answers.filter(isAttempt), others = test.answers.filter((answer) => !isAttempt(answer));
     const parts = [
       make("h3", {}, task.tests.length > 1 ? `Test input ${t + 1}` : "Test input"),
-      make("div", { class: "panels" }, shown("test input", grid(test.input, 150, "test input")), shown("truth", grid(test.output, 150, "truth"))),
-      make("p", { class: "dim" }, `${test.candidates} candidates, ${test.distinct} distinct answers; the truth ${test.output === null ? "is unknown" : test.rank === null ? "was not proposed" : `stands at rank ${test.rank}`}`),
-      make("div", { class: "answers" }, ...answers),
+      make("div", { class: "answers" }, shown("test input", grid(test.input, 150, "test input")), ...attempts.map(described), shown("truth", grid(test.output, 150, "truth"))),
+      make("p", { class: "dim" }, `${counted(test.candidates, "candidate")}, ${counted(test.distinct, "distinct answer")}; the truth ${test.output === null ? "is unknown" : test.rank === null ? "was not proposed" : `stands at rank ${test.rank}`}`),
+      ...(others.length ? [make("h3", {}, "Other answers"), make("div", { class: "answers" }, ...others.map(described))] : []),
     ];
     const paths = task.paths.map((path, i) => [path, i]).filter(([path]) => path.test === t);
     if (paths.length) parts.push(player(task, test, paths));
@@ -325,7 +345,11 @@
     const number = players.length;
     const index = data.tasks.indexOf(task);
     let chosen = 0, step = 0, timer = null, cells = null;
-    const name = ([path]) => `${path.rank === null ? "an answer beyond the best" : `${ORDINAL(path.rank)} answer`}${path.right ? " (right)" : path.was_right ? " (right, then lost)" : ""}, ${path.symmetry}`;
+    const gave = (path) => {
+      const answer = test.answers.find((other) => other.rank === path.rank);
+      return answer ? `gave ${data.attempts === 1 && isAttempt(answer) ? "the answer" : answerName(answer)}` : "gave another answer";
+    };
+    const name = ([path]) => `${path.symmetry}: ${gave(path)}${!path.right && path.was_right ? ", showed the truth before" : ""}`;
     const select = make("select", { "aria-label": "candidate", onchange: () => { choose(select.selectedIndex); select.blur(); } }, ...paths.map((entry) => make("option", {}, name(entry))));
     const slider = make("input", { type: "range", min: "1", "aria-label": "step", oninput: () => { pause(); show(Number(slider.value) - 1); } });
     const play = make("button", { type: "button", onclick: () => toggle() }, "▶ play");
@@ -450,15 +474,14 @@
       pictures.push(shown("confidence", board(rows, columns, px, `${words("confidence")}: mean ${seenCells ? Math.round(sum / seenCells) : 0}%`, (pen, r, c, x, y) => {
         const cell = cellsShown[r][c];
         if (!cell.on) return;
-        const light = Math.round(25 + 2.2 * cell.sure);
-        paint(pen, `#${light.toString(16).padStart(2, "0").repeat(3)}`, x, y, px, view.digits && cell.sure <= 99 ? cell.sure : null);
+        paint(pen, confidenceColour(cell.sure), x, y, px, view.digits && cell.sure <= 99 ? cell.sure : null);
       })));
       if (truthShown !== null) pictures.push(shown("truth", grid(truthShown, Math.max(truthShown.length, truthShown[0].length) * px, "truth", px)));
       panels.replaceChildren(...pictures);
       const said = [`step ${step + 1} of ${count()}`];
-      if (from) said.push(`noise level ${path.levels[step]}`, `${counts.masked} cells of the grid masked`);
+      if (from) said.push(`noise level ${path.levels[step]}`, `${counted(counts.masked, "cell")} of the grid masked`);
       if (step > 0) said.push(`${counts.changed} changed`);
-      if (truth !== null) said.push(`${counts.wrong + missing} wrong${missing ? ` (${missing} missing)` : ""}`);
+      if (truth !== null) said.push(`${counted(counts.wrong + missing, "cell")} unlike the truth${missing ? ` (${missing} missing)` : ""}`);
       said.push(`halting ${path.halt[step].toFixed(3)}`, seenCells ? `mean confidence ${Math.round(sum / seenCells)}%` : "no cells");
       facts.textContent = said.join(" · ");
     }
@@ -467,11 +490,19 @@
     cellsOf(index).then((found) => { cells = found; choose(0); }, () => { facts.textContent = "The cells of this denoising can't be unpacked by this browser."; });
     const use = () => { active = number; };
     return make("div", { class: "player", onpointerdown: use, onfocusin: use },
-      make("h3", {}, "Denoising"),
+      make("h3", {}, "Denoising of one candidate"),
       make("div", { class: "bar" }, make("label", {}, "candidate ", select), make("label", {}, undone, " augmentation undone")),
       make("div", { class: "bar" }, play, slider), facts, panels,
       data.ensemble_of ? make("p", { class: "legend" }, `Answers and votes are of the ensemble; this is the denoising of step ${data.ensemble_of} alone, of which the candidates of its own best answers were kept.`) : null,
-      make("p", { class: "legend" }, "Hatched: masked. Ring: changed since the step before. Corner: wrong. Confidence: from black, 0%, to white, 100%."));
+      make("p", { class: "legend" }, "Hatched: masked. Ring: changed since the step before. Corner: unlike the truth. Confidence: from pale yellow, 0%, to dark blue, 100%."));
+  }
+
+  // From pale yellow over teal to dark blue: no confidence has the colour of the page, light or dark.
+  function confidenceColour(percent) {
+    const stops = [[255, 237, 160], [65, 182, 196], [12, 44, 132]];
+    const place = Math.min(percent / 50, 1.999), at = Math.floor(place), part = place - at;
+    const channel = (i) => Math.round(stops[at][i] + part * (stops[at + 1][i] - stops[at][i]));
+    return `#${[0, 1, 2].map((i) => channel(i).toString(16).padStart(2, "0")).join("")}`;
   }
 
   const sizeOf = (path) => {
