@@ -17,7 +17,7 @@ from drm_jax.evaluate.answers import (
     answers_bytes,
     trajectories_bytes,
 )
-from drm_jax.evaluate.tables import as_html, score_table, task_table
+from drm_jax.evaluate.tables import as_html, is_shown, score_table, task_table
 from drm_jax.io.files import write_whole
 
 
@@ -41,7 +41,8 @@ class Evaluation:
         return len(self.steps) > 1
 
     def __repr__(self) -> str:
-        shares = {name: x for name, x in self.metrics.items() if isinstance(x, float)}
+        shown = {k: x for k, x in self.metrics.items() if is_shown(k, self.metrics)}
+        shares = {name: x for name, x in shown.items() if isinstance(x, float)}
         scores = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
         return f"Evaluation of {', '.join(map(str, self.steps))}: {scores or 'no score'}"
 

@@ -1,6 +1,7 @@
 """Score tables for the terminal, and for notebooks."""
 
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -33,13 +34,16 @@ def passes(metrics: Sequence[Mapping[str, Any]]) -> list[int]:
 
     Empty where answers aren't ranked by votes.
     """
-    return sorted({k for of in metrics for k in _passes_of(of)})
+    names = {name for of in metrics for name in of if name.startswith("pass@")}
+    shown = (name for name in names if any(is_shown(name, of) for of in metrics))
+    return sorted(int(name.removeprefix("pass@")) for name in shown)
 
 
-def _passes_of(metrics: Mapping[str, Any]) -> list[int]:
-    ks = [int(name.removeprefix("pass@")) for name in metrics if name.startswith("pass@")]
-    votes = metrics.get("votes", max(ks, default=0))  # earlier versions didn't write them
-    return [k for k in ks if k <= max(votes, 1)]
+def is_shown(name: str, metrics: Mapping[str, Any]) -> bool:
+    """Whether metrics have a score, and it is not pass@k of more answers than there were votes."""
+    votes = max(metrics.get("votes", math.inf), 1)  # earlier versions didn't count them
+    of_votes = not name.startswith("pass@") or int(name.removeprefix("pass@")) <= votes
+    return name in metrics and of_votes
 
 
 def score_table(evaluations: Sequence[Scored], baselines: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -69,8 +73,8 @@ def _pass_table(rows: _Rows, ks: Sequence[int]) -> Table:
             table.add_row(name, "unknown", *[""] * len(ks))
             continue
         solved = f"{metrics['solved@2']} of {metrics['test_inputs']}"
-        shown = _passes_of(metrics)
-        passed = (_percent(metrics[f"pass@{k}"]) if k in shown else "" for k in ks)
+        names = [f"pass@{k}" for k in ks]
+        passed = (_percent(metrics[x]) if is_shown(x, metrics) else "" for x in names)
         table.add_row(name, solved, *passed)
     return table
 

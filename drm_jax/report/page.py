@@ -14,7 +14,7 @@ import jinja2
 
 from drm_jax.errors import InputError
 from drm_jax.evaluate.answers import Trajectory
-from drm_jax.evaluate.tables import passes, score_words, shares
+from drm_jax.evaluate.tables import is_shown, passes, score_words, shares
 from drm_jax.puzzles.family import Family
 from drm_jax.report.collect import (
     NOT_SHARES,
@@ -201,14 +201,9 @@ def _score_columns(runs: Sequence[Run]) -> dict[str, list[str]]:
     names = [f"pass@{k}" for k in ks] or [x for x in shares(metrics) if x != "cell_accuracy"]
     for name in [*names, "cell_accuracy"]:
         columns[score_words(name)] = [
-            f"{of[name]:.1%}" if name in of and _is_shown(name, of) else "–" for of in metrics
+            f"{of[name]:.1%}" if is_shown(name, of) else "–" for of in metrics
         ]
     return columns
-
-
-def _is_shown(name: str, metrics: Mapping[str, Any]) -> bool:
-    """Whether a score is not pass@k for more than the votes."""
-    return not name.startswith("pass@") or int(name.removeprefix("pass@")) in passes([metrics])
 
 
 def _hash(text: str) -> str:

@@ -39,6 +39,8 @@ def options_of(config: Any, prefix: str = "") -> dict[str, Any]:
 
 def in_words(value: Any) -> str:
     """An option's value; of a long list the first ones."""
+    if value is None:
+        return "not set"
     if isinstance(value, tuple):
         more = len(value) - 8
         words = ", ".join(map(plain, value[:8])) + (f" and {more} more" if more > 0 else "")

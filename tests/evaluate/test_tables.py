@@ -53,5 +53,6 @@ def test_pass_at_k_is_shown_up_to_the_votes():
     found = cells(score_table([of(one), of(five)], {}))
     assert set(found) == {"answers of", "solved", "pass@1", "@2", "@5"}
     assert (found["@2"], found["@5"]) == (["", "100%"], ["", "100%"])
+    assert repr(of(one)) == "Evaluation of 1: pass@1 100.0%"
     assert "pass@2" not in cells(task_table(of(one)))
     assert "pass@2" in cells(task_table(of(five)))

@@ -42,7 +42,7 @@ from drm_jax.report.collect import (
     unpacked,
 )
 from drm_jax.report.curves import curve
-from drm_jax.report.page import comparison_page, single_page
+from drm_jax.report.page import _score_columns, comparison_page, single_page
 from drm_jax.run.differences import differing_options
 
 
@@ -290,6 +290,28 @@ def test_options_that_differ_stand_in_the_comparison(experiment, workdir, tmp_pa
     )
     schedules = differing_options([experiment, trm, third])["method.noise.schedule"]
     assert schedules == ["cosine", "–", "linear"]
+
+
+def test_no_score_is_shown_beyond_the_votes(experiment, workdir, tmp_path):
+    """One vote: pass@1 alone; six: up to pass@5. Each run its own in a comparison."""
+    single = work_path(tmp_path / "single")
+    evaluation = dataclasses.replace(experiment.evaluate, num_augmentations=0)
+    made_run(single, dataclasses.replace(experiment, evaluate=evaluation))
+    runs = [read_run(single), read_run(workdir)]
+    heads = [re.findall(r"<th>(pass@\d+)</th>", single_page(run)) for run in runs]
+    assert heads == [["pass@1"], ["pass@1", "pass@2", "pass@5"]]
+    columns = _score_columns(runs)
+    assert [columns[f"pass@{k}"][0] == "–" for k in (1, 2, 5)] == [False, True, True]
+    assert all(columns[f"pass@{k}"][1] != "–" for k in (1, 2, 5))
+
+
+def test_the_page_of_step_0_says_whose_weights_they_are(experiment, workdir):
+    run = read_run(workdir)
+    answers = dataclasses.replace(run.answers, steps=(0,))
+    for init_from, words in ((None, "untrained"), ("runs/a", "the initial weights from runs/a")):
+        begun = dataclasses.replace(experiment, init_from=init_from)
+        page = single_page(dataclasses.replace(run, experiment=begun, answers=answers))
+        assert f"step 0 of 4, {words}:" in page
 
 
 def test_what_was_changed_is_what_holds_now(workdir):
