@@ -51,7 +51,7 @@ def test_tasks_that_are_trained_on_whole_are_not_asked():
     assert (questions.count, questions.plain, questions.board_R.tolist()) == (0, [], [])
     judge = questions.judge()
     assert judge.scores(np.zeros(0)) == {
-        "candidates": 0, "tasks": 0, "test_inputs": 0, "per_task": {},
+        "candidates": 0, "tasks": 0, "test_inputs": 0, "votes": 0, "per_task": {},
     }  # fmt: skip
     assert (judge.submission(), judge.answers()) == ({}, [])
 
