@@ -92,8 +92,9 @@ def trainer(setup: Setup) -> Callable[[Arrays], float]:
         batches = batches_from(training_stream(setup), 0)
         for _ in range(STEPS):
             state, sums = step(state, global_batch(next(batches), setup.mesh))
-            losses.append((sums["halt_loss"], sums["count"]))
-        return float(np.mean([float(loss / count) for loss, count in losses[-LAST:]]))
+            # Waited for: steps in flight without end can lock the devices of a CPU.
+            losses.append(float(sums["halt_loss"]) / float(sums["count"]))
+        return float(np.mean(losses[-LAST:]))
 
     return run
 
