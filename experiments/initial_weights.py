@@ -10,6 +10,7 @@ Expected time: 8 minutes on 2 cores of an AMD EPYC. It writes nothing; docs/algo
 table.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,9 +21,10 @@ import numpy as np
 
 from drm_jax.config import Experiment, with_changes
 from drm_jax.data.stream import batches_from
+from drm_jax.model.backbone import Network, Params, init_params
 from drm_jax.parallel.mesh import global_batch, use_cpu_cores
 from drm_jax.run.setup import Setup, set_up, training_stream
-from drm_jax.training.state import TrainState, leaf_names, make_sharded
+from drm_jax.training.state import leaf_names
 from drm_jax.training.step import compile_train_step
 from experiments.demo import experiment
 
@@ -46,8 +48,12 @@ def published_draw(shape: tuple[int, ...], std: float, generator: Any) -> np.nda
 
 def drawn_by_jax(setup: Setup, seed: int) -> Arrays:
     """The initial params and constants of a seed, by name."""
-    one = with_changes(setup.experiment, {"seed": seed})
-    return arrays_of(make_sharded(set_up(one, setup.mesh).make_state, setup.shardings))
+    return by_name(*_init(setup.network)(jax.random.key(seed)))
+
+
+@functools.cache
+def _init(network: Network) -> Callable[[jax.Array], tuple[Params, Params]]:
+    return jax.jit(functools.partial(init_params, network))
 
 
 def drawn_as_published(setup: Setup, seed: int) -> Arrays:
@@ -68,17 +74,18 @@ def drawn_as_published(setup: Setup, seed: int) -> Arrays:
     return arrays
 
 
-def arrays_of(state: TrainState) -> Arrays:
-    named = {"params": state.params, "constants": state.constants}
+def by_name(params: Params, constants: Params) -> Arrays:
+    named = {"params": params, "constants": constants}
     return dict(zip(leaf_names(named), map(np.array, jax.tree.leaves(named)), strict=True))
 
 
 def trainer(setup: Setup) -> Callable[[Arrays], float]:
     """Trains from initial arrays, and gives the halting loss at the end."""
     step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
+    make_state = jax.jit(setup.make_state, out_shardings=setup.shardings)
 
     def run(arrays: Arrays) -> float:
-        fresh = make_sharded(setup.make_state, setup.shardings)
+        fresh = make_state()
         named = {"params": fresh.params, "constants": fresh.constants}
         leaves = [arrays[name] for name in leaf_names(named)]
         start = jax.tree.unflatten(jax.tree.structure(named), leaves)
