@@ -62,7 +62,9 @@ def measure_all(module: str, cases: Sequence[dict[str, Any]], rounds: int) -> li
 def _child(module: str, case: dict[str, Any]) -> dict[str, Any]:
     environment = {"JAX_PLATFORMS": "cpu", **os.environ}
     command = [sys.executable, "-m", module, "--child", json.dumps(case)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -92,7 +94,7 @@ def report(
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     if options.json:
         whole = {"title": title, "machine": machine(), "results": list(results)}
-        options.json.write_text(json.dumps(whole, indent=2) + "\n")
+        options.json.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
         print(f"Written: {options.json}")
 
 
@@ -100,7 +102,7 @@ def machine() -> dict[str, str]:
     """The processor, its cores, and the versions that matter."""
     names = [
         line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         if line.startswith("model name")
     ] if Path("/proc/cpuinfo").exists() else []  # fmt: skip
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -155,8 +157,8 @@ def peak_bytes(reset: bool = False) -> int:
     """The most memory that this process has held since the last reset; 0 without /proc."""
     try:
         if reset:
-            Path("/proc/self/clear_refs").write_text("5")
-        status = Path("/proc/self/status").read_text()
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         return 0
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))

@@ -57,7 +57,7 @@ def accuracies(workdir: Path) -> dict[tuple[str, int], float]:
     newest = max(files, key=lambda file: int(file.parent.name.removeprefix("step_")), default=None)
     if newest is None:
         raise SystemExit(f"{workdir}: has no evaluation: drm eval {workdir}")
-    rows = json.loads(newest.read_text())["per_task"]
+    rows = json.loads(newest.read_text(encoding="utf-8"))["per_task"]
     found = {
         (name, t): value
         for name, row in rows.items()

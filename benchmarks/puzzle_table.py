@@ -67,7 +67,7 @@ EXPERIMENT = Experiment(
 
 def resident() -> int:
     """Bytes of memory that this process holds now."""
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm", encoding="utf-8") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -114,8 +114,10 @@ def _in_cluster(environ: Mapping[str, str]) -> bool:
 def _has_tpu() -> bool:
     """Whether a PCI device is Google's, and not the network card of its virtual machines."""
     for path in glob.glob("/sys/bus/pci/devices/*/vendor"):
-        vendor, device = (Path(path).with_name(name) for name in ("vendor", "device"))
-        if vendor.read_text().strip() == "0x1ae0" and device.read_text().strip() != "0x0042":
+        vendor, device = (
+            Path(path).with_name(name).read_bytes().strip() for name in ("vendor", "device")
+        )
+        if vendor == b"0x1ae0" and device != b"0x0042":
             return True
     return False
 

@@ -256,7 +256,7 @@ def size_of(path: epath.Path) -> int:
 def saved_at(path: epath.Path) -> datetime.datetime | None:
     """When a step was finished, in local time; None if its files don't say."""
     try:
-        text = (path / "_CHECKPOINT_METADATA").read_text()
+        text = (path / "_CHECKPOINT_METADATA").read_text(encoding="utf-8")
         seconds = json.loads(text)["commit_timestamp_nsecs"] / 1e9
         return datetime.datetime.fromtimestamp(seconds).astimezone()
     except (OSError, ValueError, KeyError, TypeError):

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ def work_path(name: os.PathLike | str, field: str = "workdir") -> epath.Path:
       UsageError: a bucket of a kind that can't be used, or without the package that reads it.
     """
     text = os.fspath(name)
+    whole = text if is_remote(text) else os.path.abspath(text)
+    # Orbax writes names as UTF-8 whatever the locale: its files would lie in another folder.
+    if not whole.isascii() and sys.getfilesystemencoding() != "utf-8":
+        raise UsageError(f"{field}: {whole}: needs a UTF-8 locale, such as LC_ALL=C.UTF-8")
     if not text.strip() or not text.isprintable():
         raise UsageError(f"{field}: {text!r}: name a folder, such as runs/NAME")
     if not is_remote(text):
@@ -94,7 +99,7 @@ def make_folder(path: epath.Path) -> None:
             ) from error
         return
     with reaching(path):
-        (path / "probe").write_text("")
+        (path / "probe").write_text("", encoding="utf-8")
         (path / "probe").unlink()
 
 

@@ -261,13 +261,13 @@ class _RemoteFile:
         return True
 
     def read(self) -> str:
-        return self._path.read_text() if self._path.exists() else ""
+        return self._path.read_text(encoding="utf-8") if self._path.exists() else ""
 
     def written(self) -> float:
         return self._path.stat().mtime
 
     def write(self, text: str) -> None:
-        self._path.write_text(text)
+        self._path.write_text(text, encoding="utf-8")
 
     def close(self) -> None:
         pass

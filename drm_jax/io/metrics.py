@@ -67,7 +67,7 @@ class MetricsLog:
         folder.mkdir(exist_ok=True)
         path = self._local / FILE
         write_whole(epath.Path(path), "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = path.open("a")
+        self._file = path.open("a", encoding="utf-8")
         # Written here and now, not by SummaryWriter's thread: that dies on a full disk, unheard.
         suffix = f".{os.getpid()}.{resumed_at or 0}"  # two starts within a second are two files
         self._events = EventsWriter(str(folder / "events"), suffix)

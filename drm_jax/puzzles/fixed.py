@@ -155,7 +155,7 @@ class FixedPuzzles:
         if isinstance(puzzle, str | Path) and not is_text:
             if not Path(puzzle).is_file():
                 raise InputError(f"{puzzle}: neither a puzzle of this run, nor a file of one")
-            puzzle = Path(puzzle).read_text()
+            puzzle = Path(puzzle).read_text(encoding="utf-8")
         rows = puzzle.split() if isinstance(puzzle, str) else puzzle
         rows = ["".join(map(str, row)) for row in rows]
         if "." in symbols and "0" not in symbols:  # both are written for a blank cell

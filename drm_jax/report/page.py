@@ -158,9 +158,11 @@ def _render(
         **data,
     }
     files = importlib.resources.files("drm_jax.report") / "page"
-    style, script = ((files / name).read_text() for name in ("report.css", "report.js"))
+    style, script = (
+        (files / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
+    )
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (files / name).read_text()),
+        loader=jinja2.FunctionLoader(lambda name: (files / name).read_text(encoding="utf-8")),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -59,5 +59,5 @@ def _append(workdir: epath.Path, line: Mapping[str, Any]) -> None:
         write_whole(path, before + text.encode())
         return
     torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
-    with open(path, "a") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write("\n" * torn + text)

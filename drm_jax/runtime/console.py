@@ -9,7 +9,7 @@ from rich.console import Console
 
 def open_console(silent: bool = False) -> Console:
     """A console on standard output, or on nothing. Text is printed as it is, without markup."""
-    file = open(os.devnull, "w") if silent else _Outlived(sys.stdout)  # noqa: SIM115
+    file = open(os.devnull, "w", encoding="utf-8") if silent else _Outlived(sys.stdout)  # noqa: SIM115
     return Console(file=file, highlight=False, markup=False)
 
 
@@ -22,6 +22,9 @@ class _Outlived:
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
+        except UnicodeEncodeError:  # under the `drm` command the stream replaces them itself
+            encoding = self._stream.encoding
+            return self.write(text.encode(encoding, errors="replace").decode(encoding))
         except OSError:
             self._give_up()
             return len(text)

@@ -37,7 +37,7 @@ def watch(told: Callable[[str], None]) -> Iterator[None]:
 
 def _metadata_host() -> str | None:
     try:
-        product = Path("/sys/class/dmi/id/product_name").read_text()
+        product = Path("/sys/class/dmi/id/product_name").read_text(encoding="utf-8")
     except OSError:
         return None
     return "metadata.google.internal" if "Google" in product else None

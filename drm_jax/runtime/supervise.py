@@ -46,7 +46,7 @@ def supervise() -> int | None:
     child = os.fork()
     if child:
         os.close(sink)
-        with _signals_passed_on(child), open(source, errors="replace") as lines:
+        with _signals_passed_on(child), open(source, encoding="utf-8", errors="replace") as lines:
             said, traced, held = _relay(lines)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         return _explained(code, said or (traced and code > 0), held)

@@ -153,7 +153,7 @@ def check_unmixed(runs: Iterable[Run], folder: Path) -> None:
     """Exits with a message where runs of a family would be compared with rows made otherwise."""
     for family in sorted({run.family for run in runs}):
         of_family = sorted(folder.glob(f"*-{family}-*.json"))
-        if any("made_as" in json.loads(path.read_text()) for path in of_family):
+        if any("made_as" in json.loads(path.read_text(encoding="utf-8")) for path in of_family):
             sys.exit(
                 f"{folder}: rows of {family} were made as {AS_ARC_TASK}, and new ones can't be "
                 f"compared with them: delete all of {family}, or none"
@@ -183,7 +183,7 @@ def make_row(run: Run, folder: Path) -> dict[str, Any]:
 def train(workdir: epath.Path) -> None:
     """Trains a run to its end, in a process of its own; Ctrl-C reaches that too, and it saves."""
     command = [sys.executable, "-m", "drm_jax", "train", str(workdir)]
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
         try:
             code = child.wait()
@@ -241,7 +241,7 @@ def read_rows(runs: Iterable[Run], folder: Path) -> list[dict[str, Any]]:
     for run in runs:
         path = folder / f"{run.key}.json"
         if path.exists():
-            rows.append(json.loads(path.read_text()))
+            rows.append(json.loads(path.read_text(encoding="utf-8")))
             if not _is_of(rows[-1], run):
                 sys.exit(f"{path}: is of another protocol: delete it and {RUNS / run.key}")
     return rows

@@ -29,7 +29,7 @@ def write_results(rows: Sequence[Row], stage: str, folder: Path) -> list[Path]:
     """Writes results.md, and the figures beside it in images/results; returns their paths."""
     figures.draw_all(rows, stage, folder / "images" / "results")
     path = folder / "results.md"
-    path.write_text(page(rows, stage))
+    path.write_text(page(rows, stage), encoding="utf-8")
     return [path, *sorted((folder / "images" / "results").glob("*.svg"))]
 
 
@@ -41,7 +41,7 @@ def page(rows: Sequence[Row], stage: str) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip
-    return environment.from_string(_TEMPLATE.read_text()).render(
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         stage=stage,
         families=[(family, figures.TITLES[family]) for family in FAMILIES],
         teraflops=TERAFLOPS,
