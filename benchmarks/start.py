@@ -61,7 +61,7 @@ def _run(caches: os.PathLike | str, *arguments: str) -> tuple[str, float]:
     before = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "drm_jax", *arguments],
-        cwd=harness.ROOT, env=clean, stdout=subprocess.PIPE, text=True, check=True, encoding="utf-8",
+        cwd=harness.ROOT, env=clean, stdout=subprocess.PIPE, check=True, encoding="utf-8",
     )  # fmt: skip
     return done.stdout, time.perf_counter() - before
 

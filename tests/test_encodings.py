@@ -1,4 +1,4 @@
-"""Text files are UTF-8 whatever the locale: each place that opens one says so, and some are tried."""
+"""Text files are UTF-8 whatever the locale: each place that opens one says so."""
 
 import ast
 import dataclasses

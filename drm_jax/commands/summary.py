@@ -20,7 +20,8 @@ def print_summary(console: Console, report: "Report", workdir: os.PathLike) -> N
     """Scores, two grids denoising, and the paths written. Writes the report too."""
     if not report.evaluations:
         again = shlex.join(["drm", "eval", str(workdir)])
-        console.print(f"All steps were done before. To score them again: {again}")
+        console.print("All steps were done before. To score them again:")
+        console.out(f"  {again}", highlight=False)
         return
     last = report.evaluations[-1]
     _print_denoising(console, report)
@@ -33,8 +34,14 @@ def print_summary(console: Console, report: "Report", workdir: os.PathLike) -> N
     if processes.is_first() and not report.changed:
         paths.add(write_report([workdir], steps=last.steps))
     console.print(f"\nWritten to {workdir}:", soft_wrap=True)
-    for path in sorted(paths):
+    for path in sorted(paths, key=_order_to_open):
         console.print(f"  {path}", soft_wrap=True)
+
+
+def _order_to_open(path: os.PathLike) -> tuple[bool, bool, str]:
+    """What people look at comes first: the page, then the pictures."""
+    name = os.fspath(path)
+    return not name.endswith(".html"), not name.endswith(".png"), name
 
 
 def _print_denoising(console: Console, report: "Report") -> None:

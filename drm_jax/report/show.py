@@ -35,7 +35,7 @@ def show_task(
     Args:
       task: as one of `evaluate.answers.Answers.tasks`; answers aren't needed.
     """
-    console.print(f"Task {task['id']} of {task['source']}")
+    console.print(f"Task {task['id']} of {task['source']}", soft_wrap=True)
     _put(task_rows(task, vocabulary), vocabulary, console, png_path)
 
 

@@ -36,7 +36,7 @@ def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
     table.add_column("verified", no_wrap=True)
     intact = 0
     with progress_bar(console) as bar:
-        task = bar.add_task("verify", total=len(steps), info="")
+        task = bar.add_task("verify", total=len(steps), news=())
         for step in steps:
             fault = _fault(workdir, step)
             bar.advance(task)

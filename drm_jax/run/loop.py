@@ -186,7 +186,7 @@ class _Training:
         stepper = _Stepper(setup, self.scorer.bar, begin.step, started)
         interval = Interval(begin.step, self._not_finite, begin.interval_totals)
         unlogged: tuple[int, Interval] | None = None
-        task = self.scorer.bar.add_task("train", total=config.steps, completed=begin.step, info="")
+        task = self.scorer.bar.add_task("train", total=config.steps, completed=begin.step, news=())
         for done in range(begin.step + 1, config.steps + 1):
             profiler.before(done)
             state, metrics = stepper.step(state, next(batches), done)
@@ -233,15 +233,15 @@ class _Training:
         means = _means(interval.fetch())
         rate = clock.steps_per_second(step) * self.setup.experiment.train.batch_size
         self.log.scalars(step, "train", means | {"examples_per_second": rate})
-        info = f"loss {means['loss']:.3f}  exact {means['exact_accuracy']:.1%}"
-        info += f"  {rate:,.0f} ex/s" if rate == rate else ""
+        news = [f"loss {means['loss']:.3f}", f"exact {means['exact_accuracy']:.1%}"]
+        news += [f"{rate:,.0f} ex/s"] if rate == rate else []
         if self.log.scores:
             scored = max(self.log.scores)
-            info += f"  {self.log.headline} {self.log.scores[scored]:.1%} at step {scored:,}"
+            news += [f"{self.log.headline} {self.log.scores[scored]:.1%} at step {scored:,}"]
         bar = self.scorer.bar
-        bar.update(task, info=info)
+        bar.update(task, news=news)
         if not bar.console.is_terminal:
-            bar.console.print(f"step {step}  {info}")
+            bar.console.print("  ".join([f"step {step}", *news]), soft_wrap=True)
         self._check_lock()
         checkpoint.check_saved(self.saver)
 

@@ -84,7 +84,7 @@ class Scorer:
         self, what: str, checkpoints: int
     ) -> Iterator[Callable[[Iterable[Any], int], Iterable[Any]]]:
         """One bar over the batches of all checkpoints, between which a stop is looked for."""
-        task = self.bar.add_task("evaluate", total=None, info="")
+        task = self.bar.add_task("evaluate", total=None, news=())
         done = most = 0
 
         def wrap(batches: Iterable[Any], left: int) -> Iterable[Any]:

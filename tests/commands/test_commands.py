@@ -64,6 +64,9 @@ def test_train_then_eval(experiment_file, tmp_path, capsys):
         "denoising.png",
     ):
         assert text in out
+    written = out[out.index("Written to") :].splitlines()
+    assert written[1] == f"  {workdir}/report.html"  # what people open
+    assert written[2].endswith("denoising.png")
     assert json.loads((workdir / "config.json").read_text())["seed"] == 3
     assert main(["eval", str(workdir), "--step", "1"]) == 0
     assert "step 1" in capsys.readouterr().out
