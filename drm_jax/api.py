@@ -55,6 +55,7 @@ from drm_jax.run.workdir import read_config
 from drm_jax.runtime.devices import prepare_devices
 from drm_jax.runtime.quiet import quiet_libraries
 from drm_jax.training.state import TrainState, mean_row
+from drm_jax.words import counted
 
 
 def train(
@@ -303,7 +304,7 @@ class Answers:
 
     def __repr__(self) -> str:
         votes = ["/".join(str(a.votes) for a in test.answers[:2]) or "–" for test in self.tests]
-        return f"Answers to task {self.task}: {', '.join(votes)} votes of the first two"
+        return f"Answers to task {self.task}; votes of the first two: {', '.join(votes)}"
 
 
 def _answers(
@@ -355,8 +356,9 @@ class ArcTask:
         return self.picture()
 
     def __repr__(self) -> str:
-        shown, asked = len(self.task.demonstrations), len(self.task.tests)
-        return f"ARC task {self.id}: {shown} demonstrations, {asked} test inputs"
+        shown = counted(len(self.task.demonstrations), "demonstration")
+        asked = counted(len(self.task.tests), "test input")
+        return f"ARC task {self.id}: {shown}, {asked}"
 
 
 def load_tasks(source: str) -> dict[str, ArcTask]:

@@ -16,12 +16,13 @@ def load_experiment(path: str | Path) -> Experiment:
     """The experiment that a file's `experiment()` returns. Files beside it can be imported there.
 
     Raises:
-      UsageError: there is no such file, it is not Python, or it defines no experiment.
+      InputError: there is no such file.
+      UsageError: it is not Python, or it defines no experiment.
       UserCodeError: it raises; the cause is what it raised.
     """
     file = Path(path)
     if not _is_file(file):
-        raise UsageError(f"{str(path) or repr(path)}: no such experiment file or work directory")
+        raise InputError(f"{str(path) or repr(path)}: no such experiment file or work directory")
     try:
         made = _made_by(file)
     except (UsageError, InputError):

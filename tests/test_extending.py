@@ -348,7 +348,7 @@ SCHEDULE = "method.noise.schedule"
         ("data", "mine:Empty", "which has no "),
         ("data.train", "mine:raised", "no function or class raised; did you mean raises?"),
         ("data.train", "mine:listed", "expected an object of tasks by id, found a list"),
-        ("data.train", "mine:ragged", "task t: train[0].input: row 1 has 1 cells, but row 0"),
+        ("data.train", "mine:ragged", "task t: train[0].input: row 1 has 1 cell, but row 0"),
         ("data.train", "mine:arrays", "must return dicts, lists and whole numbers alone"),
     ],
 )

@@ -12,9 +12,9 @@ import pytest
 from drm_jax.config import PARTS
 
 PACKAGE = Path(__file__).parent.parent / "drm_jax"
-ROOMS = ["errors", "references", "fields", "random_bits", "config", "experiment_files", "puzzles",
-         "corruption", "data", "model", "parallel", "methods", "training", "io", "runtime",
-         "evaluate", "run", "plan", "published", "report", "api", "commands",
+ROOMS = ["errors", "words", "references", "fields", "random_bits", "config", "experiment_files",
+         "puzzles", "corruption", "data", "model", "parallel", "methods", "training", "io",
+         "runtime", "evaluate", "run", "plan", "published", "report", "api", "commands",
          "__main__"]  # fmt: skip
 NUMPY_ROOMS = ROOMS[: ROOMS.index("corruption") + 1]
 CORE_ROOMS = ("corruption", "data", "model", "methods", "parallel", "training", "io")

@@ -310,7 +310,9 @@ def test_what_a_notebook_shows(run):
     assert is_a_picture(answers._repr_png_())
     assert is_a_picture(task._repr_png_())
     assert repr(task) == "ARC task 25d8a9c8: 4 demonstrations, 1 test inputs"
-    assert re.fullmatch(r"Answers to task 25d8a9c8: \d(/\d)? votes of the first two", repr(answers))
+    assert re.fullmatch(
+        r"Answers to task 25d8a9c8; votes of the first two: \d(/\d)?", repr(answers)
+    )
     assert repr(run) == f"Run tiny (drm) in {run.workdir}: step 4 of 4"
     shown = run._repr_html_()
     assert shown.count("<svg") == 2  # the loss, and pass@2

@@ -35,7 +35,7 @@ def read_experiment(name: str) -> tuple[Experiment, str]:
 
     Raises:
       UsageError: it is no experiment file, and nothing that could be a work directory.
-      InputError: it is a folder without a config.json that can be used.
+      InputError: it isn't there, or is a folder without a config.json that can be used.
     """
     import_jax()  # methods and networks need it
     if "://" not in name and not os.path.isdir(name):

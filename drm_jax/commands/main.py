@@ -52,7 +52,8 @@ A run from its beginning to its report:
   drm eval runs/demo --denoise-steps 4       the newest checkpoint again, with other settings
   drm report runs/demo                       one HTML file: scores, curves, tasks, denoising
 
-Exit codes: 0 done, 1 something failed, 2 wrong usage, 75 preempted (start it again), 130 Ctrl-C."""
+Exit codes: 0 done, 1 something failed, or a file or folder isn't there, 2 wrong usage,
+75 preempted (start it again), 130 Ctrl-C."""
 
 _TOO_LARGE = (
     "not enough memory: use a smaller --train.batch-size, --evaluate.batch-size (drm eval: "

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 
 def output_file(name: str | None, option: str) -> "epath.Path | None":
-    """Raises UsageError where it can't be a file, before anything is made for it."""
+    """Raises UsageError where it can't be a file, InputError where its folder isn't there, before
+    anything is made for it."""
     if name is None:
         return None
     from drm_jax.io.files import is_remote, work_path
@@ -19,7 +20,7 @@ def output_file(name: str | None, option: str) -> "epath.Path | None":
     if path.is_dir():
         raise UsageError(f"{option}: {name} is a folder: name a file")
     if not is_remote(path) and not path.parent.is_dir():
-        raise UsageError(f"{option}: {name}: there is no folder {path.parent}")
+        raise InputError(f"{option}: {name}: there is no folder {path.parent}")
     return path
 
 

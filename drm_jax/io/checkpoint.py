@@ -33,6 +33,7 @@ from drm_jax.io.checksums import checksums
 from drm_jax.io.files import is_remote
 from drm_jax.parallel import processes
 from drm_jax.training.state import TrainState, leaf_names
+from drm_jax.words import counted
 
 CHUNK_BYTES = 2**25
 """Arrays are written in pieces of at most so much, so that a device reads no more than its rows."""
@@ -292,8 +293,9 @@ def newest_steps(workdir: epath.Path, count: int) -> list[int]:
     folder = checkpoint_folder(workdir)
     steps = steps_in(folder)
     if count > len(steps):
+        there = "that of step" if len(steps) == 1 else "those of steps"
         raise InputError(
-            f"{folder}: there are not {count} checkpoints, only those of steps "
+            f"{folder}: there are not {counted(count, 'checkpoint')}, only {there} "
             f"{', '.join(map(str, steps))}"
         )
     return steps[-count:]
@@ -479,8 +481,8 @@ def restore_newest(
         say(damage)
     if restored is None and steps_in(folder):
         raise DamagedError(
-            f"{folder}: none of {len(steps_in(folder))} checkpoints can be used; nothing was "
-            "changed: bring one back from a copy, or start anew in another --workdir"
+            f"{folder}: none of {counted(len(steps_in(folder)), 'checkpoint')} can be used; "
+            "nothing was changed: bring one back from a copy, or start anew in another --workdir"
         )
     if restored and damages:
         say(f"The checkpoint of step {restored.step} is used instead")

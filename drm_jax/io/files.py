@@ -28,6 +28,7 @@ def work_path(name: os.PathLike | str, field: str = "workdir") -> epath.Path:
 
     Raises:
       UsageError: a bucket of a kind that can't be used, or without the package that reads it.
+      InputError: it is in the home of a user who doesn't exist.
     """
     text = os.fspath(name)
     whole = text if is_remote(text) else os.path.abspath(text)
@@ -40,7 +41,7 @@ def work_path(name: os.PathLike | str, field: str = "workdir") -> epath.Path:
         try:
             return epath.Path(Path(text).expanduser().absolute())
         except RuntimeError as error:
-            raise UsageError(f"{field}: {text}: there is no such user; name a folder") from error
+            raise InputError(f"{field}: {text}: there is no such user; name a folder") from error
     if not text.startswith("gs://"):
         raise UsageError(f"{field}: {text}: only gs:// buckets and local folders can be used")
     if not text.removeprefix("gs://").strip("/"):

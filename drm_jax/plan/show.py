@@ -6,6 +6,7 @@ from rich.table import Table
 from drm_jax.config import Experiment
 from drm_jax.plan.ahead import Advice, Program
 from drm_jax.plan.plan import Plan
+from drm_jax.words import counted
 
 
 def show(plan: Plan, console: Console) -> None:
@@ -45,7 +46,7 @@ def _state_lines(plan: Plan) -> list[str]:
         f"{chip['bandwidth'] / 1e9:,.0f} GB/s, {chip['link'] / 1e9:,.0f} GB/s to others "
         f"({chip['source']})",
         f"Network: {plan.parameters:,} parameters, {plan.dtype} products{slower}; "
-        f"{plan.puzzle_ids:,} puzzle ids",
+        f"{counted(plan.puzzle_ids, 'puzzle id')}",
         f"Memory of a device, MB: {sizes}; state {plan.state_bytes / 1e6:,.1f} in all. Activations "
         f"come on top{': --compile tells' if chip['dimensions'] else ''}",
     ]
@@ -72,7 +73,9 @@ def _step_lines(plan: Plan) -> list[str]:
 
 
 def _pace_table(plan: Plan) -> Table:
-    table = Table(title=f"{plan.epochs:,.0f} epochs, by the share of the peak that is reached")
+    table = Table(
+        title=f"{counted(round(plan.epochs), 'epoch')}, by the share of the peak that is reached"
+    )
     for name in ("utilisation", "examples/s", "ms a step", "days", "hours an evaluation"):
         table.add_column(name, justify="right")
     most = plan.fastest.utilisation

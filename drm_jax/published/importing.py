@@ -33,6 +33,7 @@ from drm_jax.run.loop import describe
 from drm_jax.run.setup import Setup, set_up
 from drm_jax.run.workdir import check_claim, claim, read_config
 from drm_jax.training.state import TrainState, abstract_state, mean_row, start_from
+from drm_jax.words import counted
 
 _IDENTIFIERS = "identifiers.json"
 
@@ -117,8 +118,9 @@ def _check_ids(identifiers: Path | None, num_ids: int, published: Published) -> 
     """Raises InputError unless every row of the table that is kept has its name."""
     if identifiers is not None and num_ids != published.num_ids:
         raise InputError(
-            f"{identifiers}: names {num_ids} puzzle ids, but the table in {published.path} has "
-            f"{published.num_ids} rows: use the identifiers.json that it was trained with"
+            f"{identifiers}: names {counted(num_ids, 'puzzle id')}, but the table in "
+            f"{published.path} has {counted(published.num_ids, 'row')}: use the identifiers.json "
+            "that it was trained with"
         )
 
 
@@ -256,14 +258,17 @@ def _summary(
     experiment = setup.experiment
     numbers = sum(math.prod(t.shape) for t in published.tensors.values())
     rows = math.prod(published.tensors[published.naming.table].shape)
-    table = f"the puzzle table of {published.num_ids:,} rows"
+    table = f"the puzzle table of {counted(published.num_ids, 'row')}"
     if experiment.data.identifiers is None:
         new = setup.puzzles.num_ids - 1
-        table = f"the mean of {published.num_ids - 1:,} puzzle rows for {new:,} new ids"
+        table = (
+            f"the mean of {counted(published.num_ids - 1, 'puzzle row')} for "
+            f"{counted(new, 'new id')}"
+        )
     method = part_name("method", experiment.method)
     lines = [
         f"{published.path}: {'was imported before' if there else 'imported'} as step {step:,} of "
-        f"{experiment.name}: {method}, {len(published.tensors)} tensors, "
+        f"{experiment.name}: {method}, {counted(len(published.tensors), 'tensor')}, "
         f"{numbers - rows:,} numbers of the network, {table}",
     ]
     if published.naming.answers is None:

@@ -16,6 +16,7 @@ from drm_jax.errors import InputError
 from drm_jax.puzzles.boards import grid_of, grid_rows
 from drm_jax.puzzles.family import Board, Candidate, Vocabulary
 from drm_jax.puzzles.voting import Test, VotingJudge, rank_of_truth, with_cell_accuracy
+from drm_jax.words import counted
 
 PUZZLE_ID = 1
 _DIGEST_BYTES = 6
@@ -163,8 +164,9 @@ class FixedPuzzles:
         wrong = [row for row in rows if len(row) != width or not set(row) <= set(symbols)]
         if len(rows) != height or wrong:
             raise InputError(
-                f"the puzzle: must be {height} rows of {width} characters out of {symbols}"
-                + (f", not {wrong[0]!r}" if wrong else f", not {len(rows)} rows")
+                f"the puzzle: must be {counted(height, 'row')} of {counted(width, 'character')} "
+                f"out of {symbols}"
+                + (f", not {wrong[0]!r}" if wrong else f", not {counted(len(rows), 'row')}")
             )
         return grid_of(rows, symbols)
 
@@ -194,7 +196,9 @@ class FixedPuzzles:
         return [test.task for test in self.tests if _digest(test.input) in trained]
 
     def describe(self) -> str:
-        return f"{len(self.trained)} puzzles to train on, {len(self.tests)} to be solved"
+        return (
+            f"{counted(len(self.trained), 'puzzle')} to train on, {len(self.tests):,} to be solved"
+        )
 
 
 def name_of(family: FixedBoard) -> str:

@@ -22,6 +22,7 @@ from drm_jax.io.files import write_whole
 from drm_jax.puzzles.family import Vocabulary
 from drm_jax.report.collect import SHOWN_PATHS, evaluation_of
 from drm_jax.run.workdir import read_config
+from drm_jax.words import counted
 
 
 def show_task(
@@ -62,7 +63,7 @@ def show_denoising(
     task = answers.task(task_id)
     if task is None:
         raise InputError(
-            f"{task_id}: not among the {len(answers.tasks)} tasks of {folder / ANSWERS}"
+            f"{task_id}: not among the {counted(len(answers.tasks), 'task')} of {folder / ANSWERS}"
         )
     kept = read_trajectories(folder, answers, family.vocabulary)
     found = [unpack(packed) for packed in kept if packed.task == task_id]
@@ -77,7 +78,7 @@ def show_denoising(
     ]
     _put(rows, family.vocabulary, console, png_path, legend(answers, shown, family))
     if len(found) > len(shown):
-        console.print(f"\nand {len(found) - len(shown)} more candidates, which were kept too")
+        console.print(f"\nand {counted(len(found) - len(shown), 'more candidate')}, kept too")
     if not found:
         console.print(
             f"\nNo denoising of it was kept: drm eval {workdir} --step {answers.steps[-1]} "

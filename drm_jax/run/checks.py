@@ -13,6 +13,7 @@ from drm_jax.puzzles.family import Board
 from drm_jax.training.batches import abstract_batch
 from drm_jax.training.state import leaf_names
 from drm_jax.training.step import Trained
+from drm_jax.words import counted
 
 _LOGGED = ("loss", "exact_accuracy", "count")  # what the training loop reads of the sums
 # What it writes beside them.
@@ -83,7 +84,7 @@ def _check_carry(where: str, returned: Any, given: Any, size: int) -> None:
         if before.shape[:1] != (size,):
             raise UsageError(
                 f"{where}: empty_carry gives {name} of shape {before.shape}: it must have a row "
-                f"for each of the {size} slots of the batch"
+                f"for each of the {counted(size, 'slot')} of the batch"
             )
         if (before.shape, before.dtype) != (after.shape, after.dtype):
             raise UsageError(

@@ -16,6 +16,7 @@ from drm_jax.run.setup import Setup, answerer, set_up, training_stream
 from drm_jax.run.start import check_init_from
 from drm_jax.run.workdir import check_claim
 from drm_jax.training.step import make_train_step
+from drm_jax.words import counted
 
 
 def dry_run(experiment: Experiment, workdir: epath.Path, console: Console) -> None:
@@ -59,15 +60,16 @@ def _numbers(setup: Setup, state, candidates: int) -> list[str]:
     split = carry + _bytes(state.table)
     of_carry = f", the carried slots {carry / parts / 1e6:,.1f} MB" if carry else ""
     return [
-        f"Training: {train.steps:,} steps of {train.batch_size} examples, "
-        f"{train.steps * train.batch_size / examples:,.0f} epochs of {examples:,} examples",
-        f"Evaluation: {candidates:,} candidates, {setup.experiment.evaluate.denoise_steps} "
-        "denoising steps each",
+        f"Training: {counted(train.steps, 'step')} of {counted(train.batch_size, 'example')}, "
+        f"{counted(round(train.steps * train.batch_size / examples), 'epoch')} of "
+        f"{counted(examples, 'example')}",
+        f"Evaluation: {counted(candidates, 'candidate')}, "
+        f"{counted(setup.experiment.evaluate.denoise_steps, 'denoising step')} each",
         f"Network: {network:,} parameters; state on each device: "
         f"{(whole - split + split / parts) / 1e6:,.1f} MB, of which the puzzle table "
         f"{_bytes(state.table) / parts / 1e6:,.1f} MB{of_carry}; activations come on top",
         f"A checkpoint: about {whole / 1e6:,.0f} MB or less; {train.keep_last} newest and "
-        f"{train.keep_best} best are kept, one every {train.checkpoint_every:,} steps",
+        f"{train.keep_best} best are kept, one every {counted(train.checkpoint_every, 'step')}",
     ]
 
 

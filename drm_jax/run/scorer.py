@@ -18,6 +18,7 @@ from drm_jax.parallel import processes
 from drm_jax.run.setup import Setup, answerer
 from drm_jax.runtime.stop import StopTogether
 from drm_jax.training.state import TrainState
+from drm_jax.words import counted
 
 _LOGGED = ("pass@", "solved@", "exact", "candidates", "cell_accuracy")
 """How the names of scores begin that metrics.jsonl holds."""
@@ -72,7 +73,9 @@ class Scorer:
     def score_together(self, steps: Sequence[int], restore: Callable[[int], TrainState]) -> None:
         """Scores checkpoints and their ensemble; only the files of the ensemble are written."""
         setup = self.setup
-        with self._progress(f"the ensemble of {len(steps)} checkpoints", len(steps)) as wrap:
+        with self._progress(
+            f"the ensemble of {counted(len(steps), 'checkpoint')}", len(steps)
+        ) as wrap:
             results = evaluate_together(
                 setup.experiment, self._answer, steps, restore, setup.mesh, setup.puzzles, wrap
             )

@@ -22,6 +22,7 @@ from drm_jax.run.checks import check_method
 from drm_jax.run.workdir import kept_path
 from drm_jax.training.state import TrainState, init_state, state_shardings
 from drm_jax.training.step import Trained
+from drm_jax.words import counted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,13 +145,13 @@ def check_split(train: Train, evaluate: Evaluate, devices: int) -> None:
     for field, size in (("train", train.batch_size), ("evaluate", evaluate.batch_size)):
         if size % devices:
             raise UsageError(
-                f"{field}.batch_size: {size} examples can't be split over {devices} devices: make "
-                f"it a multiple of {devices}, or use another number of devices"
+                f"{field}.batch_size: {counted(size, 'example')} can't be split over {devices} "
+                f"devices: make it a multiple of {devices}, or use another number of devices"
             )
     if train.batch_size // devices % train.least_parts:
         raise UsageError(
-            f"train.accumulate: the {train.batch_size // devices} examples of a device can't be "
-            f"split into {train.accumulate}"
+            f"train.accumulate: the {counted(train.batch_size // devices, 'example')} of a device "
+            f"can't be split into {train.accumulate}"
         )
 
 

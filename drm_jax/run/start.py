@@ -16,6 +16,7 @@ from drm_jax.parallel import processes
 from drm_jax.parallel.mesh import AXIS, placed
 from drm_jax.run.setup import Setup
 from drm_jax.training.state import TrainState, abstract_state, make_sharded, mean_row, start_from
+from drm_jax.words import counted
 
 Say = Callable[[str], None]
 
@@ -119,7 +120,8 @@ def _check_other(setup: Setup, other: epath.Path, record: Mapping[str, Any]) -> 
     if leaked:
         raise UsageError(
             f"init_from: {other}: was trained on a test pair of evaluation task {leaked[0]} "
-            f"({len(leaked)} such tasks): evaluate on other tasks, or begin with another run"
+            f"({counted(len(leaked), 'such task')}): evaluate on other tasks, or begin with "
+            "another run"
         )
 
 

@@ -115,8 +115,7 @@ def kept_path(workdir: epath.Path | None, name: str, original: str) -> epath.Pat
       original: its path, from an option of the family.
 
     Raises:
-      UsageError: there is neither.
-      InputError: both are there, and they differ.
+      InputError: there is neither; or both are there, and they differ.
     """
     field = f"data.{name.partition('.')[0]}"
     there = os.path.isfile(original) and os.access(original, os.R_OK)
@@ -132,7 +131,7 @@ def kept_path(workdir: epath.Path | None, name: str, original: str) -> epath.Pat
                     )
                 return copy
     if not there:
-        raise UsageError(
+        raise InputError(
             f"{field}: {original or repr(original)}: no such file on this machine, or not to be "
             f"read; name the {name} of a published dataset"
         )

@@ -106,11 +106,11 @@ def grid(text: str) -> str:
 
 IN = "bad.json: task bad: train[0].input: "
 FILES: dict[str, tuple[str | bytes, str]] = {
-    "ragged": (grid("[[1, 2], [3]]"), IN + "row 1 has 1 cells, but row 0 has 2"),
+    "ragged": (grid("[[1, 2], [3]]"), IN + "row 1 has 1 cell, but row 0 has 2"),
     "no rows": (grid("[]"), IN + "a grid is a list of rows, found an empty list"),
     "empty row": (grid("[[]]"), IN + "row 0 must be a list of colours, found an empty list"),
-    "31 wide": (grid(f"[{[0] * 31}]"), IN + "1x31 cells; a side has at most 30"),
-    "31 high": (grid(str([[0] * 30] * 31)), IN + "31x30 cells"),
+    "31 wide": (grid(f"[{[0] * 31}]"), IN + "1x31; a side has at most 30"),
+    "31 high": (grid(str([[0] * 30] * 31)), IN + "31x30; a side"),
     "colour 10": (grid("[[10]]"), IN + "row 0, column 0: 10 is not a colour 0..9"),
     "colour -1": (grid("[[0, -1]]"), IN + "row 0, column 1: -1 is not a colour 0..9"),
     "1.5": (grid("[[1.5]]"), IN + "row 0, column 0: 1.5 is not a colour"),
@@ -253,7 +253,7 @@ def test_what_can_not_be_used_is_left_out_and_counted(folder, capsys):
 def test_a_byte_order_mark_and_foreign_line_ends_do_no_harm(folder, capsys, text):
     (folder / "bom.json").write_bytes(text)
     assert main(["data", "bom.json"]) == 0
-    assert "1 tasks" in capsys.readouterr().out
+    assert "1 task," in capsys.readouterr().out
 
 
 # --- options, experiment files, work directories -----------------------------------------------
@@ -466,13 +466,13 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
      "an ensemble needs all of its checkpoints"),
     ("the last one is damaged", newer("9"), "eval run --last 1", 1, "checkpoints/9: damaged"),
     # experiment files
-    ("no file", nothing, "train no.py", 2, "no.py: no such experiment file"),
-    ("empty file name", nothing, ["train", ""], 2, "'': no such experiment file"),
-    ("NUL in a file name", nothing, ["train", "a\0b"], 2, r"a\x00b: no such experiment file"),
+    ("no file", nothing, "train no.py", 1, "no.py: no such experiment file"),
+    ("empty file name", nothing, ["train", ""], 1, "'': no such experiment file"),
+    ("NUL in a file name", nothing, ["train", "a\0b"], 1, r"a\x00b: no such experiment file"),
     ("a folder", lambda f: (f / "s").mkdir(), "train s", 1, "/s: not a work directory, there is no "
      "config.json in it"),
     ("a bucket of another kind", nothing, "train s3://a/b", 2, "s3://a/b: only gs:// buckets"),
-    ("a run that is not there", nothing, "train runs/x", 2, "runs/x: no such experiment file or w"),
+    ("a run that is not there", nothing, "train runs/x", 1, "runs/x: no such experiment file or w"),
     ("not Python", nothing, "train ok.json", 2, "ok.json: not a Python file"),
     ("empty experiment", experiment(""), B, 2, "bad.py: must define experiment()"),
     ("returns a number", experiment("def experiment(): return 7"), B, 2, "must define"),
@@ -536,7 +536,7 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("another step's", lambda f: (f / "run/checkpoints/1").rename(f / "run/checkpoints/5"),
      "eval run --step 5", 1, "checkpoints/5: damaged: what is in it was saved at step 1"),
     # --data.identifiers
-    ("no list", nothing, T + "--data.identifiers no", 2, "data.identifiers: no: no such file on"),
+    ("no list", nothing, T + "--data.identifiers no", 1, "data.identifiers: no: no such file on"),
     ("a list of no name", nothing, [*T.split(), "--data.identifiers", ""], 2, "ers: '': no"),
     ("a folder as a list", nothing, T + "--data.identifiers run", 2, "identifiers: run: no such"),
     ("NUL in a list's name", nothing, [*T.split(), "--data.identifiers", "a\0"], 2, r"a\x00: no s"),
@@ -550,7 +550,7 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("lines in a name", ids(r'["<blank>", "o\nk|||"]'), IDS, 1, r"1, 'o\nk|||': neither TASK nor"),
     ("0 moved", ids('["<blank>", "ok|||t0|||1023456789"]'), IDS, 1, "it moves colour 0, which sta"),
     ("ids of others", ids('["<blank>", "x"]'), IDS, 1, "ids.json: has no entry of task ok (ok.json;"
-     " 1 such of 1 tasks): leave it out (data.train, data.evaluate, data.only), or name the"),
+     " 1 such of 1 task): leave it out (data.train, data.evaluate, data.only), or name the"),
     ("another list", lambda f: (ids("[]")(f), (f / "run/identifiers.json").write_text("{}")),
      IDS + " --workdir run", 1, "data.identifiers: ids.json: is not the file that the run in … "
      "began with; bring that one back (its copy is … run/identifiers.json), or use another --work"),
@@ -625,6 +625,22 @@ def test_environment_of_jax(folder, name, value, words):
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1
     assert all(word in run.stderr for word in words.split(" … "))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    ["train no.py", "train runs/no", "train no/no.py --dry-run", "plan no.py --topology v5e:4x4",
+     "eval no", "report no", "report run --output no/x.html", "runs no", "checkpoints no",
+     "show no aaaa", "show aaaa --source no", "data no", "data no.json", T + "--data.train no",
+     T + "--data.identifiers no", T + "--init-from no --workdir new", "train ~nobody/no.py",
+     "runs ~nobody", "show run ok --png no/x.png",
+     "import no --config no --reset-puzzle-table --workdir new",
+     T + "--dry-run --workdir ~nobody/x"],
+)  # fmt: skip
+def test_a_missing_path_has_one_exit_code(folder, capsys, argv):
+    assert main(argv.split()) == 1
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
 
 
 def test_output_that_is_full_closed_or_of_few_letters(folder):

@@ -264,7 +264,7 @@ def test_data(capsys):
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
-        (["train", "nothing.py"], 2, "nothing.py: no such experiment file"),
+        (["train", "nothing.py"], 1, "nothing.py: no such experiment file"),
         (["train", "--seed", "1"], 2, "name the experiment file first"),
         (["train", "FILE", "--model.heads", "3"], 2, "model.heads: 3 heads don't divide width 8"),
         (["train", "FILE", "--train.steps", "0"], 2, "train.steps: must be int >= 1, not 0"),

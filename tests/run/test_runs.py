@@ -248,7 +248,7 @@ def test_attempts_are_shown_without_any_denoising(runs, capsys):
         (["44f52bb0", "--step", "3"], 2, "--step"),
         (["a", "b", "c"], 2, "name a task"),
         ([], 2, "name a task, or a work directory and a task"),
-        (["44f52bb0", "--png", "/dev/null/x.png"], 2, "--png: /dev/null/x.png: there is no folder"),
+        (["44f52bb0", "--png", "/dev/null/x.png"], 1, "--png: /dev/null/x.png: there is no folder"),
         (["44f52bb0", "--png", "/"], 2, "--png: / is a folder"),
         (["RUN"], 2, "is a work directory: name a task of it too"),
         (["RUN", "44f52bb0", "--source", "arc1"], 2, "--source"),

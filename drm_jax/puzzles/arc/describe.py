@@ -23,6 +23,7 @@ from drm_jax.puzzles.arc.tasks import (
     grids,
     one_of_each,
 )
+from drm_jax.words import counted
 
 _SHOWN = 3  # ids named in a line
 _SIDES = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (21, 30))
@@ -96,7 +97,7 @@ def _summary(checked: Sequence[Checked]) -> list[str]:
     if reasons.total() <= 1:
         return []
     return [
-        f"{reasons.total():,} problems in {len(wrong):,} of {len(checked):,} tasks: "
+        f"{reasons.total():,} problems in {len(wrong):,} of {counted(len(checked), 'task')}: "
         f"{by_reason(reasons)}",
         "data.unfit=drop_pairs or drop_tasks trains without them",
     ]
@@ -119,12 +120,15 @@ def describe(tasks: Sequence[Task]) -> list[str]:
     sides = np.array([max(grid.shape) for grid in all_grids])
     colours = Counter(np.concatenate([np.unique(grid) for grid in all_grids]).tolist())
     lines = [
-        f"{len(tasks)} tasks, {sum(len(t.demonstrations) for t in tasks)} demonstrations, "
-        f"{len(tests)} test inputs" + (f", {hidden} of them without an output" if hidden else ""),
+        f"{counted(len(tasks), 'task')}, "
+        f"{counted(sum(len(t.demonstrations) for t in tasks), 'demonstration')}, "
+        f"{counted(len(tests), 'test input')}"
+        + (f", {hidden} of them without an output" if hidden else ""),
         *filter(None, [edition(tasks)]),
         f"demonstrations a task: {_histogram([len(t.demonstrations) for t in tasks])}",
         f"test inputs a task: {_histogram([len(t.tests) for t in tasks])}",
-        f"{len(all_grids)} grids, {sum(g.size for g in all_grids):,} cells; longest side:",
+        f"{counted(len(all_grids), 'grid')}, "
+        f"{counted(sum(g.size for g in all_grids), 'cell')}; longest side:",
     ]
     for low, high in _SIDES:
         count = int(((sides >= low) & (sides <= high)).sum())
@@ -186,7 +190,11 @@ def _which(shared: Sequence[str], leaks: Sequence[Leak]) -> list[str]:
         notes = ["augmented"] * (not leak.exact) + ["its input"] * (leak.test.output is None)
         return f"{leak.evaluated.id} ({', '.join([f'in {leak.trained.id}', *notes])})"
 
-    lines = [f"    {len(shared)} tasks stand in both: {_first(shared)}"] if shared else []
+    lines = (
+        [f"    {counted(len(shared), 'task stands', 'tasks stand')} in both: {_first(shared)}"]
+        if shared
+        else []
+    )
     if best:
         lines.append(f"    under another id: {_first(sorted(map(text, best.values())))}")
     return lines

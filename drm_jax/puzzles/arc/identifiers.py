@@ -20,6 +20,7 @@ from drm_jax.errors import InputError
 from drm_jax.puzzles.arc.augment import IDENTITY_COLOURS, NUM_TRANSFORMS, PuzzleIds
 from drm_jax.puzzles.arc.files import read_json
 from drm_jax.puzzles.arc.tasks import Task
+from drm_jax.words import counted
 
 BLANK = "<blank>"
 _MARK = "|||"
@@ -146,8 +147,8 @@ def adopt_identifiers(
         k, count = int(np.argmin(there)), int((~there).sum())
         raise InputError(
             f"{source}: has no entry of task {tasks[k].id} ({tasks[k].source}; {count} such of "
-            f"{len(tasks)} tasks): leave it out (data.train, data.evaluate, data.only), or name "
-            "the sources that the list was made of"
+            f"{counted(len(tasks), 'task')}): leave it out (data.train, data.evaluate, "
+            "data.only), or name the sources that the list was made of"
             + (f" (its last entry is {_shown(names[-1])})" if not there.any() else "")
         )
     unknown = np.flatnonzero(task[1:] < 0)

@@ -23,6 +23,7 @@ from drm_jax.puzzles.arc.tasks import (
 from drm_jax.puzzles.arc.windows import pair_windows
 from drm_jax.puzzles.family import Board
 from drm_jax.random_bits import below
+from drm_jax.words import counted
 
 
 def draw_offsets(
@@ -106,8 +107,8 @@ class ArcPuzzles:
         side = self._boards[-1][0]
         if largest_side(task) > side:
             raise InputError(
-                f"task {task.id}: a grid has {largest_side(task)} cells along a side, more than "
-                f"the canvas of {side} that this run was trained on"
+                f"task {task.id}: a grid has {counted(largest_side(task), 'cell')} along a side, "
+                f"more than the canvas of {side} that this run was trained on"
             )
         shown = {pair.key for pair in task.demonstrations}
         for k, known in enumerate(self.tasks):
@@ -164,6 +165,6 @@ class ArcPuzzles:
     def describe(self) -> str:
         held_out = sum(task.role == "evaluate" for task in self.tasks)
         return (
-            f"{len(self.tasks)} tasks ({held_out} with held-out tests), "
-            f"{len(self.ids) - 1} puzzle ids"
+            f"{counted(len(self.tasks), 'task')} ({held_out} with held-out tests), "
+            f"{counted(len(self.ids) - 1, 'puzzle id')}"
         )

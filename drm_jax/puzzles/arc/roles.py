@@ -21,6 +21,7 @@ from drm_jax.puzzles.arc.tasks import (
     one_of_each,
     training_pairs,
 )
+from drm_jax.words import counted
 
 Say = Callable[[str], None]
 Unfit = Literal["refuse", "drop_pairs", "drop_tasks"]
@@ -118,8 +119,8 @@ def _on_canvas(
             good.append(pair)
             continue
         message = (
-            f"task {task.id} ({task.source}): a grid has {side} cells along a side, more than "
-            f"{option} {max_side}"
+            f"task {task.id} ({task.source}): a grid has {counted(side, 'cell')} along a side, "
+            f"more than {option} {max_side}"
         )
         problems.append(Problem(part, UnfitError(message, "a grid larger than the canvas")))
     return tuple(good), problems

@@ -32,6 +32,7 @@ from drm_jax.puzzles.arc.files import (
     read_json,
 )
 from drm_jax.references import is_reference, load
+from drm_jax.words import counted
 
 MAX_SIDE = 30
 """Cells along the longest side of a grid."""
@@ -303,9 +304,9 @@ def _solutions(found: Found, where: str, tests: int) -> Sequence[tuple[object, s
         return ()
     outputs, where = found.solutions, f"{found.solutions_file}: task {found.id}"
     if not isinstance(outputs, list) or len(outputs) != tests:
-        said = f"{len(outputs)} outputs" if isinstance(outputs, list) else kind(outputs)
+        said = counted(len(outputs), "output") if isinstance(outputs, list) else kind(outputs)
         raise UnfitError(
-            f"{where}: {tests} test inputs, but the solutions hold {said}",
+            f"{where}: {counted(tests, 'test input')}, but the solutions hold {said}",
             "solutions of another number than tests",
         )
     return [(output, f"{where}: solution {i}") for i, output in enumerate(outputs)]
@@ -361,7 +362,7 @@ def parse_grid(value: object, where: str) -> np.ndarray:
             )
         if len(row) != len(value[0]):
             raise UnfitError(
-                f"{where}: row {r} has {len(row)} cells, but row 0 has {len(value[0])}",
+                f"{where}: row {r} has {counted(len(row), 'cell')}, but row 0 has {len(value[0])}",
                 "rows of different lengths",
             )
         for c, cell in enumerate(row):
@@ -372,7 +373,7 @@ def parse_grid(value: object, where: str) -> np.ndarray:
                 )
     if max(len(value), len(value[0])) > MAX_SIDE:
         raise UnfitError(
-            f"{where}: {len(value)}x{len(value[0])} cells; a side has at most {MAX_SIDE}",
+            f"{where}: {len(value)}x{len(value[0])}; a side has at most {MAX_SIDE}",
             f"a side of more than {MAX_SIDE} cells",
         )
     return np.array(value, np.uint8)

@@ -45,7 +45,7 @@
   const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
   function inWords(rows) {
-    const size = `${rows.length} rows of ${rows.length ? rows[0].length : 0} cells`;
+    const size = `${counted(rows.length, "row")} of ${counted(rows.length ? rows[0].length : 0, "cell")}`;
     if (!rows.length || rows.length * rows[0].length > 100) {
       const used = [...new Set(rows.join(""))].sort();
       const named = NAMES.length ? `colours ${used.map((c) => NAMES[symbols.indexOf(c)]).join(", ")}` : used.join(" ");
@@ -177,7 +177,7 @@
     state.order = order.filter(passes);
     const wanted = new Set(state.order.map((task) => task.id));
     for (const [id, card] of cards) card.hidden = !wanted.has(id);
-    byId("count").textContent = `${state.order.length} of ${data.tasks.length} tasks`;
+    byId("count").textContent = `${state.order.length} of ${counted(data.tasks.length, "task")}`;
     for (const [i, button] of [...byId("outcomes").children].entries()) {
       button.setAttribute("aria-pressed", String(i - 1 === state.outcome));
     }
@@ -211,7 +211,7 @@
   function answerFigure(answer, test, most) {
     const tone = test.output === null || !isAttempt(answer) ? "" : answer.right ? "good" : "bad";
     const sign = { good: "✓ ", bad: "✗ " }[tone] || "";
-    const votes = test.candidates === 1 ? "" : `, ${answer.votes} of ${test.candidates} votes`;
+    const votes = test.candidates === 1 ? "" : `, ${answer.votes} of ${counted(test.candidates, "vote")}`;
     const truth = answer.right && !tone ? ", the truth" : "";
     const words = `${answerName(answer)}${{ good: ", right", bad: ", wrong" }[tone] || truth}`;
     return shown(`${sign}${answerName(answer)}${votes}${truth}`, grid(answer.grid, most, words), tone);

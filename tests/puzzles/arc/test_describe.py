@@ -8,7 +8,7 @@ FREE = {"input": [[1]], "output": [[1, 1]]}
 def test_built_in_sources_and_what_they_share(capsys):
     assert describe_sources(["arc1", "arc2/training"]) == 0
     out = capsys.readouterr().out
-    assert "400 tasks, 1302 demonstrations, 416 test inputs" in out
+    assert "400 tasks, 1,302 demonstrations, 416 test inputs" in out
     assert (
         "tasks that show a test of their own, augmented: 7: 00576224, 3979b1a8, 66e6c45b and 4"
         in out
@@ -29,7 +29,7 @@ def test_a_wrong_source_is_named_and_the_others_described(capsys, tmp_path):
     assert describe_sources([str(tmp_path / "nothing"), str(path)]) == 1
     out = capsys.readouterr().out
     assert "WRONG" in out
-    assert "1 tasks" in out
+    assert "1 task," in out
 
 
 def test_hidden_tests_and_other_tasks_of_the_same_source(capsys, tmp_path):

@@ -89,7 +89,7 @@ def test_ids_are_drawn_from_the_seed_or_adopted(tmp_path):
     one, same, other = (family.load(seed, {}) for seed in (0, 0, 1))
     assert one.training_digest() == same.training_digest() != other.training_digest()
     assert (one.num_ids, one.variants_G.tolist()) == (6, [5])
-    assert one.describe() == "1 tasks (1 with held-out tests), 5 puzzle ids"
+    assert one.describe() == "1 task (1 with held-out tests), 5 puzzle ids"
     names = ["<blank>", "other", "t|||t3|||0213456789", "t"]
     (tmp_path / "copy").write_text(json.dumps(names))
     adopting = Arc((), (source,), canvas=3, identifiers="elsewhere.json")

@@ -70,10 +70,10 @@ def pair_with(grid) -> dict:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (pair_with([[1, 2], [3]]), r"train\[0\].input: row 1 has 1 cells, but row 0 has 2"),
+        (pair_with([[1, 2], [3]]), r"train\[0\].input: row 1 has 1 cell, but row 0 has 2"),
         (pair_with([]), "an empty list"),
         (pair_with([[]]), "row 0 must be a list of colours"),
-        (pair_with([[0] * 31]), "1x31 cells; a side has at most 30"),
+        (pair_with([[0] * 31]), "1x31; a side has at most 30"),
         (pair_with([[10]]), "column 0: 10 is not a colour"),
         (pair_with([[-1]]), "-1 is not a colour"),
         (pair_with([[1.5]]), "1.5 is not a colour"),
@@ -136,7 +136,7 @@ def test_random_bytes_and_missing_sources(tmp_path):
 def test_solutions_must_match(tmp_path):
     write(tmp_path / "k_challenges.json", {"t": TASK})
     write(tmp_path / "k_solutions.json", {"t": []})
-    with pytest.raises(InputError, match="1 test inputs, but the solutions hold 0 outputs"):
+    with pytest.raises(InputError, match="1 test input, but the solutions hold 0 outputs"):
         load_source(str(tmp_path / "k"))
 
 
