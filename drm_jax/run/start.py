@@ -97,7 +97,7 @@ def check_init_from(setup: Setup, workdir: epath.Path) -> None:
     with reaching(other):
         steps = checkpoint.steps_in(checkpoint.checkpoint_folder(other))
     if not steps:
-        raise UsageError(f"init_from: {name}: holds no checkpoint; name the folder of a run")
+        raise InputError(f"init_from: {name}: holds no checkpoint; name the folder of a run")
     for step in reversed(steps):
         try:
             record = checkpoint.read_record(other, step)

@@ -494,7 +494,7 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("below a file", nothing, "train mini.py --workdir ok.json/a/b", 1, "ok.json: is a file"),
     ("a dangling link", lambda f: link(f / "l", "no/no"), "train mini.py --workdir l", 1,
      "/l: is not a folder: name a folder as --workdir"),
-    ("nobody's home", nothing, "train mini.py --workdir ~nobody_x/a", 2, "~nobody_x/a: there is"),
+    ("nobody's home", nothing, "train mini.py --workdir ~no_one_x/a", 2, "~no_one_x/a: there is"),
     ("s3", nothing, "train mini.py --workdir s3://a/b", 2, "workdir: s3://a/b: only gs:// buckets"),
     ("no bucket", nothing, "train mini.py --workdir gs://", 2, "name a bucket and a folder"),
     ("eval of no run", nothing, "eval nowhere", 1, "nowhere: not a work directory, there is no"),
@@ -555,9 +555,9 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
      IDS + " --workdir run", 1, "data.identifiers: ids.json: is not the file that the run in … "
      "began with; bring that one back (its copy is … run/identifiers.json), or use another --work"),
     # --init-from
-    ("init from nothing", nothing, T + "--init-from no", 2, "init_from: no: holds no checkpoint"),
-    ("init from itself", nothing, T + "--init-from new", 2, "init_from: new: holds no checkpoint"),
-    ("init from a file", nothing, T + "--init-from mini.py", 2, "init_from: mini.py: holds no"),
+    ("init from nothing", nothing, T + "--init-from no", 1, "init_from: no: holds no checkpoint"),
+    ("init from itself", nothing, T + "--init-from new", 1, "init_from: new: holds no checkpoint"),
+    ("init from a file", nothing, T + "--init-from mini.py", 1, "init_from: mini.py: holds no"),
     ("init from s3", nothing, T + "--init-from s3://a", 2, "init_from: s3://a: only gs:// buckets"),
     ("init from no name", nothing, [*T.split(), "--init-from", ""], 2, "init_from: '': name a"),
     ("init from another shape", nothing, T + "--init-from run --model.hidden 16", 1, "run: a "
@@ -632,10 +632,10 @@ def test_environment_of_jax(folder, name, value, words):
     ["train no.py", "train runs/no", "train no/no.py --dry-run", "plan no.py --topology v5e:4x4",
      "eval no", "report no", "report run --output no/x.html", "runs no", "checkpoints no",
      "show no aaaa", "show aaaa --source no", "data no", "data no.json", T + "--data.train no",
-     T + "--data.identifiers no", T + "--init-from no --workdir new", "train ~nobody/no.py",
-     "runs ~nobody", "show run ok --png no/x.png",
-     "import no --config no --reset-puzzle-table --workdir new",
-     T + "--dry-run --workdir ~nobody/x"],
+     T + "--data.identifiers no", T + "--init-from no", "train ~no_one/no.py",
+     "runs ~no_one", "show run ok --png no/x.png",
+     "import step_1 --config no --reset-puzzle-table --workdir new",
+     T + "--dry-run --workdir ~no_one/x"],
 )  # fmt: skip
 def test_a_missing_path_has_one_exit_code(folder, capsys, argv):
     assert main(argv.split()) == 1
