@@ -7,6 +7,7 @@ import tyro
 
 from drm_jax.commands.devices import import_jax
 from drm_jax.commands.experiments import check_first
+from drm_jax.commands.help_text import HELP
 from drm_jax.commands.options import AllOrSome, Steps, parse_changes
 from drm_jax.commands.processes import (
     SEVERAL_HOSTS,
@@ -17,22 +18,26 @@ from drm_jax.commands.processes import (
 from drm_jax.config import Evaluate, Experiment
 from drm_jax.errors import UsageError
 
-_DESCRIPTION = f"""\
+_WHAT = """\
 Score one checkpoint of a work directory; or, with --steps or --last, each of several and their
 ensemble, which pools the votes of all.
 
 Examples:
   drm eval runs/demo                            the newest checkpoint
-  drm eval runs/demo --help                     the settings of this run, which can be changed
+  drm eval runs/demo --help-all                 the settings of this run, which can be changed
   drm eval runs/demo --step 2000                the checkpoint of step 2000
   drm eval runs/demo --last 3                   an ensemble of the three newest checkpoints
   drm eval runs/demo --denoise-steps 4          with other settings of the test
-
+"""
+_DESCRIPTION = f"""\
+{_WHAT}
 Test inputs are answered as the run's configuration says, unless options say otherwise. A score with
 other settings is kept beside the run's own, in a folder whose name has them, such as
 eval/step_4000_outside=pad; drm report and drm show show the run's own. --batch-size changes no
 answer: it is for where memory is short.
 {SEVERAL_HOSTS}"""
+_COMMON = _WHAT, ("--step", "--steps", "--last", "--denoise-steps", "--num-augmentations",
+                  "--batch-size", "--remask", "--outside", "--trajectories")  # fmt: skip
 _WHICH = tyro.conf.create_mutex_group(required=False, title="which checkpoints (one of these)")
 _HINTS = {
     "num_augmentations": AllOrSome,
@@ -66,8 +71,8 @@ class DenoisingOptions(EvalOptions):
 
 
 def run(argv: list[str]) -> int:
-    if argv and argv[0] in ("-h", "--help"):
-        _parse(Experiment("NAME"), ["--help"], "drm eval WORKDIR")
+    if argv and argv[0] in HELP:
+        _parse(Experiment("NAME"), argv[:1], "drm eval WORKDIR")
         return 0
     check_first(argv, "drm eval", "the work directory first")
     own, argv = take_process_options(argv, "drm eval")
@@ -81,7 +86,7 @@ def _parse(experiment: Experiment, argv: list[str], prog: str) -> EvalOptions | 
         default = EvalOptions(experiment.evaluate)
     else:
         default = DenoisingOptions(experiment.evaluate, denoising=denoising)
-    return parse_changes(default, argv, prog, _DESCRIPTION, hints=hints)
+    return parse_changes(default, argv, prog, _DESCRIPTION, hints=hints, common=_COMMON)
 
 
 def _changes(experiment: Experiment, options: EvalOptions) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, TextIO
 
+from drm_jax.commands.help_text import HELP, fitted
 from drm_jax.errors import InputError, StoppedError, UsageError, UserCodeError, one_line
 from drm_jax.references import did_you_mean
 from drm_jax.runtime.quiet import silence_libraries
@@ -199,9 +200,9 @@ def _processes() -> ModuleType | None:
 
 
 def _run(argv: list[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0] in HELP:
         lines = [f"  {name:13}{text}" for name, (_, text) in COMMANDS.items()]
-        print(_HELP.format(commands="\n".join(lines)))
+        print(fitted(_HELP.format(commands="\n".join(lines))))
         return 0 if argv else 2
     name, *rest = argv
     if name in COMMANDS:

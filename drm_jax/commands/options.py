@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from drm_jax.commands.help_text import HELP, explanations, fitted, short_help
 from drm_jax.errors import UsageError
 from drm_jax.references import did_you_mean
 
@@ -48,25 +49,31 @@ def parse(
     """
     for word in argv:
         name = word.split("=")[0].replace("_", "-")
-        names = [*known, *_option_names(options), "--help", "-h"]
+        names = [*known, *_option_names(options), *HELP]
         if re.match("--|-[A-Za-z]", name) and name not in names:
             meant = did_you_mean(name.lower(), names)
             raise UsageError(f"{name}: there is no such option{meant} (see {prog} --help)")
-    asks_for_help = not {"-h", "--help"}.isdisjoint(argv)
-    said = io.StringIO()
+    asks_for_help = not set(HELP).isdisjoint(argv)
+    said, helped = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), _columns(None if asks_for_help else 10_000):
+        with (
+            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(helped),
+            _columns(None if asks_for_help else 10_000),
+        ):
             parsed, rest = tyro.cli(
-                options,
-                args=argv,
+                _explained(options) if default is None else options,
+                args=["--help"] if asks_for_help else argv,
                 default=tyro.MISSING_NONPROP if default is None else default,
                 prog=prog,
-                description=description,
+                description="",
                 return_unknown_args=True,
                 registry=_REGISTRY,
             )
     except SystemExit as stop:
         if not stop.code:
+            usage, _, boxes = helped.getvalue().partition("\n\n")
+            print(f"{usage}\n\n{fitted(description.strip())}\n\n{boxes.strip()}")
             return None
         raise UsageError(f"{_text_of(said.getvalue())} (see {prog} --help)") from None
     if rest:
@@ -82,6 +89,7 @@ def parse_changes(
     *,
     hints: Mapping[str, Any] | None = None,
     known: Sequence[str] = (),
+    common: tuple[str, Sequence[str]] | None = None,
 ) -> Options | None:
     """A dataclass with the changes of a command line; see `parse`.
 
@@ -91,7 +99,12 @@ def parse_changes(
     Args:
       hints: types of some fields, instead of those that they are annotated with; by their dotted
         names, such as "experiment.seed".
+      common: what --help shows, where --help-all shows `description` and every option: a
+        description, and names of options.
     """
+    if common is not None and not {"-h", "--help"}.isdisjoint(argv):
+        print(short_help(default, common[1], prog, common[0]))
+        return None
     plain = _unchecked(default, hints or {})
     parsed = parse(type(plain), argv, prog, description, default=plain, known=known)
     if parsed is None:
@@ -107,7 +120,7 @@ def _unchecked(part: Any, hints: Mapping[str, Any], prefix: str = "") -> Any:
 
     A part that may be of any class is explained by what its own class says of itself.
     """
-    cls, fields, values = type(part), [], {}
+    cls, fields, values, texts = type(part), [], {}, explanations(type(part))
     annotated, bare = typing.get_type_hints(cls, include_extras=True), typing.get_type_hints(cls)
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
@@ -118,6 +131,8 @@ def _unchecked(part: Any, hints: Mapping[str, Any], prefix: str = "") -> Any:
                 marks = (tyro.conf.arg(help=f"{type(value).__name__}: {_summary(type(value))}"),)
             value = _unchecked(value, hints, f"{prefix}{field.name}.")
             hint = type(value)
+        elif field.name in texts:
+            marks = (*marks, tyro.conf.arg(help=texts[field.name]))
         for mark in marks:
             hint = Annotated[hint, mark]
         fields.append((field.name, hint))
@@ -127,6 +142,15 @@ def _unchecked(part: Any, hints: Mapping[str, Any], prefix: str = "") -> Any:
         cls.__name__, fields, bases=(cls,), namespace=namespace, frozen=True, kw_only=True
     )
     return plain(**values)
+
+
+def _explained(options: type) -> type:
+    """A subclass whose fields are explained in one line each: tyro breaks the lines once more."""
+    hints = typing.get_type_hints(options, include_extras=True)
+    texts = explanations(options)
+    again = {name: Annotated[hints[name], tyro.conf.arg(help=text)] for name, text in texts.items()}
+    namespace = {"__annotations__": again, "__doc__": options.__doc__}
+    return dataclasses.dataclass(frozen=True)(type(options.__name__, (options,), namespace))
 
 
 def _summary(cls: type) -> str:

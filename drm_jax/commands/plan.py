@@ -14,12 +14,13 @@ from drm_jax.commands.experiments import (
     choose_parts,
     read_experiment,
 )
+from drm_jax.commands.help_text import HELP
 from drm_jax.commands.options import parse_changes
-from drm_jax.commands.train import HINTS
+from drm_jax.commands.train import EXPERIMENT_OPTIONS, HINTS
 from drm_jax.config import Experiment
 from drm_jax.errors import UsageError
 
-_DESCRIPTION = f"""\
+_WHAT = """\
 What a run would need on accelerators, and how long it would take. Nothing is trained, and no
 accelerator is needed.
 
@@ -30,10 +31,14 @@ Examples:
 
 Topologies: a slice of TPUs, such as v5e:4x4, v6e:2x4, v4:2x2x4, v5p:2x2x4; or GPUs, such as 8xH100.
 Known are v4, v5e, v5p, v6e, A100, H100, H200, B200.
-
+"""
+_DESCRIPTION = f"""\
+{_WHAT}
 All fields of the experiment are options too. Three of its parts are of many kinds, each with
 options of its own:
 {PARTS_HELP}"""
+_COMMON = _WHAT, ("--topology", "--compile", "--json", "--model.remat", "--train.accumulate",
+                  *EXPERIMENT_OPTIONS)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +55,9 @@ class PlanOptions:
 
 
 def run(argv: list[str]) -> int:
-    if argv and argv[0] in ("-h", "--help"):
-        example = PlanOptions(Experiment("NAME"))
-        parse_changes(example, ["--help"], "drm plan FILE|WORKDIR", _DESCRIPTION, hints=HINTS)
+    if argv and argv[0] in HELP:
+        example, prog = PlanOptions(Experiment("NAME")), "drm plan FILE|WORKDIR"
+        parse_changes(example, argv[:1], prog, _DESCRIPTION, hints=HINTS, common=_COMMON)
         return 0
     check_first(argv, "drm plan", "the experiment file first, or a work directory")
     # Nothing is computed, here or there. What is set was read when jax is imported, so first.
@@ -60,8 +65,9 @@ def run(argv: list[str]) -> int:
     name, *rest = argv
     base, rest = choose_parts(read_experiment(name)[0], rest)
     options = parse_changes(
-        PlanOptions(base), rest, f"drm plan {name}", _DESCRIPTION, hints=HINTS, known=PART_OPTIONS
-    )
+        PlanOptions(base), rest, f"drm plan {name}", _DESCRIPTION, hints=HINTS, known=PART_OPTIONS,
+        common=_COMMON,
+    )  # fmt: skip
     if options is None:
         return 0
     if not options.topology:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from drm_jax.commands.devices import import_jax
+from drm_jax.commands.help_text import HELP
 from drm_jax.commands.options import parse
 from drm_jax.errors import StoppedError, UsageError
 from drm_jax.runtime.supervise import supervise
@@ -46,7 +47,7 @@ def take_process_options(argv: Sequence[str], prog: str) -> tuple[ProcessOptions
     Raises:
       UsageError: only some of those that are needed, or values that can't be.
     """
-    if {"-h", "--help"} & set(argv):
+    if set(HELP) & set(argv):
         return None, list(argv)
     own, rest = _split(argv)
     found = parse(ProcessOptions, own, prog, "")

@@ -15,6 +15,7 @@ from drm_jax.commands.experiments import (
     choose_parts,
     read_experiment,
 )
+from drm_jax.commands.help_text import HELP
 from drm_jax.commands.options import AllOrSome, parse_changes
 from drm_jax.commands.processes import (
     SEVERAL_HOSTS,
@@ -25,23 +26,35 @@ from drm_jax.commands.processes import (
 from drm_jax.config import Experiment
 from drm_jax.errors import UsageError
 
-_DESCRIPTION = f"""\
+_WHAT = """\
 Train an experiment: a file with a function experiment(), or a run's work directory.
 
 Examples:
-  drm train experiments/demo.py                      into runs/demo
-  drm train experiments/demo.py --help               its options, with their defaults there
-  drm train experiments/demo.py --seed 1 --train.steps 2000 --workdir runs/seed_1
-  drm train experiments/demo.py --method trm --help  the options with another method
+  drm train experiments/demo.py                     into runs/demo
+  drm train experiments/demo.py --help-all          all of its options, with their defaults there
+  drm train experiments/demo.py --seed 1 --train.steps 2000 --workdir runs/demo_seed1
+  drm train experiments/demo.py --method trm --help-all    the options with another method
   drm train experiments/demo.py --data sudoku --data.side 4 --workdir runs/sudoku
-  drm train runs/demo --train.steps 8000             go on with a run by its own config.json, longer
-
+  drm train runs/demo --train.steps 8000            go on with a run, longer
+"""
+_DESCRIPTION = f"""\
+{_WHAT}
 The same command again goes on from the newest checkpoint. Ctrl-C saves first, exit code 130.
 SIGTERM, which clusters send before they take a machine away, does too, exit code 75: start again.
 {SEVERAL_HOSTS}
 All fields of the experiment are options. Several values follow one option: --data.only ID ID.
 Three parts of an experiment are of many kinds, each with options of its own:
 {PARTS_HELP}"""
+EXPERIMENT_OPTIONS = (
+    "--seed", "--data.train", "--data.evaluate", "--data.only", "--data.canvas", "--data.side",
+    "--data.train-puzzles", "--data.test-puzzles", "--data.num-augmentations",
+    "--method.recursion.cycles", "--method.recursion.inner-steps", "--method.noise.schedule",
+    "--model.hidden", "--model.heads", "--model.layers", "--optimizer.learning-rate",
+    "--train.steps", "--train.batch-size", "--train.checkpoint-every", "--evaluate.every",
+    "--evaluate.num-augmentations", "--evaluate.denoise-steps", "--evaluate.batch-size",
+)  # fmt: skip
+"""Those of an experiment that are changed most."""
+_COMMON = _WHAT, ("--workdir", "--dry-run", "--init-from", *EXPERIMENT_OPTIONS)
 HINTS = {"experiment.evaluate.num_augmentations": AllOrSome}
 """How these options are read, instead of by their annotations."""
 
@@ -63,9 +76,9 @@ class TrainOptions:
 
 
 def run(argv: list[str]) -> int:
-    if argv and argv[0] in ("-h", "--help"):
-        example = TrainOptions(Experiment("NAME"), "runs/NAME")
-        parse_changes(example, ["--help"], "drm train FILE|WORKDIR", _DESCRIPTION, hints=HINTS)
+    if argv and argv[0] in HELP:
+        example, prog = TrainOptions(Experiment("NAME"), "runs/NAME"), "drm train FILE|WORKDIR"
+        parse_changes(example, argv[:1], prog, _DESCRIPTION, hints=HINTS, common=_COMMON)
         return 0
     check_first(argv, "drm train", "the experiment file first, or a work directory")
     own, argv = take_process_options(argv, "drm train")
@@ -82,6 +95,7 @@ def _train(name: str, argv: list[str]) -> int:
         _DESCRIPTION,
         hints=HINTS,
         known=PART_OPTIONS,
+        common=_COMMON,
     )
     if options is None:
         return 0

@@ -41,13 +41,49 @@ def test_help(capsys):
     assert "experiment" in capsys.readouterr().out
     assert main(["train", "--help"]) == 0
     assert "--train.steps" in capsys.readouterr().out
+    assert main(["train", "--help-all"]) == 0
+    assert "--optimizer.beta1 FLOAT" in capsys.readouterr().out
 
 
 def test_help_of_an_experiment_shows_its_own_defaults(experiment_file, capsys):
-    assert main(["train", experiment_file, "--help"]) == 0
-    out = capsys.readouterr().out
-    assert "--method.recursion.inner-steps" in out
-    assert "25d8a9c8" in out
+    for option in ("--help", "--help-all"):
+        assert main(["train", experiment_file, option]) == 0
+        out = capsys.readouterr().out
+        assert "--method.recursion.inner-steps" in out
+        assert "25d8a9c8" in out
+
+
+@pytest.mark.parametrize("command", ["train", "plan"])
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_help_is_short_and_says_how_to_see_all(
+    command, columns, experiment_file, monkeypatch, capsys
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main([command, experiment_file, "--method", "trm", "--help"]) == 0
+    short = capsys.readouterr().out
+    assert f"drm {command} {experiment_file} --help-all" in " ".join(short.split())
+    assert "  --train.steps 2\n" in short
+    assert "  --model.hidden 8" in short
+    assert "noise.schedule" not in short  # trm has none
+    assert all(len(line) <= columns or "/" in line for line in short.split("\n"))
+    assert main([command, experiment_file, "--method", "trm", "--help-all"]) == 0
+    every = capsys.readouterr().out
+    assert every.count("\n") > 2 * short.count("\n")
+    assert "--method.halting.max-steps INT" in every
+
+
+def test_explanations_are_broken_into_lines_once(experiment_file, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1000")
+    for argv in (["train", experiment_file], ["plan", experiment_file], ["report"], ["show"]):
+        assert main([*argv, "--help-all"]) == 0
+        out = capsys.readouterr().out
+        for text in {
+            "train": "all wrong ones' too. (default: selected)",
+            "plan": "adding up gradients: less memory, for a little more time",
+            "report": "report.html in the work directory by default; of several work directories",
+            "show": "see drm data --help; arc1 and arc2 where none is named.",
+        }[argv[0]].splitlines():
+            assert text in out
 
 
 def test_train_then_eval(experiment_file, tmp_path, capsys):
@@ -118,7 +154,7 @@ def test_a_run_is_made_longer_by_its_work_directory_alone(experiment_file, tmp_p
     assert main(["train", experiment_file, "--workdir", str(workdir), "--seed", "3"]) == 0
     (tmp_path / "mini.py").unlink()
     assert main(["train", str(workdir), "--help"]) == 0
-    assert "(default: 3)" in capsys.readouterr().out
+    assert "--seed 3" in capsys.readouterr().out
     assert main(["train", str(workdir), "--train.steps", "3"]) == 0
     out = capsys.readouterr().out
     assert "Going on from the checkpoint of step 2" in out
@@ -201,7 +237,7 @@ def test_an_experiment_file_with_a_method_of_its_own(tmp_path, monkeypatch, caps
         assert list(elsewhere.iterdir()) == []
 
     monkeypatch.chdir(folder)
-    assert main(["train", "own_part.py", "--help"]) == 0
+    assert main(["train", "own_part.py", "--help-all"]) == 0
     out = capsys.readouterr().out
     assert "Wordy: Says more." in out
     assert "--method.words INT" in out
