@@ -78,7 +78,11 @@ def parse(
         raise UsageError(f"{_text_of(said.getvalue())} (see {prog} --help)") from None
     if rest:
         raise UsageError(f"unrecognized arguments: {' '.join(rest)} (see {prog} --help)")
-    return parsed
+    if default is not None:
+        return parsed
+    return options(
+        **{field.name: getattr(parsed, field.name) for field in dataclasses.fields(options)}
+    )
 
 
 def parse_changes(
