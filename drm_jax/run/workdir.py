@@ -14,6 +14,8 @@ report.html      of the newest evaluation
 
 import dataclasses
 import os
+import re
+import shlex
 from typing import Any
 
 from etils import epath
@@ -64,8 +66,8 @@ def check_claim(workdir: epath.Path, experiment: Experiment) -> bool:
         _check_place(workdir)
         if not (workdir / "config.json").exists():
             return False
-    refused = []
-    for name, before, now in config_differences(read_config(workdir), experiment):
+    refused, before_this = [], read_config(workdir)
+    for name, before, now in config_differences(before_this, experiment):
         longer = name == "train.steps" and now > before
         if name not in MAY_CHANGE and not longer:
             hint = " (a run can be made longer, not shorter)" if name == "train.steps" else ""
@@ -73,11 +75,20 @@ def check_claim(workdir: epath.Path, experiment: Experiment) -> bool:
     if refused:
         saved = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
         remedy = "" if saved else ", or delete it: no checkpoint was saved there"
+        other = "" if experiment.seed == before_this.seed else f" {_for_seed(workdir, experiment)}"
         raise UsageError(
             f"{workdir} holds a run of another configuration ({'; '.join(refused)}): use the same "
-            f"options, or another --workdir{remedy}"
+            f"options, or another --workdir{other}{remedy}"
         )
     return True
+
+
+def _for_seed(workdir: epath.Path, experiment: Experiment) -> str:
+    """A work directory beside this one for the seed of an experiment, as a word of a command."""
+    name = re.sub(r"_seed\d+$", "", workdir.name)
+    beside = workdir.parent / f"{name}_seed{experiment.seed}"
+    here = not is_remote(beside) and beside.is_relative_to(os.getcwd())
+    return shlex.quote(os.path.relpath(beside) if here else str(beside))
 
 
 def _check_place(workdir: epath.Path) -> None:

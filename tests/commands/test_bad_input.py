@@ -628,6 +628,22 @@ def test_environment_of_jax(folder, name, value, words):
 
 
 @pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--seed 1", "or another --workdir run_seed1\n"),
+        ("--seed 12 --model.heads 2", "or another --workdir run_seed12\n"),
+        ("--model.heads 2", "or another --workdir\n"),
+    ],
+)
+def test_a_second_seed_is_told_of_a_work_directory_of_its_own(folder, capsys, options, words):
+    assert main(["train", "mini.py", "--workdir", "run", *options.split()]) == 2
+    assert capsys.readouterr().err.endswith(words)
+    shutil.copytree("run", "a run_seed0")
+    assert main(["train", "mini.py", "--workdir", "a run_seed0", "--seed", "3"]) == 2
+    assert capsys.readouterr().err.endswith("or another --workdir 'a run_seed3'\n")
+
+
+@pytest.mark.parametrize(
     "argv",
     ["train no.py", "train runs/no", "train no/no.py --dry-run", "plan no.py --topology v5e:4x4",
      "eval no", "report no", "report run --output no/x.html", "runs no", "checkpoints no",
