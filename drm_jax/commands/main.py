@@ -13,11 +13,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, TextIO
 
 from drm_jax.commands.help_text import HELP, fitted
 from drm_jax.errors import InputError, StoppedError, UsageError, UserCodeError, one_line
 from drm_jax.references import did_you_mean
+from drm_jax.runtime.output import Output, OutputClosedError
 from drm_jax.runtime.quiet import silence_libraries
 
 COMMANDS = {
@@ -65,42 +65,16 @@ _LOST = (
 )
 
 
-class _OutputClosedError(BrokenPipeError):
-    """Whoever read our standard output has read enough."""
-
-
-class _Output:
-    """A standard output whose broken pipe can be told from any other one."""
-
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except BrokenPipeError as error:
-            raise _OutputClosedError(*error.args) from None
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except BrokenPipeError as error:
-            raise _OutputClosedError(*error.args) from None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 1 for a failure, 2 for wrong usage, 75 or 130
     for a run that was stopped."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    _open_missing_streams()
+    lost = _open_missing_streams()
     silence_libraries()
     before = sys.stdout
     if isinstance(before, io.TextIOWrapper):  # it may be of an encoding that has no boxes
         before.reconfigure(errors="replace")
-    sys.stdout = output = _Output(before)
+    sys.stdout = output = Output(before, lost)
     try:
         code = _exit_code(argv)
         code = _flushed(code)
@@ -113,19 +87,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _open_missing_streams() -> None:
+def _open_missing_streams() -> OSError | None:
+    """What standard output is lost by where there is none."""
+    lost = None if sys.stdout else OSError(errno.EBADF, "it is closed")
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    return lost
 
 
 def _flushed(code: int) -> int:
+    """The exit code, which tells of output that was lost where all else went well."""
     try:
         sys.stdout.flush()
-    except OSError as error:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is not flushed again
-        if not isinstance(error, BrokenPipeError):
-            return _fail(f"what is printed can't be written: {error.strerror}", 1)
+    if sys.stdout.lost and code == 0:
+        return _fail(f"what is printed can't be written: {sys.stdout.lost.strerror}", 1)
     return code
 
 
@@ -145,7 +123,7 @@ def _exit_code(argv: list[str]) -> int:
         return _fail(f"{error}. To go on: {again}", error.exit_code)
     except KeyboardInterrupt:
         return _fail(f"stopped at once. To go on from the last checkpoint: {again}", 130)
-    except _OutputClosedError:  # `drm data | head`
+    except OutputClosedError:  # `drm data | head`
         return 0
     except MemoryError:
         return _fail(_TOO_LARGE, 1)

@@ -26,6 +26,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
+from drm_jax.runtime.output import Output
+
 _LOG_OF_CPP = re.compile(r"[DIWEF]\d{4} \d\d:\d\d:\d\d")
 # gloo greets on standard output, several threads at once.
 _GREETING = re.compile(r"\[Gloo\] Rank|connected peer ranks")
@@ -55,7 +57,8 @@ def supervise() -> int | None:
     os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on: once
     _die_with(parent)
     # What C++ prints goes to the parent; our own output goes where it went.
-    sys.stdout = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors="replace")  # noqa: SIM115
+    own = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors="replace")  # noqa: SIM115
+    sys.stdout = Output(own)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     os.close(sink)

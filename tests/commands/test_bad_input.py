@@ -687,8 +687,40 @@ def test_a_run_outlives_its_reader(folder):
     shutil.rmtree(folder / "outlived" / "checkpoints")  # raises where there are none
     with open("/dev/full", "w") as full:
         run = drm(f"{T} --workdir outlived", folder, stdout=full)
-    assert (run.returncode, run.stderr) == (0, "")
+    assert run.returncode == 1  # after all of it
+    assert run.stderr == "drm: what is printed can't be written: No space left on device\n"
+    shutil.rmtree(folder / "outlived" / "checkpoints")
     shutil.rmtree(folder / "outlived")
+
+
+COMMAND_LINES = [
+    "--help", "--version", "data ok.json", "train mini.py --help", "train mini.py --dry-run",
+    "eval run --help", "report run", "show run ok", "runs .", "checkpoints run",
+    "plan mini.py --topology 1xH100", "plan mini.py --topology 1xH100 --json",
+]  # fmt: skip
+LOST = "drm: what is printed can't be written: "
+
+
+@pytest.mark.parametrize("argv", COMMAND_LINES)
+def test_output_that_is_lost_is_told_of_by_every_command(folder, monkeypatch, capsys, argv):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(argv.split()) == 1
+    assert capsys.readouterr().err == f"{LOST}No space left on device\n"
+    monkeypatch.setattr(sys, "stdout", None)  # as Python has it for a closed one
+    assert main(argv.split()) == 1
+    sys.stdout.close()  # opened instead
+    assert capsys.readouterr().err == f"{LOST}it is closed\n"
+
+
+@pytest.mark.parametrize("argv", COMMAND_LINES)
+def test_a_reader_who_has_read_enough_is_no_error(folder, monkeypatch, capsys, argv):
+    read, end = os.pipe()
+    os.close(read)
+    with os.fdopen(end, "w", encoding="utf-8") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(argv.split()) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_narrow_terminals_and_plain_letters_don_t_cut_messages(folder):
