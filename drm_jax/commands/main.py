@@ -30,6 +30,7 @@ COMMANDS = {
     "checkpoints": ("checkpoints", "list the checkpoints of a work directory, and verify them"),
     "import": ("importing", "turn a published PyTorch checkpoint into a work directory"),
     "plan": ("plan", "whether a run fits some accelerators, and how long it takes there"),
+    "completion": ("completion", "a script for bash or zsh that completes commands and options"),
 }
 """By name: the module in drm_jax.commands, and what it does."""
 

@@ -49,7 +49,7 @@ def parse(
     """
     for word in argv:
         name = word.split("=")[0].replace("_", "-")
-        names = [*known, *_option_names(options), *HELP]
+        names = [*known, *option_names(options), *HELP]
         if re.match("--|-[A-Za-z]", name) and name not in names:
             meant = did_you_mean(name.lower(), names)
             raise UsageError(f"{name}: there is no such option{meant} (see {prog} --help)")
@@ -171,7 +171,7 @@ def _with_values_of(part: Options, parsed: Any) -> Options:
     return dataclasses.replace(part, **values)
 
 
-def _option_names(options: type, prefix: str = "") -> Iterator[str]:
+def option_names(options: type, prefix: str = "") -> Iterator[str]:
     """--data.train and the like, as tyro names the fields of nested dataclasses."""
     annotated, bare = (
         typing.get_type_hints(options, include_extras=True),
@@ -183,7 +183,7 @@ def _option_names(options: type, prefix: str = "") -> Iterator[str]:
         written = field.name.replace("_", "-")
         if dataclasses.is_dataclass(hint):
             flat = any(getattr(mark, "name", None) == "" for mark in metadata)
-            yield from _option_names(hint, prefix if flat else f"{prefix}{written}.")
+            yield from option_names(hint, prefix if flat else f"{prefix}{written}.")
         elif _POSITIONAL not in metadata and _FIXED not in metadata:
             yield f"--{prefix}{written}"
             if hint is bool:

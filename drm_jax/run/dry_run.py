@@ -1,37 +1,43 @@
 """`drm train … --dry-run`: checks all that can be checked without computing or writing."""
 
+import dataclasses
 import math
+import os
 
 import jax
-import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 from rich.console import Console
 
 from drm_jax.config import Experiment
+from drm_jax.errors import InputError
 from drm_jax.evaluate.answerer import abstract_candidates
 from drm_jax.io import checkpoint, lock
-from drm_jax.parallel.mesh import AXIS
+from drm_jax.parallel.mesh import AXIS, platform_of
 from drm_jax.run.loop import describe
 from drm_jax.run.setup import Setup, answerer, set_up, training_stream
 from drm_jax.run.start import check_init_from
 from drm_jax.run.workdir import check_claim
+from drm_jax.training.batches import abstract_batch
 from drm_jax.training.step import make_train_step
 from drm_jax.words import counted
 
 
 def dry_run(experiment: Experiment, workdir: epath.Path, console: Console) -> None:
-    """Says what a start would do. Loads the puzzles, makes a batch, traces both programs.
+    """Says what a start would do. Loads the puzzles, makes an example, traces both programs.
 
     Raises:
-      InputError, UsageError: as `run.loop.train` would before its first step.
+      InputError, UsageError: as `run.loop.train` would before its first step; or InputError where
+        this machine has too little memory for it.
     """
     setup = set_up(experiment, workdir=workdir)
     goes_on = check_claim(workdir, experiment)
     check_init_from(setup, workdir)
     state = jax.eval_shape(setup.make_state)
-    jax.eval_shape(
-        make_train_step(setup.trained, setup.mesh), state, _shapes(training_stream(setup)[0])
-    )
+    data, method, size = experiment.data, experiment.method, experiment.train.batch_size
+    training_stream(_of_one_example(setup))[0]
+    batch = abstract_batch(method, data.boards, data.vocabulary.mask, size)
+    jax.eval_shape(make_train_step(setup.trained, setup.mesh), state, batch)
     candidates = setup.puzzles.questions(experiment.evaluate.num_augmentations).count
     if candidates:
         height, width = experiment.data.boards[-1]
@@ -42,10 +48,43 @@ def dry_run(experiment: Experiment, workdir: epath.Path, console: Console) -> No
     for line in [describe(setup), *setup.puzzles.notes, *numbers, *place]:
         console.print(line, soft_wrap=True)
     console.print("Nothing was computed or written")
+    _check_memory(setup, state)
 
 
-def _shapes(batch: dict[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:
-    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
+def _of_one_example(setup: Setup) -> Setup:
+    """With a batch of one: an extreme one takes minutes to make."""
+    train = dataclasses.replace(setup.experiment.train, batch_size=1, accumulate="auto")
+    experiment = dataclasses.replace(setup.experiment, train=train)
+    return dataclasses.replace(setup, experiment=experiment)
+
+
+def _check_memory(setup: Setup, state) -> None:
+    """Raises InputError where the state, or the least that an example or candidate needs beside it,
+    is more than the memory of a device."""
+    experiment, parts = setup.experiment, setup.mesh.shape[AXIS]
+    split = _bytes(state.carry) + _bytes(state.table)
+    of_state = _bytes(state) - split + split / parts
+    height, width = experiment.data.boards[-1]
+    of_one = height * width * experiment.model.hidden * setup.network.dtype.itemsize
+    batch = experiment.train.batch_size // parts // experiment.train.least_parts
+    if experiment.train.accumulate == "auto" and platform_of(setup.mesh) == "cpu":
+        batch = 1  # its parts are as small as need be
+    rows = max(batch, experiment.evaluate.batch_size // parts)
+    needed, there = of_state + rows * of_one, _memory(setup.mesh)
+    if needed > there:
+        raise InputError(
+            f"it doesn't fit on this machine: a device would need {needed / 1e9:,.1f} GB or more, "
+            f"and has {there / 1e9:,.1f}: use a smaller --model.hidden, --train.batch-size or "
+            "--evaluate.batch-size, fewer --data.num-augmentations, or more devices"
+        )
+
+
+def _memory(mesh: Mesh) -> float:
+    """Bytes of a device; those of a CPU share what the machine has."""
+    stats = mesh.devices.flat[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()
 
 
 def _bytes(tree) -> int:

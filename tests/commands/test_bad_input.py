@@ -693,6 +693,24 @@ def test_a_run_outlives_its_reader(folder):
     shutil.rmtree(folder / "outlived")
 
 
+@pytest.mark.parametrize(
+    "options",
+    ["--model.hidden 1048576", "--evaluate.batch-size 1048576 --model.hidden 4096",
+     "--train.batch-size 1048576 --train.accumulate 1 --model.hidden 4096"],
+)  # fmt: skip
+def test_a_dry_run_says_what_does_not_fit(folder, capsys, options):
+    assert main([*T.split(), "--dry-run", *options.split()]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("drm: it doesn't fit on this machine: a device would need ")
+    assert err.count("\n") == 1
+
+
+def test_a_dry_run_makes_no_extreme_batch(folder, capsys):
+    """One of them would take minutes."""
+    assert main([*T.split(), "--dry-run", "--train.batch-size", "1048576"]) == 0
+    assert "1 step of 1,048,576 examples" in capsys.readouterr().out
+
+
 COMMAND_LINES = [
     "--help", "--version", "data ok.json", "train mini.py --help", "train mini.py --dry-run",
     "eval run --help", "report run", "show run ok", "runs .", "checkpoints run",
