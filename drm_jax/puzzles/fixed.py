@@ -91,6 +91,10 @@ class FixedBoard:
         return tokens_BxS
 
 
+_MOST_CANDIDATES = 2**20
+"""The symmetries of all are held in memory, and are drawn one by one."""
+
+
 class FixedPuzzles:
     """See `family.Puzzles`. A group is one puzzle; a variant is one of its symmetries."""
 
@@ -121,6 +125,12 @@ class FixedPuzzles:
         }
 
     def questions(self, num_augmentations: int | None) -> "FixedQuestions":
+        candidates = len(self.tests) * (1 + (num_augmentations or 0))
+        if candidates > _MOST_CANDIDATES:
+            raise InputError(
+                f"evaluate.num_augmentations: {candidates:,} candidates don't fit: at most "
+                f"{_MOST_CANDIDATES:,}, {_MOST_CANDIDATES // len(self.tests):,} of each puzzle"
+            )
         return self._questions(range(len(self.tests)), num_augmentations)
 
     def ask(self, puzzle: Any, num_augmentations: int | None) -> "FixedQuestions":

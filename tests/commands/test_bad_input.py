@@ -705,6 +705,13 @@ def test_a_dry_run_says_what_does_not_fit(folder, capsys, options):
     assert err.count("\n") == 1
 
 
+def test_a_dry_run_refuses_candidates_without_end(folder, capsys):
+    sudoku = "--data sudoku --data.side 4 --data.train-puzzles 4 --data.test-puzzles 4"
+    argv = f"{T} --dry-run {sudoku} --evaluate.num-augmentations 100000000"
+    assert main(argv.split()) == 1
+    assert "400,000,004 candidates don't fit: at most 1,048,576" in capsys.readouterr().err
+
+
 def test_a_dry_run_makes_no_extreme_batch(folder, capsys):
     """One of them would take minutes."""
     assert main([*T.split(), "--dry-run", "--train.batch-size", "1048576"]) == 0
