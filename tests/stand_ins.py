@@ -24,7 +24,7 @@ GCLOUD = f"""#!{sys.executable} -SE
 import json, os, pathlib, shutil, signal, subprocess, sys, time
 
 cloud = pathlib.Path(os.environ["CLOUD"])
-with open(cloud / "calls.jsonl", "a") as calls:
+with open(cloud / "calls.jsonl", "a", encoding="utf-8") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
 if sys.argv[1:3] != ["compute", "tpus"] or sys.argv[4:5] == ["list"]:
     sys.exit()  # is recorded, no more

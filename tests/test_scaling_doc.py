@@ -68,7 +68,7 @@ RECORDER = f"""#!{sys.executable} -SE
 import json, os, pathlib, shutil, subprocess, sys
 
 me, words = pathlib.Path(sys.argv[0]), sys.argv[1:]
-with open(os.environ["CALLS"], "a") as calls:
+with open(os.environ["CALLS"], "a", encoding="utf-8") as calls:
     calls.write(json.dumps([me.name, os.environ.get("JAX_PLATFORMS"), *words]) + "\\n")
 if me.name == "python":
     assert words[:2] == ["-m", "venv"], words

@@ -83,7 +83,7 @@ for case in cases:
         step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
         step = step.lower(state, batches[0]).compile()
         if count == "8":
-            with open(f"{out}.{case}.hlo", "w") as file:
+            with open(f"{out}.{case}.hlo", "w", encoding="utf-8") as file:
                 file.write(step.as_text())
         here, decay = f"{case}/{count}", experiment.optimizer.beta1
         for i, batch in enumerate(batches):
