@@ -128,8 +128,8 @@ class FixedPuzzles:
         candidates = len(self.tests) * (1 + (num_augmentations or 0))
         if candidates > _MOST_CANDIDATES:
             raise InputError(
-                f"evaluate.num_augmentations: {counted(candidates, 'candidate')} don't fit: at most "
-                f"{_MOST_CANDIDATES:,}, {_MOST_CANDIDATES // len(self.tests):,} of each puzzle"
+                f"evaluate.num_augmentations: {counted(candidates, 'candidate')} don't fit: at "
+                f"most {_MOST_CANDIDATES:,}, {_MOST_CANDIDATES // len(self.tests):,} of each puzzle"
             )
         return self._questions(range(len(self.tests)), num_augmentations)
 
