@@ -19,6 +19,7 @@ from rich.text import Text
 from drm_jax.evaluate.answers import Answers, Trajectory, answer_of, augmented, began_from
 from drm_jax.puzzles.boards import grid_of, place
 from drm_jax.puzzles.family import PAD, Board, Family, Vocabulary
+from drm_jax.words import counted
 
 Row = tuple[str, list[tuple[str, np.ndarray]]]
 """A title, and frames: a caption of one or two lines, and tokens (h, w)."""
@@ -103,7 +104,7 @@ def attempts_row(name: str, asked: Asked, family: Family) -> Row:
     frames, outcome = [("input", asked.question)], "not solved"
     for number, (grid, votes) in enumerate(asked.attempts):
         attempt = _attempt(number, family)
-        said = f"\n{votes} of {asked.candidates} votes" if asked.candidates > 1 else ""
+        said = f"\n{votes} of {counted(asked.candidates, 'vote')}" if asked.candidates > 1 else ""
         frames.append((attempt + said, grid))
         if outcome == "not solved" and np.array_equal(grid, asked.truth):
             outcome = f"solved by {attempt}" if family.attempts > 1 else "solved"
@@ -132,7 +133,7 @@ def candidate_row(trajectory: Trajectory, asked: Asked, family: Family, most: in
             gave = "the answer" if family.attempts == 1 else _attempt(number, family)
     for grid, votes in asked.others:
         if np.array_equal(grid, answer):
-            gave = f"another answer, {votes} of {asked.candidates} votes"
+            gave = f"another answer, {votes} of {counted(asked.candidates, 'vote')}"
     return f"candidate {how}: gave {gave}", _frames(trajectory, asked, family, most)
 
 
@@ -180,7 +181,7 @@ def legend(answers: Answers, trajectories: Sequence[Trajectory], family: Family)
         lines = ["answer: the one with the most votes"]
     elif voted:
         lines = [
-            f"attempts: the {family.attempts} answers with the most votes; these are handed in"
+            f"attempts: the {counted(family.attempts, 'answer')} with the most votes, handed in"
         ]
     if trajectories:
         latents = trajectories[0].levels_N[0] < 0  # steps begin from them, not from a grid
