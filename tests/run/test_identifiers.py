@@ -9,7 +9,7 @@ import pytest
 from workdirs import quiet
 
 from drm_jax.config import Experiment
-from drm_jax.errors import InputError, UsageError
+from drm_jax.errors import InputError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
 from drm_jax.puzzles.arc.augment import augmented_name, puzzle_ids
@@ -96,7 +96,7 @@ def test_a_list_that_has_changed_is_refused(finished, names, tmp_path):
 
 def test_a_missing_list_is_named(finished, tmp_path):
     experiment, _, _ = finished
-    with pytest.raises(UsageError, match=r"^data\.identifiers: .*list\.json: no such file"):
+    with pytest.raises(InputError, match=r"^data\.identifiers: .*list\.json: no such file"):
         train(experiment, work_path(tmp_path / "new"), quiet())
     assert not (tmp_path / "new").exists()
 
