@@ -49,7 +49,7 @@ from drm_jax.run.evaluation import (
     name_settings,
     read_to_evaluate,
 )
-from drm_jax.run.setup import Setup, answerer, set_up
+from drm_jax.run.setup import Setup, answerer, set_up_to_evaluate
 from drm_jax.run.start import restore_own
 from drm_jax.run.workdir import read_config
 from drm_jax.runtime.devices import prepare_devices
@@ -59,7 +59,12 @@ from drm_jax.words import counted
 
 
 def train(
-    experiment: Experiment, workdir: os.PathLike | str | None = None, *, strict: bool = False
+    experiment: Experiment,
+    workdir: os.PathLike | str | None = None,
+    *,
+    strict: bool = False,
+    changing: Sequence[str] = (),
+    begin_anew: bool = False,
 ) -> "Run":
     """Trains an experiment to its last step, going on from its newest checkpoint if there is one.
 
@@ -68,6 +73,9 @@ def train(
     Args:
       workdir: where everything of the run is kept; runs/NAME by default.
       strict: refuse to go on from a damaged checkpoint, instead of using the one before.
+      changing: options in which the experiment may differ from that of the run so far, from its
+        next step on: "train.batch_size", and those that begin "optimizer." or "method.noise.".
+      begin_anew: begin at step 0; what the work directory has of a run is kept in before/.
 
     Raises:
       UsageError: the work directory belongs to another experiment, or something can't work.
@@ -77,7 +85,7 @@ def train(
     path = work_path(workdir if workdir is not None else f"runs/{experiment.name}")
     prepare_devices(experiment.train, experiment.evaluate)
     with quiet_libraries():
-        loop.train(experiment, path, _console(), strict=strict)
+        loop.train(experiment, path, _console(), strict=strict, changing=changing, anew=begin_anew)
     return Run(path)
 
 
@@ -125,12 +133,19 @@ class Run:
         """The lines of metrics.jsonl."""
         return read_metrics(self.workdir)
 
-    def evaluate(self, steps: int | Sequence[int] | None = None, **settings: Any) -> Evaluation:
+    def evaluate(
+        self,
+        steps: int | Sequence[int] | None = None,
+        *,
+        output: os.PathLike | str | None = None,
+        **settings: Any,
+    ) -> Evaluation:
         """Scores a checkpoint, or an ensemble of several, and writes the files of the evaluation.
 
         Args:
           steps: of the checkpoint; several: each is scored, and the votes of all are pooled; None:
             the newest one.
+          output: a folder to write to instead of the work directory.
           settings: other settings of the test than the run's own, by their names in
             `config.Evaluate` and `method.denoising`: denoise_steps=4, num_augmentations=0,
             remask="confidence", …
@@ -145,11 +160,12 @@ class Run:
         if not chosen:
             raise UsageError("steps: name at least one checkpoint, or None for the newest")
         prepare_devices(changed.train, changed.evaluate)
+        options = {"changes": changes, "output": None if output is None else work_path(output)}
         with quiet_libraries():
             if len(chosen) > 1:
-                report = evaluate_ensemble(self.workdir, chosen, _console(), changes=changes)
+                report = evaluate_ensemble(self.workdir, chosen, _console(), **options)
             else:
-                report = evaluate_workdir(self.workdir, chosen[0], _console(), changes=changes)
+                report = evaluate_workdir(self.workdir, chosen[0], _console(), **options)
         return report.evaluations[-1]
 
     def answer(self, task: Any, step: int | None = None, **settings: Any) -> "Answers":
@@ -189,7 +205,7 @@ class Run:
     def _prepare(self, experiment: Experiment) -> tuple[Setup, AnswerBatch]:
         """What answers are made with, but for the checkpoint."""
         prepare_devices(experiment.train, experiment.evaluate)
-        setup = set_up(experiment, workdir=self.workdir)
+        setup = set_up_to_evaluate(experiment, _console().print, self.workdir)
         answer_batch = answerer(setup)
         return setup, answer_batch
 

@@ -105,7 +105,8 @@ def made_run(workdir: epath.Path, experiment: Experiment, step: int = 4) -> Eval
     ]  # fmt: skip
     names = ("pass@", experiment.data.headline)
     scores = {k: v for k, v in evaluation.metrics.items() if k.startswith(names)}
-    lines.append({"step": step, "kind": "eval", **scores})
+    tests = evaluation.metrics["tests"]
+    lines.append({"step": step, "kind": "eval", **scores, "tests": tests})
     write_whole(workdir / "metrics.jsonl", "".join(json.dumps(x) + "\n" for x in lines))
     start = {"event": "start", "step": 0, "from": "made.py", "changed": {"seed": [1, 0]},
              "jax": "0.10.2", "devices": "1 x cpu"}  # fmt: skip

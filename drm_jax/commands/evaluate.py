@@ -28,6 +28,7 @@ Examples:
   drm eval runs/demo --step 2000                the checkpoint of step 2000
   drm eval runs/demo --last 3                   an ensemble of the three newest checkpoints
   drm eval runs/demo --denoise-steps 4          with other settings of the test
+  drm eval /shared/demo --output runs/demo      of a run whose folder is not yours to write to
 """
 _DESCRIPTION = f"""\
 {_WHAT}
@@ -37,7 +38,7 @@ eval/step_4000_outside=pad; drm report and drm show show the run's own. --batch-
 answer: it is for where memory is short.
 {SEVERAL_HOSTS}"""
 _COMMON = _WHAT, ("--step", "--steps", "--last", "--denoise-steps", "--num-augmentations",
-                  "--batch-size", "--remask", "--outside", "--trajectories")  # fmt: skip
+                  "--batch-size", "--remask", "--outside", "--trajectories", "--output")  # fmt: skip
 _WHICH = tyro.conf.create_mutex_group(required=False, title="which checkpoints (one of these)")
 _HINTS = {
     "num_augmentations": AllOrSome,
@@ -50,12 +51,17 @@ _HINTS = {
 @dataclasses.dataclass(frozen=True)
 class EvalOptions:
     evaluate: Annotated[Evaluate, tyro.conf.arg(name="")]
+    data: Any = None
+    """Where the puzzles lie, if not where they lay in training: they must be the same."""
     step: Annotated[int | None, _WHICH] = None
     """The checkpoint's step; the newest by default."""
     steps: Annotated[Steps, _WHICH] = None
     """An ensemble: of the checkpoints of these steps; refused if one is damaged."""
     last: Annotated[int | None, _WHICH] = None
     """An ensemble: of the so many newest checkpoints; refused if one is damaged."""
+    output: str | None = None
+    """A folder to write to instead of the work directory, such as one on a disk that can be
+    written to; drm report and drm show then take it as a work directory."""
     strict: bool = False
     """Refuse a damaged newest checkpoint, instead of scoring the one before."""
     processes: Annotated[ProcessOptions, tyro.conf.arg(name="")] = dataclasses.field(
@@ -80,19 +86,25 @@ def run(argv: list[str]) -> int:
 
 
 def _parse(experiment: Experiment, argv: list[str], prog: str) -> EvalOptions | None:
-    hints = {f"evaluate.{name}": hint for name, hint in _HINTS.items()}
+    data, hints = experiment.data, {f"evaluate.{name}": hint for name, hint in _HINTS.items()}
+    for field in dataclasses.fields(data):
+        if field.name not in data.source_options:
+            hints[f"data.{field.name}"] = tyro.conf.Suppress[tyro.conf.Fixed[Any]]
     denoising = getattr(experiment.method, "denoising", None)
     if denoising is None:
-        default = EvalOptions(experiment.evaluate)
+        default = EvalOptions(experiment.evaluate, data)
     else:
-        default = DenoisingOptions(experiment.evaluate, denoising=denoising)
+        default = DenoisingOptions(experiment.evaluate, data, denoising=denoising)
     return parse_changes(default, argv, prog, _DESCRIPTION, hints=hints, common=_COMMON)
 
 
 def _changes(experiment: Experiment, options: EvalOptions) -> dict[str, Any]:
     """What differs from a run's own settings, by dotted name, such as "evaluate.denoise_steps"."""
     changes = {}
-    groups = [("evaluate", experiment.evaluate, options.evaluate)]
+    groups = [
+        ("evaluate", experiment.evaluate, options.evaluate),
+        ("data", experiment.data, options.data),
+    ]
     if isinstance(options, DenoisingOptions):
         groups.append(("method.denoising", experiment.method.denoising, options.denoising))
     for group, own, now in groups:
@@ -120,16 +132,20 @@ def _evaluate(name: str, argv: list[str]) -> int:
         return 0
     if options.last is not None and options.last < 1:
         raise UsageError(f"--last: must be at least 1, not {options.last}")
+    output = None if options.output is None else work_path(options.output, "--output")
     changes = _changes(own, options)
     changed = read_to_evaluate(workdir, changes)
     prepare_devices(changed.train, changed.evaluate)
     console = open_console(silent=not processes.is_first())
     steps = newest_steps(workdir, options.last) if options.last else options.steps or [options.step]
     if len(steps) > 1:
-        report = evaluate_ensemble(workdir, steps, console, changes=changes, until_exit=True)
+        report = evaluate_ensemble(
+            workdir, steps, console, changes=changes, output=output, until_exit=True
+        )
     else:
         report = evaluate_workdir(
-            workdir, steps[0], console, strict=options.strict, changes=changes, until_exit=True
-        )
-    print_summary(console, report, workdir)
+            workdir, steps[0], console, strict=options.strict, changes=changes, output=output,
+            until_exit=True,
+        )  # fmt: skip
+    print_summary(console, report, output or workdir)
     return 0

@@ -7,7 +7,7 @@ import tyro
 
 from drm_jax.commands.devices import import_jax_on_cpu
 from drm_jax.commands.options import Steps, parse
-from drm_jax.commands.output_files import check_can_be_written, output_file
+from drm_jax.commands.output_files import output_file
 from drm_jax.errors import UsageError
 
 _DESCRIPTION = """\
@@ -36,8 +36,8 @@ class ReportOptions:
     steps: Annotated[Steps, _WHICH] = None
     """Steps of an ensemble that drm eval scored."""
     output: str | None = None
-    """The file to write: report.html in the work directory by default; of several work directories
-    comparison.html in the first one."""
+    """The file to write, or a folder for it: report.html in the work directory by default; of
+    several work directories comparison.html in the first one."""
 
 
 def run(argv: list[str]) -> int:
@@ -55,8 +55,7 @@ def run(argv: list[str]) -> int:
     from drm_jax.runtime.console import open_console
 
     workdirs = list(map(work_path, options.workdir))
-    output = output_file(options.output, "--output")
-    check_can_be_written(output.parent if output else workdirs[0])
+    output = output_file(options.output, "--output", folder_too=True)
     steps = options.steps or ([options.step] if options.step is not None else [])
     path = write_report(workdirs, steps=sorted(steps), output=output)
     size = len(path.read_bytes()) / 1e6

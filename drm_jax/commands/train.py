@@ -36,6 +36,7 @@ Examples:
   drm train experiments/demo.py --method trm --help-all    the options with another method
   drm train experiments/demo.py --data sudoku --data.side 4 --workdir runs/sudoku
   drm train runs/demo --train.steps 8000            go on with a run, longer
+  drm train runs/demo --change optimizer.learning_rate=5e-4    from its next step on
 """
 _DESCRIPTION = f"""\
 {_WHAT}
@@ -68,6 +69,11 @@ class TrainOptions:
     """Check all that can be checked, say what would be done, and write nothing."""
     strict: bool = False
     """Refuse to go on from a damaged checkpoint, instead of using the one before."""
+    change: tuple[str, ...] = ()
+    """NAME=VALUE …: options of a run that are changed from its next step on: those under optimizer
+    and method.noise, and train.batch_size."""
+    begin_anew: bool = False
+    """Begin at step 0 in a work directory that has a run; what it has left is kept in before/."""
     profile: int = 0
     """Trace so many steps, for TensorBoard's profiler or ui.perfetto.dev."""
     processes: Annotated[ProcessOptions, tyro.conf.arg(name="")] = dataclasses.field(
@@ -87,6 +93,7 @@ def run(argv: list[str]) -> int:
 
 def _train(name: str, argv: list[str]) -> int:
     written, workdir = read_experiment(name)
+    changing, argv = _take_changes(argv)
     base, argv = choose_parts(written, argv)
     options = parse_changes(
         TrainOptions(base, workdir),
@@ -114,14 +121,41 @@ def _train(name: str, argv: list[str]) -> int:
     prepare_devices(experiment.train, experiment.evaluate)
     console = open_console(silent=not processes.is_first())
     if options.dry_run:
-        dry_run(experiment, workdir, console)
+        dry_run(experiment, workdir, console, changing=changing, anew=options.begin_anew)
         return 0
     report = train(
         experiment, workdir, console, strict=options.strict, profile_steps=options.profile,
-        started=STARTED, origin=_origin(name, written, experiment), until_exit=True,
+        started=STARTED, origin=_origin(name, written, experiment), changing=changing,
+        anew=options.begin_anew, until_exit=True,
     )  # fmt: skip
     print_summary(console, report, workdir)
     return 0
+
+
+def _take_changes(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The names that --change gives values to; and the other words, with these as options."""
+    names, rest, taking = [], [], False
+    for word in argv:
+        option, equals, value = word.partition("=")
+        if option == "--change":
+            taking = True
+            if not equals:
+                continue
+            option, equals, value = value.partition("=")
+        elif word.startswith("-"):
+            taking = False
+        if not taking:
+            rest.append(word)
+            continue
+        if not equals or not value:
+            raise UsageError(
+                f"--change: {word}: give NAME=VALUE, such as optimizer.learning_rate=5e-5"
+            )
+        names.append(option.replace("-", "_"))
+        rest.append(f"--{option.replace('_', '-')}={value}")
+    if taking and not names:
+        raise UsageError("--change: give NAME=VALUE, such as optimizer.learning_rate=5e-5")
+    return names, rest
 
 
 def _origin(name: str, written: Experiment, experiment: Experiment) -> dict[str, object]:

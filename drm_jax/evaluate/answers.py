@@ -249,10 +249,12 @@ def read_trajectories(folder: epath.Path, answers: Answers, vocabulary: Vocabula
       InputError: the file can't be used.
     """
     path = folder / TRAJECTORIES
-    if not path.exists():
-        return []
     with _damage_named(path):
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return []
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             x = {name: file[name] for name in file.files}
         _check_format(x["format"])
         ends = [0, *x["end"].tolist()]

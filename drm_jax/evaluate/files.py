@@ -89,7 +89,6 @@ def write_evaluation(folder: epath.Path, evaluation: Evaluation) -> list[epath.P
     """
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
-        "metrics.json": json.dumps(evaluation.metrics, indent=2) + "\n",
         "submission.json": json.dumps(evaluation.submission) + "\n",
         ANSWERS: answers_bytes(evaluation.answers),
     }
@@ -97,6 +96,8 @@ def write_evaluation(folder: epath.Path, evaluation: Evaluation) -> list[epath.P
         contents[TRAJECTORIES] = trajectories_bytes(evaluation.trajectories)
     elif (folder / TRAJECTORIES).exists():
         (folder / TRAJECTORIES).unlink()
+    # Last: where it is there, the others are.
+    contents["metrics.json"] = json.dumps(evaluation.metrics, indent=2) + "\n"
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]

@@ -62,7 +62,8 @@ def evaluate(
     """
     questions = puzzles.questions(experiment.evaluate.num_augmentations)
     judged = answer_questions(experiment, answer_batch, state, mesh, questions, progress)
-    return _evaluation(experiment, (int(state.step),), judged, mesh)
+    tests = puzzles.tests_digest()
+    return _evaluation(experiment, (int(state.step),), judged, mesh, tests)
 
 
 def evaluate_together(
@@ -84,18 +85,18 @@ def evaluate_together(
       progress: wraps the batches of each checkpoint in turn.
     """
     questions = puzzles.questions(experiment.evaluate.num_augmentations)
-    pooled = questions.judge()
+    pooled, tests = questions.judge(), puzzles.tests_digest()
     alone, accuracies = [], []
     for step in steps:
         judged = answer_questions(
             experiment, answer_batch, restore(step), mesh, questions, progress
         )
         alone = [evaluation.without_details() for evaluation in alone]
-        alone.append(_evaluation(experiment, (step,), judged, mesh))
+        alone.append(_evaluation(experiment, (step,), judged, mesh, tests))
         pooled.pool(judged.judge)
         accuracies.append(judged.accuracy_R)
     together = dataclasses.replace(judged, judge=pooled, accuracy_R=np.mean(accuracies, axis=0))
-    return *alone, _evaluation(experiment, tuple(steps), together, mesh, alone)
+    return *alone, _evaluation(experiment, tuple(steps), together, mesh, tests, alone)
 
 
 def answer_questions(
@@ -131,6 +132,7 @@ def _evaluation(
     steps: tuple[int, ...],
     judged: Judged,
     mesh: Mesh,
+    tests: str,
     alone: Sequence[Evaluation] = (),
 ) -> Evaluation:
     """One checkpoint's, or that of an ensemble of those that were scored alone."""
@@ -139,7 +141,7 @@ def _evaluation(
     method = part_name("method", experiment.method)
     return Evaluation(
         steps,
-        metrics_of(experiment, steps, scores, judged.asked, alone),
+        metrics_of(experiment, steps, scores, judged.asked, tests, alone),
         judge.submission(),
         Answers(steps, method, made_with(experiment, mesh), judge.answers()),
         judged.trajectories,

@@ -23,6 +23,7 @@ def metrics_of(
     steps: Sequence[int],
     scores: Mapping[str, Any],
     asked: Mapping[Board, int],
+    tests: str,
     alone: Sequence[Evaluation] = (),
 ) -> dict[str, Any]:
     """The metrics of one checkpoint, or of an ensemble of those that were scored alone.
@@ -30,6 +31,7 @@ def metrics_of(
     Args:
       scores: from `Judge.scores`.
       asked: how many candidates were answered on each board.
+      tests: a digest of what was answered and its truth: other tests give other scores.
     """
     metrics: dict[str, Any] = {"experiment": experiment.name, "seed": experiment.seed}
     if alone:
@@ -37,7 +39,7 @@ def metrics_of(
         metrics |= {"ensemble": True, "checkpoint_steps": list(steps), "per_checkpoint": each}
     else:
         metrics["checkpoint_step"] = steps[0]
-    metrics["candidates"] = scores["candidates"]
+    metrics |= {"candidates": scores["candidates"], "tests": tests}
     metrics |= settings_at_test(experiment.evaluate, experiment.method)
     if experiment.init_from is not None:
         metrics["initial_weights"] = experiment.init_from

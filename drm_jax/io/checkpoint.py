@@ -4,6 +4,7 @@
                     /record    JSON: what the state doesn't say (interval, fingerprint, …), each
                                leaf's shape and checksum, and a digest of all this
     damaged/STEP               a checkpoint that could not be used, set aside
+    saved.json                 there once a checkpoint was saved
 
 A flipped byte can make Orbax restore wrong values without a word, and an empty folder counts as a
 step. So nothing restored is used before every leaf has its saved checksum again.
@@ -16,10 +17,8 @@ import functools
 import hashlib
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,14 +29,17 @@ from etils import epath
 from drm_jax.errors import InputError, StoppedError
 from drm_jax.io import lock
 from drm_jax.io.checksums import checksums
-from drm_jax.io.files import is_remote
+from drm_jax.io.files import free_path, is_remote, move, write_whole
 from drm_jax.parallel import processes
 from drm_jax.training.state import TrainState, leaf_names
 from drm_jax.words import counted
 
+SAVED = "saved.json"
 CHUNK_BYTES = 2**25
 """Arrays are written in pieces of at most so much, so that a device reads no more than its rows."""
 _UNFINISHED = ".orbax-checkpoint-tmp"
+_DELETED = ".deleted"
+_FINISHED = "commit_success.txt"
 _QUIET_LOOKS, _LOOK_SECONDS, _PATIENCE_SECONDS = 10, 0.2, 20
 _NO_SPACE = ("No space left", "Disk quota exceeded", "not enough space")
 
@@ -79,7 +81,7 @@ class Saver:
     checkpointer: ocp.AsyncCheckpointer
     keep_last: int
     keep_best: int
-    scores: Mapping[int, float]
+    scores: Mapping[Any, Mapping[int, float]]
 
 
 def given_up(
@@ -93,14 +95,18 @@ def given_up(
 
 @contextlib.contextmanager
 def open_checkpoints(
-    workdir: epath.Path, keep_last: int, keep_best: int, scores: Mapping[int, float]
+    workdir: epath.Path,
+    keep_last: int,
+    keep_best: int,
+    scores: Mapping[Any, Mapping[int, float]],
 ) -> Iterator[Saver]:
     """For saving: the newest and the best are kept, and what cut-off saves left is removed.
 
     The newest of what is there must have been restored before: the others may be deleted.
 
     Args:
-      scores: of the steps that were scored; read anew at each save.
+      scores: of the steps that were scored, for each set of tests: the best on each are kept, and
+        none is compared with one on other tests. Read anew at each save.
     """
     folder = checkpoint_folder(workdir)
     handler = ocp.CompositeCheckpointHandler(
@@ -110,9 +116,10 @@ def open_checkpoints(
     with _explained(folder):
         if processes.is_first():
             folder.mkdir(parents=True, exist_ok=True)
-            for name in unfinished_saves(workdir):
+            deleted = [path.name for path in _entries(folder) if path.name.endswith(_DELETED)]
+            for name in [*unfinished_saves(workdir), *deleted]:  # a kill may have left half of one
                 (folder / name).rmtree()
-        _delete_given_up(saver)  # a kill may have left half of one
+        _tidy(saver)
     failed_in_group = False
     try:
         yield saver
@@ -132,18 +139,35 @@ def open_checkpoints(
             _remove_unfinished(workdir)  # what a full disk cut off still fills it
 
 
-def _delete_given_up(saver: Saver) -> None:
-    if processes.is_first():
-        steps = steps_in(saver.folder)
-        for step in given_up(steps, saver.keep_last, saver.keep_best, saver.scores):
-            (saver.folder / str(step)).rmtree()
+def _tidy(saver: Saver) -> None:
+    """Notes that there is a checkpoint, and deletes those that need not be kept."""
+    if not processes.is_first():
+        return
+    steps, mark = steps_in(saver.folder), saver.folder.parent / SAVED
+    if steps and not mark.exists():
+        write_whole(mark, json.dumps({"first_found": steps[0]}) + "\n")
+    for step in steps:
+        if all(
+            step in given_up(steps, saver.keep_last, saver.keep_best, scores)
+            for scores in saver.scores.values() or [{}]
+        ):
+            _delete(saver.folder / str(step))
+
+
+def _delete(path: epath.Path) -> None:
+    """Deletes a checkpoint; whoever reads it meanwhile finds it whole, or gone."""
+    if is_remote(path):
+        (path / _FINISHED).unlink()
+    else:
+        path = path.rename(path.with_name(path.name + _DELETED))
+    path.rmtree()
 
 
 def finish(saver: Saver) -> None:
     """Waits for the save in the background; InputError if it failed."""
     with _explained(saver.folder):
         saver.checkpointer.wait_until_finished()
-        _delete_given_up(saver)
+        _tidy(saver)
 
 
 def save(saver: Saver, step: int, state: TrainState, record: Mapping[str, Any]) -> None:
@@ -198,7 +222,10 @@ def _line(error: BaseException) -> str:
 
 # --- what is there -----------------------------------------------------------------------------
 def _entries(folder: epath.Path) -> list[epath.Path]:
-    return list(folder.iterdir()) if folder.exists() else []
+    try:
+        return list(folder.iterdir()) if folder.exists() else []
+    except FileNotFoundError:  # moved meanwhile
+        return []
 
 
 def _is_finished(path: epath.Path) -> bool:
@@ -207,7 +234,7 @@ def _is_finished(path: epath.Path) -> bool:
     A local folder gets its final name last. Objects can't be renamed: in a bucket, a file is
     written last instead.
     """
-    return not is_remote(path) or (path / "commit_success.txt").exists()
+    return not is_remote(path) or (path / _FINISHED).exists()
 
 
 def steps_in(folder: epath.Path) -> list[int]:
@@ -248,10 +275,13 @@ def _remove_unfinished(workdir: epath.Path) -> None:
 
 
 def size_of(path: epath.Path) -> int:
-    """Bytes of all files below a folder."""
-    if path.is_dir():
-        return sum(size_of(inner) for inner in path.iterdir())
-    return path.stat().length
+    """Bytes of all files below a folder; what is deleted meanwhile is not counted."""
+    try:
+        if path.is_dir():
+            return sum(size_of(inner) for inner in path.iterdir())
+        return path.stat().length
+    except FileNotFoundError:
+        return 0
 
 
 def saved_at(path: epath.Path) -> datetime.datetime | None:
@@ -324,7 +354,7 @@ def read_record(workdir: epath.Path, step: int) -> dict[str, Any]:
     """
     path = checkpoint_folder(workdir) / str(step)
     if not (path / "state").is_dir() or not (path / "record").is_dir():
-        found = ", ".join(sorted(p.name for p in path.iterdir())) if path.is_dir() else ""
+        found = ", ".join(sorted(p.name for p in _entries(path))) if path.is_dir() else ""
         found = f"has only {found} in it" if found else "is empty"
         raise DamagedError(f"{path}: damaged: the folder {found}")
     args = ocp.args.Composite(record=ocp.args.JsonRestore())
@@ -363,6 +393,7 @@ def restore(workdir: epath.Path, step: int, target: Any) -> Restored:
 
     Raises:
       DamagedError: the checkpoint is not what was saved; the message names the leaf or the file.
+        Or it was deleted meanwhile by a run that is at work.
       InputError: it is a state of another shape, or can't be read now.
       Of several processes all raise what the first of those met that could not read its part.
     """
@@ -372,6 +403,8 @@ def restore(workdir: epath.Path, step: int, target: Any) -> Restored:
         state, record = _read(path, workdir, step, target)
     except InputError as met:
         error = met
+        if not path.exists():
+            error = DamagedError(f"{path}: is not there any more: the run has deleted it meanwhile")
     _raise_alike(error)
     found = checksums(state)
     wrong = [name for name, value in record["checksums"].items() if found.get(name) != value]
@@ -504,22 +537,6 @@ def set_aside_after(workdir: epath.Path, step: int) -> list[epath.Path]:
 
 def set_aside(workdir: epath.Path, step: int) -> epath.Path:
     """Moves a checkpoint to WORKDIR/damaged."""
-    path, aside = checkpoint_folder(workdir) / str(step), workdir / "damaged"
-    aside.mkdir(parents=True, exist_ok=True)
-    taken = {other.name for other in aside.iterdir()}
-    names = [str(step)] + [f"{step}-{i}" for i in range(2, len(taken) + 3)]
-    target = aside / next(name for name in names if name not in taken)
-    if is_remote(path):
-        _copy_objects(path, target)
-        path.rmtree()
-    else:
-        shutil.move(Path(path), Path(target))
+    target = free_path(workdir / "damaged", str(step))
+    move(checkpoint_folder(workdir) / str(step), target)
     return target
-
-
-def _copy_objects(source: epath.Path, target: epath.Path) -> None:
-    for path in source.iterdir():
-        if path.is_dir():
-            _copy_objects(path, target / path.name)
-        else:
-            path.copy(target / path.name)

@@ -2,9 +2,12 @@
 
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +107,50 @@ def make_folder(path: epath.Path) -> None:
         (path / "probe").unlink()
 
 
+def free_path(folder: epath.Path, name: str) -> epath.Path:
+    """FOLDER/NAME, or NAME-2, NAME-3, …: the first that isn't there. Makes the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+    return next(path for path in (folder / name for name in names) if not path.exists())
+
+
+def move(source: epath.Path, target: epath.Path) -> None:
+    """Moves a file or a folder within a work directory."""
+    if not is_remote(source):
+        shutil.move(Path(source), Path(target))
+        return
+    if not source.is_dir():
+        source.copy(target)
+        source.unlink()
+        return
+    _copy_objects(source, target)
+    source.rmtree()
+
+
+def _copy_objects(source: epath.Path, target: epath.Path) -> None:
+    for path in source.iterdir():
+        if path.is_dir():
+            _copy_objects(path, target / path.name)
+        else:
+            path.copy(target / path.name)
+
+
+def check_writable(folder: epath.Path, remedy: str) -> None:
+    """Whether files can be written to a folder, or to one that is made there.
+
+    Raises:
+      InputError: they can't be; `remedy` says where else.
+    """
+    if is_remote(folder):
+        make_folder(folder)
+        return
+    place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise InputError(f"{place}: can't be written to: {error.strerror}; {remedy}") from error
+
+
 _HALF = ".half"
 
 
@@ -117,9 +164,11 @@ def remove_halves(workdir: epath.Path) -> None:
 
 def json_lines(path: epath.Path) -> Iterator[Any]:
     """The values of a file of JSON lines; what a kill has torn or is no JSON is left out."""
-    if not path.exists():
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
         return
-    for text in path.read_bytes().decode(errors="replace").splitlines():
+    for text in data.decode(errors="replace").splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             yield json.loads(text)
 

@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 
 from drm_jax.io import lock
-from drm_jax.io.files import is_remote, json_lines, write_whole
+from drm_jax.io.files import free_path, is_remote, json_lines, write_whole
 from drm_jax.parallel import processes
 
 # tensorboardX imports torch where it is installed, for a second or two: nothing here needs it.
@@ -33,6 +33,7 @@ finally:
         del sys.modules["torch"]
 
 FILE = "metrics.jsonl"
+_BEGIN = '{"step": '
 
 
 class MetricsLog:
@@ -42,21 +43,32 @@ class MetricsLog:
     copied by `publish`, at each save.
     """
 
-    def __init__(self, workdir: epath.Path, resumed_at: int | None, headline: str):
+    def __init__(self, workdir: epath.Path, resumed_at: int | None, headline: str, tests: str):
         """Drops what an earlier start logged past the step that this one goes on from.
 
         Args:
           resumed_at: that step; None for a fresh start, which drops all.
           headline: the score that checkpoints are compared by.
+          tests: a digest of what is answered and its truth: scores on other tests say another
+            thing. It stands in each line of an evaluation.
         """
-        self.headline = headline
+        self.headline, self._tests = headline, tests
         kept = [] if resumed_at is None else read_metrics(workdir, resumed_at)
-        scored = [[x["step"], x.get(headline)] for x in kept if x["kind"] == "eval"]
+        scored = [
+            [x["step"], x.get(headline), x.get("tests", tests)]  # earlier versions didn't say
+            for x in kept
+            if x["kind"] == "eval"
+        ]
         # As process 0 sees the disk: what is evaluated next must be the same everywhere.
         scored = json.loads(processes.of_first(json.dumps(scored)))
-        self.scores = {step: score for step, score in scored if score is not None}
-        """The headline score of each step that was scored."""
-        self._evaluated = {step for step, _ in scored}
+        self.scores_on: dict[str, dict[int, float]] = {}
+        """The headline score of each step that was scored, by the digest of the tests."""
+        for step, score, on in scored:
+            if score is not None:
+                self.scores_on.setdefault(on, {})[step] = score
+        self.scores = self.scores_on.setdefault(tests, {})
+        """Those on the tests of now."""
+        self._evaluated = {step for step, *_ in scored}
         self._file = self._events = None
         if not processes.is_first():
             return
@@ -106,7 +118,8 @@ class MetricsLog:
         if not self._file:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in plain.items()}
-        self._file.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
+        on = {"tests": self._tests} if kind == "eval" else {}
+        self._file.write(json.dumps({"step": step, "kind": kind, **finite, **on}) + "\n")
         self._file.flush()
         points = [
             Summary.Value(tag=f"{kind}/{name}", simple_value=value) for name, value in plain.items()
@@ -139,11 +152,37 @@ def read_metrics(workdir: epath.Path, last_step: int | None = None) -> list[dict
     ]
 
 
+def keep_unreadable(workdir: epath.Path) -> str | None:
+    """Keeps a copy of a metrics.jsonl with lines that a start would drop; says so, or None.
+
+    A line at its end that a kill has torn is not meant: what it told is computed again.
+    """
+    path = workdir / FILE
+    if not path.exists():
+        return None
+    *texts, torn = path.read_bytes().decode(errors="replace").split("\n")
+    texts += [] if torn.startswith(_BEGIN) or _BEGIN.startswith(torn) else [torn]
+    wrong = sum(not _is_line(_parsed(text)) for text in texts if text.strip())
+    if not wrong:
+        return None
+    copy = free_path(workdir / "damaged", FILE)
+    write_whole(copy, path.read_bytes())
+    return f"{path}: {wrong} of {len(texts)} lines can't be read; a copy is kept as {copy}"
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _is_line(line: Any) -> bool:
     """Whether this is what `scalars` writes."""
     if not isinstance(line, dict) or type(line.get("step")) is not int:
         return False
-    numbers = [value for name, value in line.items() if name != "kind"]
-    return isinstance(line.get("kind"), str) and all(
+    numbers = [value for name, value in line.items() if name not in ("kind", "tests")]
+    texts = (line.get("kind"), line.get("tests", ""))
+    return all(isinstance(text, str) for text in texts) and all(
         value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in numbers
     )

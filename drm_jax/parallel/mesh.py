@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -98,6 +98,13 @@ def spec_of(path: str) -> P:
 def placed(mesh: Mesh, path: str) -> NamedSharding:
     """Where an array lies, by its path; see `spec_of`."""
     return NamedSharding(mesh, spec_of(path))
+
+
+def placed_whole_or_split(mesh: Mesh, path: str, shape: Sequence[int]) -> NamedSharding:
+    """As `placed`; but slots that can't be split over the data axis, as those of a training batch
+    of another machine, are whole on each device."""
+    splits = not path.startswith("carry/") or shape[0] % mesh.shape[AXIS] == 0
+    return placed(mesh, path if splits else "params")
 
 
 def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -29,9 +29,10 @@ from drm_jax.model.backbone import Params
 from drm_jax.parallel.puzzle_table import padded_rows
 from drm_jax.published.config import read_experiment
 from drm_jax.published.weights import Published, open_published, puzzle_rows, read_network
+from drm_jax.run import history
 from drm_jax.run.loop import describe
 from drm_jax.run.setup import Setup, set_up
-from drm_jax.run.workdir import check_claim, claim, read_config
+from drm_jax.run.workdir import changes_of, check_claim, claim, read_config
 from drm_jax.training.state import TrainState, abstract_state, mean_row, start_from
 from drm_jax.words import counted
 
@@ -98,7 +99,9 @@ def import_published(
         there = _is_there(setup, workdir, step, state, say)
         if not there:
             _save(setup, workdir, step, state, identifiers, held)
-        claim(workdir, experiment)
+        claim(workdir, experiment, changes_of(workdir, experiment))
+        if not there or not history.read_history(workdir):
+            history.note(workdir, {"event": "import", "step": step, "from": file.name})
     for line in _summary(setup, published, workdir, step, there, notes):
         say(line)
 
@@ -139,6 +142,7 @@ def _save(
         "fingerprint": setup.fingerprint,
         "num_ids": setup.puzzles.num_ids,
         "trained_on": setup.puzzles.trained_digests(),
+        "tests": setup.puzzles.tests_digest(),
         "interval": {},
     }
     with checkpoint.open_checkpoints(workdir, sys.maxsize, 0, {}) as saver:

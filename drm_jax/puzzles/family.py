@@ -73,6 +73,10 @@ class Family(Protocol):
     """Files that the puzzles follow from, which a work directory keeps a copy of: name there, path
     as the options have it."""
 
+    source_options: tuple[str, ...]
+    """The options that say where puzzles come from: a run may go on, and be scored, with other
+    values of them where the puzzles are the same, since files move."""
+
     def load(self, seed: int, kept: Mapping[str, Path]) -> "Puzzles":
         """The puzzles of a run.
 
@@ -169,7 +173,7 @@ class Puzzles(Protocol):
         """Of all that `training_rows` can give."""
 
     def tests_digest(self) -> str:
-        """Of all test inputs."""
+        """Of all test inputs, and of their outputs where they are known."""
 
     def trained_digests(self) -> list[str]:
         """Sorted digests of what is trained on; kept beside a checkpoint."""

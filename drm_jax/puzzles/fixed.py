@@ -29,6 +29,7 @@ class FixedBoard:
 
     headline = "exact"
     attempts = 1
+    source_options = ()
     num_augmentations: int = 0
     """Symmetries of each puzzle that is trained on, beside the identity."""
 
@@ -194,8 +195,11 @@ class FixedPuzzles:
         return digest.hexdigest()[:16]
 
     def tests_digest(self) -> str:
-        inputs = b"".join(test.input.tobytes() for test in self.tests)
-        return hashlib.sha256(inputs).hexdigest()[:16]
+        digest = hashlib.sha256()
+        for test in self.tests:
+            digest.update(test.input.tobytes() + b">")
+            digest.update(b"?" if test.output is None else test.output.tobytes())
+        return digest.hexdigest()[:16]
 
     def trained_digests(self) -> list[str]:
         return sorted(_digest(question) for question, _ in self.trained)

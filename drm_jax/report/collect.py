@@ -5,11 +5,13 @@ metrics.jsonl                curves
 eval/step_N/                 scores, answers, trajectories
 """
 
+import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from etils import epath
@@ -36,6 +38,8 @@ from drm_jax.run.workdir import read_config
 
 SHOWN_ANSWERS, SHOWN_PATHS = 6, 16
 """Of each test input."""
+_PATIENCE_SECONDS = 20
+Read = TypeVar("Read")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,12 +74,41 @@ def read_run(workdir: epath.Path, steps: Sequence[int] = ()) -> Run:
         log, history = read_metrics(workdir), read_history(workdir)
         return Run(workdir.name, experiment, history, log, {"per_task": {}}, nothing, ())
     folder = evaluation_of(workdir, steps)
-    metrics = _read_scores(folder / "metrics.json", experiment.data.headline)
     vocabulary = experiment.data.vocabulary
-    answers = read_answers(folder, vocabulary)
-    trajectories = _some(read_trajectories(folder, answers, vocabulary), answers)
+
+    def read() -> tuple[dict[str, Any], Answers, list[Packed]]:
+        metrics = _read_scores(folder / "metrics.json", experiment.data.headline)
+        answers = read_answers(folder, vocabulary)
+        return metrics, answers, _some(read_trajectories(folder, answers, vocabulary), answers)
+
+    metrics, answers, trajectories = of_one_evaluation(folder, read)
     log = read_metrics(workdir)
     return Run(workdir.name, experiment, read_history(workdir), log, metrics, answers, trajectories)
+
+
+def of_one_evaluation(folder: epath.Path, read: Callable[[], Read]) -> Read:
+    """What `read` gives, of several files in a folder; again where they are rewritten meanwhile."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        before, error = _times(folder), None
+        try:
+            found = read()
+        except InputError as met:
+            error = met
+        if _times(folder) == before or time.monotonic() > until:
+            break
+    if error:
+        raise error
+    return found
+
+
+def _times(folder: epath.Path) -> dict[str, float]:
+    """When each file of a folder was written."""
+    times = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(OSError):
+            times[path.name] = path.stat().mtime
+    return times
 
 
 def _some(trajectories: Sequence[Packed], answers: Answers) -> list[Packed]:
@@ -172,6 +205,8 @@ def overview(run: Run) -> dict[str, Any]:
         "denoise_steps": experiment.evaluate.denoise_steps,
         "from": of_file,
         "changed": [[name, plain(was), plain(now)] for name, (was, now) in changed.items()],
+        "within": _within(run),
+        "other_tests": [line["step"] for line in _on_other_tests(run)],
         "data": {
             "puzzles": part_name("data", data),
             **{f.name: in_words(getattr(data, f.name)) for f in dataclasses.fields(data)},
@@ -200,6 +235,26 @@ def _made_with(line: Mapping[str, Any]) -> str:
     return ", ".join([*words, several] if several else words)
 
 
+def _on_other_tests(run: Run) -> list[Mapping[str, Any]]:
+    """The lines of evaluations on other tests than those of the evaluation that is shown."""
+    same = (None, run.metrics.get("tests"))  # earlier versions didn't say
+    return [x for x in run.log if x["kind"] == "eval" and x.get("tests") not in same]
+
+
+def _within(run: Run) -> list[list[Any]]:
+    """[after which step, what, before, now] of what was changed within a run, since it began."""
+    found = []
+    for line in run.history:
+        if line["event"] == "anew":
+            found = []
+        if line["event"] == "change" and type(line.get("step")) is int:
+            found += [
+                [line["step"], name, plain(was), plain(now)]
+                for name, (was, now) in _changes(line).items()
+            ]
+    return found
+
+
 NOT_SHARES = ("loss", "examples/s")
 """The curves that are no shares."""
 
@@ -213,11 +268,12 @@ def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
         headline: ("eval", headline),
         "examples/s": ("train", "examples_per_second"),
     }
+    others = _on_other_tests(run)
     return {
         title: [
             (line["step"], line[field])
             for line in run.log
-            if line["kind"] == kind and line.get(field) is not None
+            if line["kind"] == kind and line.get(field) is not None and line not in others
         ]
         for title, (kind, field) in wanted.items()
     }

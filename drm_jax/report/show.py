@@ -7,7 +7,14 @@ from etils import epath
 from rich.console import Console
 
 from drm_jax.errors import InputError
-from drm_jax.evaluate.answers import ANSWERS, read_answers, read_trajectories, unpack
+from drm_jax.evaluate.answers import (
+    ANSWERS,
+    Answers,
+    Packed,
+    read_answers,
+    read_trajectories,
+    unpack,
+)
 from drm_jax.evaluate.pictures import (
     Row,
     answer_rows,
@@ -20,7 +27,7 @@ from drm_jax.evaluate.pictures import (
 )
 from drm_jax.io.files import write_whole
 from drm_jax.puzzles.family import Vocabulary
-from drm_jax.report.collect import SHOWN_PATHS, evaluation_of
+from drm_jax.report.collect import SHOWN_PATHS, evaluation_of, of_one_evaluation
 from drm_jax.run.workdir import read_config
 from drm_jax.words import counted
 
@@ -59,13 +66,17 @@ def show_denoising(
     """
     family = read_config(workdir).data
     folder = evaluation_of(workdir, [] if step is None else [step])
-    answers = read_answers(folder, family.vocabulary)
+
+    def read() -> tuple[Answers, list[Packed]]:
+        answers = read_answers(folder, family.vocabulary)
+        return answers, read_trajectories(folder, answers, family.vocabulary)
+
+    answers, kept = of_one_evaluation(folder, read)
     task = answers.task(task_id)
     if task is None:
         raise InputError(
             f"{task_id}: not among the {counted(len(answers.tasks), 'task')} of {folder / ANSWERS}"
         )
-    kept = read_trajectories(folder, answers, family.vocabulary)
     found = [unpack(packed) for packed in kept if packed.task == task_id]
     shown = found[:SHOWN_PATHS]
     console.print(f"Task {task_id} at step {answers.steps[-1]}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from drm_jax.io.files import write_whole
+from drm_jax.io.files import check_writable, write_whole
 from drm_jax.report.collect import read_run
 from drm_jax.report.page import comparison_page, single_page
 
@@ -20,16 +20,17 @@ def write_report(
     Args:
       steps: of the evaluation that is shown, several of an ensemble; none for the newest
         checkpoint's.
-      output: the file; report.html in the work directory, or comparison.html in the first one.
+      output: the file, or a folder for it; report.html in the work directory, or comparison.html
+        in the first one.
 
     Raises:
       InputError: a work directory, an evaluation or a file can't be used.
     """
-    first = workdirs[0]
-    if len(workdirs) == 1:
-        page, name = single_page(read_run(first, steps)), "report.html"
-    else:
-        page, name = comparison_page([read_run(workdir) for workdir in workdirs]), "comparison.html"
-    path = output or first / name
+    name = "report.html" if len(workdirs) == 1 else "comparison.html"
+    path = output or workdirs[0] / name
+    path = path / name if path.is_dir() else path
+    runs = [read_run(workdir, steps) for workdir in workdirs]
+    check_writable(path.parent, "name another place with --output")
+    page = single_page(runs[0]) if len(runs) == 1 else comparison_page(runs)
     write_whole(path, page)
     return path

@@ -39,18 +39,29 @@ def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
         task = bar.add_task("verify", total=len(steps), news=())
         for step in steps:
             fault = _fault(workdir, step)
+            row = _row(folder / str(step), step, lines, headline)
             bar.advance(task)
-            if fault and not (folder / str(step)).exists():
+            if not (folder / str(step)).exists():
                 continue  # a run that is at work has removed it meanwhile
             intact += fault is None
             wrong += [] if fault is None else [fault]
             verified = "yes" if fault is None else "NO: damaged"
-            table.add_row(*_row(folder / str(step), step, lines, headline), verified)
+            table.add_row(*row, verified)
     console.print(table)
+    scored = [x for x in lines if x["kind"] == "eval" and x["step"] in steps and "tests" in x]
+    others = ", ".join(str(x["step"]) for x in scored if x["tests"] != scored[-1]["tests"])
+    if others:
+        console.print(
+            f"The scores of steps {others} are on other tests than that of step "
+            f"{scored[-1]['step']}: they can't be compared",
+            soft_wrap=True,
+        )
     for text in wrong:
         console.print(text, soft_wrap=True)
     if not steps:
         console.print("No checkpoint has been saved yet")
+    elif not table.row_count:
+        console.print("The run has deleted all of them meanwhile: give the command again")
     elif not intact:
         console.print("None is left that a start could go on from: bring one back from a copy")
     elif wrong:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Collection
 
 import jax
 from etils import epath
@@ -14,25 +15,32 @@ from drm_jax.errors import InputError
 from drm_jax.evaluate.answerer import abstract_candidates
 from drm_jax.io import checkpoint, lock
 from drm_jax.parallel.mesh import AXIS, platform_of
-from drm_jax.run.loop import describe
+from drm_jax.run.loop import check_start, describe
 from drm_jax.run.setup import Setup, answerer, set_up, training_stream
-from drm_jax.run.start import check_init_from
-from drm_jax.run.workdir import check_claim
 from drm_jax.training.batches import abstract_batch
 from drm_jax.training.step import make_train_step
 from drm_jax.words import counted
 
 
-def dry_run(experiment: Experiment, workdir: epath.Path, console: Console) -> None:
+def dry_run(
+    experiment: Experiment,
+    workdir: epath.Path,
+    console: Console,
+    *,
+    changing: Collection[str] = (),
+    anew: bool = False,
+) -> None:
     """Says what a start would do. Loads the puzzles, makes an example, traces both programs.
+
+    Args:
+      changing, anew: as of `run.loop.train`.
 
     Raises:
       InputError, UsageError: as `run.loop.train` would before its first step; or InputError where
         this machine has too little memory for it.
     """
     setup = set_up(experiment, workdir=workdir)
-    goes_on = check_claim(workdir, experiment)
-    check_init_from(setup, workdir)
+    goes_on = check_start(setup, workdir, changing, anew)
     state = jax.eval_shape(setup.make_state)
     data, method, size = experiment.data, experiment.method, experiment.train.batch_size
     training_stream(_of_one_example(setup))[0]

@@ -10,18 +10,22 @@ from rich.console import Console
 
 from drm_jax.config import Experiment, part_name, with_changes
 from drm_jax.errors import UsageError
+from drm_jax.evaluate.files import evaluation_folder
 from drm_jax.io import checkpoint
+from drm_jax.io.files import check_writable, make_folder, write_whole
+from drm_jax.io.metrics import FILE as LOG
+from drm_jax.parallel import processes
 from drm_jax.references import did_you_mean
+from drm_jax.run import history
 from drm_jax.run.interval import STEPS_IN_FLIGHT
 from drm_jax.run.scorer import Report, Scorer
-from drm_jax.run.setup import Setup, set_up
-from drm_jax.run.start import restore_own
+from drm_jax.run.setup import Setup, set_up_to_evaluate
+from drm_jax.run.start import OTHER_TESTS, other_tests, restore_own
 from drm_jax.run.together import check_same_data, check_same_start
-from drm_jax.run.workdir import config_differences, read_config
+from drm_jax.run.workdir import config_differences, read_config, source_names
 from drm_jax.runtime import maintenance
 from drm_jax.runtime.progress import progress_bar
 from drm_jax.runtime.stop import StopRequest, StopTogether
-from drm_jax.training.state import TrainState
 
 _NO_ANSWER_DEPENDS = ("evaluate.batch_size", "evaluate.trajectories", "evaluate.every",
                       "evaluate.untrained")  # fmt: skip
@@ -32,7 +36,8 @@ def read_to_evaluate(workdir: epath.Path, changes: Mapping[str, Any]) -> Experim
     """The experiment of a work directory, to be scored with other settings of the test.
 
     Args:
-      changes: by dotted name: fields of evaluate, and of method.denoising.
+      changes: by dotted name: fields of evaluate, and of method.denoising; and where the puzzles
+        lie, which must be the same ones.
 
     Raises:
       InputError: it is not a work directory.
@@ -72,7 +77,7 @@ def changed_at_test(workdir: epath.Path, experiment: Experiment) -> dict[str, An
     return {
         name.rpartition(".")[2]: "all" if name == _AUGMENTATIONS and now is None else now
         for name, _, now in config_differences(read_config(workdir), experiment)
-        if name not in _NO_ANSWER_DEPENDS
+        if name not in (*_NO_ANSWER_DEPENDS, *source_names(experiment))
     }
 
 
@@ -83,22 +88,25 @@ def evaluate_workdir(
     *,
     strict: bool = False,
     changes: Mapping[str, Any] | None = None,
+    output: epath.Path | None = None,
     until_exit: bool = False,
 ) -> Report:
     """Scores one checkpoint of a work directory, the newest good one where `step` is None.
 
     Args:
       changes: of the configuration, see `read_to_evaluate`.
+      output: the folder that is written to, instead of the work directory: see `prepare_output`.
       until_exit: see `StopRequest`.
 
     Raises:
       InputError: there is no such work directory or checkpoint, or it is damaged.
     """
-    setup = _set_up_to_evaluate(workdir, changes or {}, steps=step, strict=strict)
-    checkpoint.existing_step(workdir, step)
+    place = prepare_output(workdir, output, [checkpoint.existing_step(workdir, step)])
+    setup = _set_up(workdir, changes or {}, console, steps=step, strict=strict)
     restored = restore_own(setup, workdir, strict, teller(console), step)
     console.print(f"Checkpoint of step {restored.step} in {workdir}", soft_wrap=True)
-    with _scorer(setup, workdir, console, until_exit) as scorer:
+    changed = _changed(setup, workdir, [restored.record], teller(console))
+    with _scorer(setup, place, console, changed, until_exit) as scorer:
         scorer.score(restored.state)
     return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths), scorer.changed)
 
@@ -109,50 +117,109 @@ def evaluate_ensemble(
     console: Console,
     *,
     changes: Mapping[str, Any] | None = None,
+    output: epath.Path | None = None,
     until_exit: bool = False,
 ) -> Report:
     """Scores several checkpoints of a work directory, and the votes of all of them pooled.
 
     Args:
       steps: distinct, at least two.
-      changes, until_exit: as in `evaluate_workdir`.
+      changes, output, until_exit: as in `evaluate_workdir`.
 
     Raises:
       InputError: there is no such work directory or checkpoint, or one is damaged: none is ever
         left out, since what is scored must be what was asked for.
     """
-    setup = _set_up_to_evaluate(workdir, changes or {}, steps=sorted(steps))
     steps = sorted(checkpoint.existing_step(workdir, step) for step in steps)
+    place = prepare_output(workdir, output, steps)
+    setup = _set_up(workdir, changes or {}, console, steps=steps)
 
-    def restore(step: int) -> TrainState:
+    def restore(step: int) -> checkpoint.Restored:
         try:
-            return restore_own(setup, workdir, True, teller(console), step).state
+            return restore_own(setup, workdir, True, teller(console), step)
         except checkpoint.DamagedError as error:
             raise checkpoint.DamagedError(
                 f"{error}; an ensemble needs all of its checkpoints: name others with --steps"
             ) from error
 
-    for step in steps:
-        restore(step)  # damage is found before hours of denoising, at the cost of reading twice
+    # Damage is found before hours of denoising, at the cost of reading twice.
+    records = [restore(step).record for step in steps]
     named = ", ".join(map(str, steps))
     console.print(f"Ensemble of the checkpoints of steps {named} in {workdir}", soft_wrap=True)
-    with _scorer(setup, workdir, console, until_exit) as scorer:
-        scorer.score_together(steps, restore)
+    changed = _changed(setup, workdir, records, teller(console))
+    with _scorer(setup, place, console, changed, until_exit) as scorer:
+        scorer.score_together(steps, lambda step: restore(step).state)
     return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths), scorer.changed)
 
 
-def _set_up_to_evaluate(workdir: epath.Path, changes: Mapping[str, Any], **options: Any) -> Setup:
+def prepare_output(
+    workdir: epath.Path, output: epath.Path | None, steps: Sequence[int]
+) -> epath.Path:
+    """Where an evaluation of these steps is written: the work directory, or another folder.
+
+    The folder gets what `drm report` and `drm show` need: the configuration, history and log.
+
+    Raises:
+      InputError: it can't be written to.
+      UsageError: it is the work directory of another run.
+    """
+    read_config(workdir)
+    if output == workdir:
+        output = None
+    if processes.is_first():
+        place = output or workdir
+        for folder in (place, place / "eval", evaluation_folder(place, steps)):
+            check_writable(folder, "name another folder with --output")
+        if output is not None:
+            _copy_run(workdir, output)
+    return output or workdir
+
+
+def _copy_run(workdir: epath.Path, output: epath.Path) -> None:
+    if checkpoint.steps_in(checkpoint.checkpoint_folder(output)):
+        raise UsageError(f"--output: {output}: holds checkpoints of a run: name another folder")
+    if (output / "config.json").exists():
+        here, there = read_config(workdir), read_config(output)
+        if (here.name, here.seed, here.model) != (there.name, there.seed, there.model):
+            raise UsageError(f"--output: {output}: holds another run: name another folder")
+    make_folder(output)
+    for name in ("config.json", history.FILE, LOG):
+        if (workdir / name).exists():
+            write_whole(output / name, (workdir / name).read_bytes())
+
+
+def _set_up(
+    workdir: epath.Path, changes: Mapping[str, Any], console: Console, **options: Any
+) -> Setup:
     """The setup of a work directory's run, the same in all processes."""
     experiment = read_to_evaluate(workdir, changes)
     check_same_start(experiment, workdir, **options)
-    setup = set_up(experiment, workdir=workdir)
+    setup = set_up_to_evaluate(experiment, teller(console), workdir)
     check_same_data(setup)
     return setup
 
 
+def _changed(
+    setup: Setup,
+    workdir: epath.Path,
+    records: Sequence[Mapping[str, Any]],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """What is not the run's own, by name: settings of the test, and the tests themselves."""
+    changed = changed_at_test(workdir, setup.experiment)
+    if any(other_tests(setup, record) for record in records):
+        say(f"{OTHER_TESTS} since it was saved: this score is kept apart from the run's own")
+        changed["tests"] = setup.puzzles.tests_digest()[:8]
+    return changed
+
+
 @contextlib.contextmanager
 def _scorer(
-    setup: Setup, workdir: epath.Path, console: Console, until_exit: bool
+    setup: Setup,
+    place: epath.Path,
+    console: Console,
+    changed: Mapping[str, Any],
+    until_exit: bool,
 ) -> Iterator[Scorer]:
     """Scores outside of training. Told to stop, it ends after a batch; nothing has to be saved."""
     say = teller(console)
@@ -165,8 +232,7 @@ def _scorer(
     ):
         stop.listen()
         together = StopTogether(stop, setup.mesh, STEPS_IN_FLIGHT)
-        changed = changed_at_test(workdir, setup.experiment)
-        yield Scorer(setup, workdir, None, bar, together, changed)
+        yield Scorer(setup, place, None, bar, together, changed)
 
 
 def teller(console: Console) -> Callable[[str], None]:

@@ -1,7 +1,8 @@
 """WORKDIR/history.jsonl: a line when training starts, and one when it ends in order.
 
-A start that was killed leaves no end. Nothing is decided by these lines: `drm runs` and `drm
-report` tell people what they say.
+Others tell that a checkpoint was imported, that options or tests changed from a step on, and that
+the run was begun anew. A start that was killed leaves no end. Nothing is decided by these lines:
+`drm runs` and `drm report` tell people what they say.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from drm_jax.errors import PreemptedError, StoppedError, one_line
 from drm_jax.io.files import is_remote, json_lines, write_whole
 
 FILE = "history.jsonl"
+_EVENTS = ("start", "end", "import", "change", "anew")
 
 
 @contextlib.contextmanager
@@ -25,8 +27,7 @@ def recorded(workdir: epath.Path, start: Mapping[str, Any]) -> Iterator[None]:
     A full disk, or a bucket that can't be reached, may swallow a line: that ends no training, and
     hides no other error.
     """
-    with contextlib.suppress(Exception):  # a bucket's clients have errors of their own
-        _append(workdir, {"event": "start", **start})
+    note(workdir, {"event": "start", **start})
     how, why = "finished", None
     try:
         yield
@@ -37,8 +38,13 @@ def recorded(workdir: epath.Path, start: Mapping[str, Any]) -> Iterator[None]:
         why = one_line(error)[:500]
         raise
     finally:
-        with contextlib.suppress(Exception):
-            _append(workdir, {"event": "end", "how": how, "why": why})
+        note(workdir, {"event": "end", "how": how, "why": why})
+
+
+def note(workdir: epath.Path, line: Mapping[str, Any]) -> None:
+    """Writes a line, if it can be written."""
+    with contextlib.suppress(Exception):  # a bucket's clients have errors of their own
+        _append(workdir, line)
 
 
 def read_history(workdir: epath.Path) -> list[dict[str, Any]]:
@@ -46,7 +52,7 @@ def read_history(workdir: epath.Path) -> list[dict[str, Any]]:
     return [
         line
         for line in json_lines(workdir / FILE)
-        if isinstance(line, dict) and line.get("event") in ("start", "end")
+        if isinstance(line, dict) and line.get("event") in _EVENTS
     ]
 
 

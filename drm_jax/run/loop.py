@@ -17,7 +17,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -32,7 +32,8 @@ from drm_jax.errors import InputError
 from drm_jax.evaluate.metrics import made_with
 from drm_jax.io import checkpoint, lock
 from drm_jax.io.files import make_folder, remove_halves, write_whole
-from drm_jax.io.metrics import MetricsLog
+from drm_jax.io.metrics import FILE as LOG
+from drm_jax.io.metrics import MetricsLog, keep_unreadable
 from drm_jax.parallel import processes
 from drm_jax.parallel.mesh import global_batch
 from drm_jax.run import history
@@ -40,10 +41,18 @@ from drm_jax.run.evaluation import teller
 from drm_jax.run.interval import STEPS_IN_FLIGHT, Interval
 from drm_jax.run.profile import Profiler
 from drm_jax.run.scorer import Report, Scorer
-from drm_jax.run.setup import Setup, set_up, training_stream
-from drm_jax.run.start import Start, check_init_from, start
+from drm_jax.run.setup import Setup, first_batch, set_up, training_stream
+from drm_jax.run.start import Start, check_changes, check_init_from, start
 from drm_jax.run.together import check_same_data, check_same_start, check_shared
-from drm_jax.run.workdir import check_claim, claim
+from drm_jax.run.workdir import (
+    begin_anew,
+    check_claim,
+    check_complete,
+    claim,
+    config_differences,
+    read_config,
+    source_names,
+)
 from drm_jax.runtime import maintenance
 from drm_jax.runtime.progress import progress_bar
 from drm_jax.runtime.stop import StopRequest, StopTogether
@@ -60,6 +69,8 @@ def train(
     profile_steps: int = 0,
     started: float | None = None,
     origin: Mapping[str, Any] | None = None,
+    changing: Collection[str] = (),
+    anew: bool = False,
     until_exit: bool = False,
 ) -> Report:
     """Trains to experiment.train.steps, going on from the newest good checkpoint if there is one.
@@ -70,6 +81,8 @@ def train(
       profile_steps: how many steps to trace, after the first ones; 0 for none.
       started: the time.perf_counter() from which the time to the first step counts; None: now.
       origin: where the experiment comes from, for the history: see `run.history`.
+      changing: options that may be changed in a run from the next step on, by dotted name.
+      anew: begin at step 0; what an earlier start has left is set aside.
       until_exit: see `StopRequest`.
 
     Raises:
@@ -80,11 +93,13 @@ def train(
       PreemptedError: SIGTERM or a maintenance notice; the state is saved.
     """
     started = time.perf_counter() if started is None else started
-    check_same_start(experiment, workdir, strict=strict, profile=profile_steps)
+    changing = tuple(changing)
+    check_same_start(
+        experiment, workdir, strict=strict, profile=profile_steps, change=changing, anew=anew
+    )
     setup = set_up(experiment, workdir=workdir)
     check_same_data(setup)
-    check_claim(workdir, experiment)
-    check_init_from(setup, workdir)
+    check_start(setup, workdir, changing, anew)
     processes.exchange()  # nothing is written before all have looked
     if processes.is_first():
         make_folder(workdir)
@@ -95,9 +110,14 @@ def train(
         check_shared(workdir)
         if processes.is_first():
             remove_halves(workdir)
+        if processes.is_first() and anew:
+            _set_aside(workdir, say)
+            changing = (*changing, *source_names(experiment))
+        processes.exchange()
         begin = start(setup, workdir, strict, say)
-        if processes.is_first():
-            claim(workdir, experiment)  # not before it is known that this experiment can begin
+        setup = dataclasses.replace(setup, changes=begin.changes)
+        if processes.is_first():  # not before it is known that this experiment can begin
+            _claim(setup, begin, workdir, changing, say)
         stop.listen()  # ended by a signal before, nothing is lost
         traced = profile_steps if processes.is_first() else 0
         with (
@@ -108,6 +128,58 @@ def train(
     paths = [*run.scorer.paths, *profiler.paths]
     paths += [workdir / name for name in ("metrics.jsonl", "tensorboard", "checkpoints")]
     return Report(setup, tuple(run.scorer.evaluations), tuple(paths))
+
+
+def check_start(
+    setup: Setup, workdir: epath.Path, changing: Collection[str] = (), anew: bool = False
+) -> bool:
+    """Whether a start would go on with the run of a work directory; arguments as of `train`.
+
+    Raises:
+      InputError, UsageError: as `train`, before anything is written.
+    """
+    if anew:  # no other puzzles were trained on then
+        changing = (*changing, *source_names(setup.experiment))
+    goes_on = check_claim(workdir, setup.experiment, changing)
+    if not anew:
+        check_complete(workdir)
+        check_changes(setup)
+    check_init_from(setup, workdir, anew)
+    return goes_on and not anew
+
+
+def _set_aside(workdir: epath.Path, say: Callable[[str], None]) -> None:
+    aside = begin_anew(workdir)
+    if aside:
+        say(f"Set aside: what was there, now in {aside}")
+        history.note(workdir, {"event": "anew", "before": aside.name})
+
+
+def _claim(
+    setup: Setup,
+    begin: Start,
+    workdir: epath.Path,
+    changing: Collection[str],
+    say: Callable[[str], None],
+) -> None:
+    """Takes the work directory for a start; tells what is not as the run before left it."""
+    changed: dict[str, Any] = {}
+    unreadable = keep_unreadable(workdir)
+    if unreadable:
+        say(unreadable)
+    if begin.resumed and (workdir / "config.json").exists():
+        last = ({}, *history.read_history(workdir))[-1]
+        if not (workdir / LOG).exists() and begin.step and last.get("event") != "import":
+            say(
+                f"{workdir / LOG}: is missing: what was logged up to step {begin.step} is not known"
+            )
+        differences = config_differences(read_config(workdir), setup.experiment)
+        changed = {name: [was, now] for name, was, now in differences}
+        if begin.other_tests:
+            changed["the tests (a digest)"] = [begin.other_tests, begin.record["tests"]]
+    claim(workdir, setup.experiment, begin.changes, changing)
+    if changed:
+        history.note(workdir, {"event": "change", "step": begin.step, "changed": changed})
 
 
 @contextlib.contextmanager
@@ -161,9 +233,9 @@ class _Training:
         with (
             history.recorded(workdir, line) if first else contextlib.nullcontext(),
             maintenance.watch(stop.preempt),
-            MetricsLog(workdir, resumed_at, experiment.data.headline) as log,
+            MetricsLog(workdir, resumed_at, experiment.data.headline, begin.record["tests"]) as log,
             checkpoint.open_checkpoints(
-                workdir, config.keep_last, config.keep_best, log.scores
+                workdir, config.keep_last, config.keep_best, log.scores_on
             ) as saver,
             progress_bar(console) as bar,
         ):
@@ -182,7 +254,7 @@ class _Training:
         if begin.step >= config.steps:
             return
         stream = training_stream(setup, processes.index(), processes.count())
-        batches = batches_from(stream, begin.step)
+        batches = batches_from(stream, first_batch(setup, begin.step))
         stepper = _Stepper(setup, self.scorer.bar, begin.step, started)
         interval = Interval(begin.step, self._not_finite, begin.interval_totals)
         unlogged: tuple[int, Interval] | None = None

@@ -78,9 +78,11 @@ def _work_directories(folder: epath.Path, depth: int) -> Iterator[epath.Path]:
     if (folder / "config.json").exists():
         yield folder
     elif depth:
-        for path in folder.iterdir():
-            if path.is_dir():
-                yield from _work_directories(path, depth - 1)
+        found: list[epath.Path] = []
+        with contextlib.suppress(OSError):  # deleted meanwhile, or not ours to look into
+            found = [path for path in folder.iterdir() if path.is_dir()]
+        for path in found:
+            yield from _work_directories(path, depth - 1)
 
 
 def _row(workdir: epath.Path) -> list[str]:
@@ -96,13 +98,19 @@ def _row(workdir: epath.Path) -> list[str]:
     steps = experiment.train.steps
     losses = [line["loss"] for line in lines if line.get("loss") is not None]
     headline = experiment.data.headline
-    scores = {line["step"]: line.get(headline) for line in lines if line["kind"] == "eval"}
+    scores = {
+        line["step"]: (line.get(headline), line.get("tests"))
+        for line in lines
+        if line["kind"] == "eval"
+    }
     scores |= _scored_later(workdir, headline)
-    passed = [score for _, score in sorted(scores.items()) if score is not None]
+    known = [of for _, of in sorted(scores.items()) if of[0] is not None]
+    # Scores on other tests than the newest say another thing: the best is of those on the same.
+    passed = [score for score, tests in known if tests in (None, known[-1][1])]
     saved = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
     step = max([*saved, *scores, *(line["step"] for line in lines)], default=0)
     return [
-        *status(lock.is_alive(workdir), lines, history, steps, bool(saved)),
+        *status(lock.is_alive(workdir), lines, history, steps, max(saved, default=None)),
         f"{step:,}",
         f"{steps:,}",
         f"{losses[-1]:.3f}" if losses else "",
@@ -112,13 +120,14 @@ def _row(workdir: epath.Path) -> list[str]:
     ]
 
 
-def _scored_later(workdir: epath.Path, headline: str) -> dict[int, float | None]:
-    """Scores of the steps that `drm eval` or training has scored, from what they wrote."""
+def _scored_later(workdir: epath.Path, headline: str) -> dict[int, tuple[float | None, str | None]]:
+    """Score and tests of the steps that `drm eval` or training has scored, from what they wrote."""
     found = {}
     for step, folder in evaluations(workdir).items():
         with contextlib.suppress(ValueError, AttributeError, TypeError, RecursionError, OSError):
-            score = json.loads((folder / "metrics.json").read_bytes()).get(headline)
-            found[step] = None if score is None else float(score)
+            metrics = json.loads((folder / "metrics.json").read_bytes())
+            score = metrics.get(headline)
+            found[step] = (None if score is None else float(score), metrics.get("tests"))
     return found
 
 
@@ -127,7 +136,7 @@ def status(
     lines: Sequence[Mapping[str, Any]],
     history: Sequence[Mapping[str, Any]],
     steps: int,
-    saved: bool,
+    saved: int | None,
 ) -> tuple[str, str]:
     """What became of a run, in a word, and why, where it failed.
 
@@ -136,7 +145,7 @@ def status(
       lines: of metrics.jsonl.
       history: of history.jsonl.
       steps: that it is to train.
-      saved: whether there is a checkpoint.
+      saved: the step of the newest checkpoint; None where there is none.
     """
     if running:
         return "running", ""
@@ -145,17 +154,21 @@ def status(
         return last["how"], str(last.get("why")) if last["how"] == "failed" else ""
     if any(line["kind"] == "eval" and line["step"] >= steps for line in lines):
         return "finished", ""
-    if last.get("event") == "start":
+    if last.get("event") in ("start", "change", "anew"):
         return "killed", ""
-    if not lines:
-        return ("imported" if saved else "not begun"), ""
-    return "stopped", ""
+    if last.get("event") == "import":
+        return "imported", ""
+    if not lines and saved is None:
+        return "not begun", ""
+    # Where the log was not copied with the run, its checkpoints say how far it came.
+    return ("finished" if not lines and saved >= steps else "stopped"), ""
 
 
 def _when(workdir: epath.Path) -> str:
-    times = [(workdir / name).stat().mtime for name in ("metrics.jsonl", "config.json")
-             if (workdir / name).exists()]  # fmt: skip
-    found = [t for t in times if t]
-    if not found:
+    found = []
+    for name in ("metrics.jsonl", "config.json"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((workdir / name).stat().mtime or 0)
+    if not any(found):
         return ""
     return datetime.datetime.fromtimestamp(max(found)).strftime("%m-%d %H:%M")

@@ -1,6 +1,8 @@
 """From an experiment to everything that training and evaluation share."""
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,15 +13,24 @@ from jax.sharding import Mesh
 
 from drm_jax.config import Evaluate, Experiment, Train
 from drm_jax.data.stream import BatchMaker, fingerprint
-from drm_jax.errors import UsageError
+from drm_jax.errors import InputError, UsageError, UserCodeError
 from drm_jax.evaluate.answerer import AnswerBatch, compile_answer
 from drm_jax.io.files import reaching
 from drm_jax.model.backbone import Network
+from drm_jax.parallel import processes
 from drm_jax.parallel.mesh import AXIS, make_mesh, platform_of
 from drm_jax.parallel.puzzle_table import ROW_MULTIPLE
 from drm_jax.puzzles.family import Puzzles
 from drm_jax.run.checks import check_method
-from drm_jax.run.workdir import kept_path
+from drm_jax.run.workdir import (
+    PENDING,
+    Change,
+    changes_of,
+    config_differences,
+    kept_path,
+    read_config,
+    source_names,
+)
 from drm_jax.training.state import TrainState, init_state, state_shardings
 from drm_jax.training.step import Trained
 from drm_jax.words import counted
@@ -27,10 +38,7 @@ from drm_jax.words import counted
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Setup:
-    """The puzzles, the mesh and the network of a run, and how its state is made and laid out.
-
-    `fingerprint` tells the data stream from any other: it is saved and compared on resume.
-    """
+    """The puzzles, the mesh and the network of a run, and how its state is made and laid out."""
 
     experiment: Experiment
     puzzles: Puzzles
@@ -38,11 +46,16 @@ class Setup:
     trained: Trained
     make_state: Callable[[], TrainState]
     shardings: TrainState
-    fingerprint: str
+    changes: tuple[Change, ...] = ()  # that were made within the run, oldest first
 
     @property
     def network(self) -> Network:
         return self.trained.network
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Tells the data stream from any other: it is saved, and compared on resume."""
+        return fingerprint_at(self, PENDING + 1)
 
 
 def set_up(
@@ -59,18 +72,89 @@ def set_up(
         what it must.
     """
     mesh = mesh or make_mesh()
+    check_split(experiment.train, experiment.evaluate, mesh.shape[AXIS])
+    return _set_up(experiment, mesh, workdir)
+
+
+def set_up_to_evaluate(
+    experiment: Experiment, say: Callable[[str], None], workdir: epath.Path
+) -> Setup:
+    """As `set_up`, for a run that is only scored: its training batch need not be split.
+
+    Uses as many devices as the batch of an evaluation can be split over; `say` is told where these
+    are not all.
+
+    Raises:
+      InputError, UsageError: as `set_up`; of several processes all devices are needed.
+    """
+    size, mesh = experiment.evaluate.batch_size, make_mesh()
+    if processes.count() > 1:
+        _check_devices(mesh.size)
+        _check_batch("evaluate", size, mesh.size)
+        return _set_up(experiment, mesh, workdir)
+    fitting = [n for n in range(1, mesh.size + 1) if size % n == 0 and ROW_MULTIPLE % n == 0]
+    used = max(fitting)
+    if used < mesh.size:
+        say(
+            f"{used} of {mesh.size} devices are used: batches of {size} candidates can't be split "
+            "over more of them; --batch-size changes that"
+        )
+        mesh = make_mesh(list(mesh.devices.flat)[:used])
+    return _set_up(experiment, mesh, workdir)
+
+
+def _set_up(experiment: Experiment, mesh: Mesh, workdir: epath.Path | None) -> Setup:
     if experiment.model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise UsageError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
     trained = trained_parts(experiment, platform_of(mesh))
     experiment.method.level_ratios()  # a user's own schedule is found and checked first
-    check_split(experiment.train, experiment.evaluate, mesh.shape[AXIS])
-    data, batch_size = experiment.data, experiment.train.batch_size
+    data = experiment.data
     check_method(trained, data.boards, data.vocabulary.mask)
     puzzles = load_puzzles(experiment, workdir)
     make_state = state_maker(trained, experiment.seed, puzzles.num_ids)
     shardings = state_shardings(jax.eval_shape(make_state), mesh)
-    stream = fingerprint(puzzles, data.boards, experiment.method, experiment.seed, batch_size)
-    return Setup(experiment, puzzles, mesh, trained, make_state, shardings, stream)
+    changes = () if workdir is None else changes_of(workdir, experiment)
+    return Setup(experiment, puzzles, mesh, trained, make_state, shardings, changes)
+
+
+def fingerprint_at(setup: Setup, step: int) -> str:
+    """The fingerprint that a checkpoint of this step has: of all that its stream followed from.
+
+    Where options that decide the stream were changed before, it is a digest of the whole row.
+    """
+    whole = before = ""
+    for first, version in _versions(setup, step):
+        data, size = version.data, version.train.batch_size
+        now = fingerprint(setup.puzzles, data.boards, version.method, version.seed, size)
+        if not before:
+            whole = now
+        elif now != before:
+            whole = hashlib.sha256(f"{whole} {first} {now}".encode()).hexdigest()[:16]
+        before = now
+    return whole
+
+
+def _versions(setup: Setup, step: int) -> list[tuple[int, Experiment]]:
+    """What was in force until a checkpoint of this step, oldest first; each after which step."""
+    made = [change for change in setup.changes if change.step < step]
+    later = setup.changes[len(made) :]
+    last = later[0].before if later else setup.experiment
+    experiments = [*(change.before for change in made), last]
+    return list(zip([0, *(change.step for change in made)], experiments, strict=True))
+
+
+def first_batch(setup: Setup, step: int) -> int:
+    """Which batch of the stream the step after this one trains on: `step`, unless the batch size
+    was changed before. Then the examples go on behind those that were seen (on boards of several
+    sizes, about there)."""
+    versions = _versions(setup, PENDING + 1)
+    batch = seen = 0
+    ends = [first for first, _ in versions[1:]] + [step]
+    for (first, version), end in zip(versions, ends, strict=True):
+        size = version.train.batch_size
+        batch = -(-seen // size) + end - first
+        seen = batch * size
+    return batch
 
 
 def trained_parts(experiment: Experiment, platform: str) -> Trained:
@@ -137,21 +221,29 @@ def check_split(train: Train, evaluate: Evaluate, devices: int) -> None:
     Args:
       devices: along the data axis.
     """
+    _check_devices(devices)
+    _check_batch("train", train.batch_size, devices)
+    _check_batch("evaluate", evaluate.batch_size, devices)
+    if train.batch_size // devices % train.least_parts:
+        raise UsageError(
+            f"train.accumulate: the {counted(train.batch_size // devices, 'example')} of a device "
+            f"can't be split into {train.accumulate}"
+        )
+
+
+def _check_devices(devices: int) -> None:
     if ROW_MULTIPLE % devices:
         raise UsageError(
             f"{devices} devices can't share the puzzle table: use a power of two of them, or three "
             f"times one (up to {ROW_MULTIPLE:,})"
         )
-    for field, size in (("train", train.batch_size), ("evaluate", evaluate.batch_size)):
-        if size % devices:
-            raise UsageError(
-                f"{field}.batch_size: {counted(size, 'example')} can't be split over {devices} "
-                f"devices: make it a multiple of {devices}, or use another number of devices"
-            )
-    if train.batch_size // devices % train.least_parts:
+
+
+def _check_batch(field: str, size: int, devices: int) -> None:
+    if size % devices:
         raise UsageError(
-            f"train.accumulate: the {counted(train.batch_size // devices, 'example')} of a device "
-            f"can't be split into {train.accumulate}"
+            f"{field}.batch_size: {counted(size, 'example')} can't be split over {devices} "
+            f"devices: make it a multiple of {devices}, or use another number of devices"
         )
 
 
@@ -162,5 +254,30 @@ def load_puzzles(experiment: Experiment, workdir: epath.Path | None = None) -> P
     }
     if workdir is None:
         return experiment.data.load(experiment.seed, kept)
-    with reaching(workdir):
-        return experiment.data.load(experiment.seed, kept)
+    try:
+        with reaching(workdir):
+            return experiment.data.load(experiment.seed, kept)
+    except (InputError, UsageError) as error:
+        where = _where_from(workdir, experiment, str(error))
+        if not where or isinstance(error, UserCodeError):
+            raise
+        raise type(error)(f"{error}{where}") from error
+
+
+def _where_from(workdir: epath.Path, experiment: Experiment, message: str) -> str:
+    """Where the source that a message is about is named, if in the run's config.json."""
+    if not (workdir / "config.json").exists():
+        return ""
+    before, names = read_config(workdir), set(source_names(experiment))
+    names -= {name for name, *_ in config_differences(before, experiment)}
+    for name in sorted(names):
+        value = getattr(experiment.data, name.removeprefix("data."))
+        named = value if isinstance(value, tuple) else (value,)
+        about = message.removeprefix(f"{name}: ")
+        if any(isinstance(word, str) and word and about.startswith(word) for word in named):
+            option = f"--{name.replace('_', '-')}"
+            return (
+                f"; the name comes from {workdir / 'config.json'}: where the files have moved, say "
+                f"where they are with {option}"
+            )
+    return ""

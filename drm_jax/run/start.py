@@ -9,15 +9,18 @@ import jax
 from etils import epath
 from jax.sharding import Mesh, NamedSharding
 
+from drm_jax.config import part_name
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import reaching, work_path
 from drm_jax.parallel import processes
-from drm_jax.parallel.mesh import AXIS, placed
-from drm_jax.run.setup import Setup
+from drm_jax.parallel.mesh import placed_whole_or_split
+from drm_jax.run.setup import Setup, fingerprint_at
+from drm_jax.run.workdir import Change, config_differences, read_config, settled, source_names
 from drm_jax.training.state import TrainState, abstract_state, make_sharded, mean_row, start_from
 from drm_jax.words import counted
 
+OTHER_TESTS = "The test inputs or their outputs have changed"
 Say = Callable[[str], None]
 
 
@@ -30,6 +33,9 @@ class Start:
     resumed: bool
     record: Mapping[str, Any]
     interval_totals: Mapping[str, float]
+    changes: tuple[Change, ...] = ()
+    other_tests: str = ""
+    """The digest of the tests before, where they are others now."""
 
 
 def start(setup: Setup, workdir: epath.Path, strict: bool, say: Say) -> Start:
@@ -45,8 +51,17 @@ def start(setup: Setup, workdir: epath.Path, strict: bool, say: Say) -> Start:
             for path in checkpoint.set_aside_after(workdir, restored.step):
                 say(f"Set aside: {path}")
         say(f"Going on from the checkpoint of step {restored.step}")
-        record = {name: restored.record[name] for name in ("fingerprint", "num_ids", "trained_on")}
-        return Start(restored.state, restored.step, True, record, restored.record["interval"])
+        changes = settled(setup.changes, restored.step)
+        now = dataclasses.replace(setup, changes=changes)
+        record = {name: restored.record[name] for name in ("num_ids", "trained_on")}
+        record |= {"fingerprint": now.fingerprint, "tests": setup.puzzles.tests_digest()}
+        totals, before = restored.record["interval"], other_tests(setup, restored.record)
+        if before:
+            say(
+                f"{OTHER_TESTS} since step {restored.step} was saved: its scores and those before "
+                "are not compared with those from here on"
+            )
+        return Start(restored.state, restored.step, True, record, totals, changes, before)
     trained_on = setup.puzzles.trained_digests()
     if setup.experiment.init_from is None:
         state = make_sharded(setup.make_state, setup.shardings)
@@ -59,8 +74,15 @@ def start(setup: Setup, workdir: epath.Path, strict: bool, say: Say) -> Start:
         "fingerprint": setup.fingerprint,
         "num_ids": setup.puzzles.num_ids,
         "trained_on": trained_on,
+        "tests": setup.puzzles.tests_digest(),
     }
     return Start(state, 0, False, record, {})
+
+
+def other_tests(setup: Setup, record: Mapping[str, Any]) -> str:
+    """The digest of the tests when a checkpoint was saved, where they are others now; else ""."""
+    before = record.get("tests", "")  # not in checkpoints of earlier versions
+    return "" if before == setup.puzzles.tests_digest() else before
 
 
 def restore_own(
@@ -76,22 +98,43 @@ def restore_own(
         restored = checkpoint.restore_newest(workdir, target, strict, say)
     else:
         restored = checkpoint.restore(workdir, step, target)
-    if restored and restored.record["fingerprint"] != setup.fingerprint:
+    if restored and restored.record["fingerprint"] != fingerprint_at(setup, restored.step):
+        before = read_config(workdir)
+        changed = {name for name, *_ in config_differences(before, setup.experiment)}
+        renamed = [f"--{name}" for name in source_names(before) if name in changed]
+        where = f"{', '.join(renamed)}: " if renamed else ""
         raise InputError(
-            f"{workdir}: the tasks or the noise schedule have changed since step {restored.step} "
-            "was saved; use the same ones, or another --workdir"
+            f"{workdir}: {where}the tasks or the noise schedule have changed since step "
+            f"{restored.step} was saved; use the same ones, or another --workdir"
         )
     return restored
 
 
-def check_init_from(setup: Setup, workdir: epath.Path) -> None:
+def check_changes(setup: Setup) -> None:
+    """Raises UsageError where options can't be changed within this run."""
+    sizes = {change.before.train.batch_size for change in setup.changes}
+    carry = jax.tree.leaves(jax.eval_shape(setup.make_state).carry)
+    if carry and sizes - {setup.experiment.train.batch_size}:
+        raise UsageError(
+            "--change train.batch_size: the method "
+            f"{part_name('method', setup.experiment.method)} carries the examples of a batch from "
+            "step to step, so the batch size of a run can't be changed; begin another run with "
+            "--init-from"
+        )
+
+
+def check_init_from(setup: Setup, workdir: epath.Path, anew: bool = False) -> None:
     """Whether a fresh start could begin with `init_from`; called before anything is written.
+
+    Args:
+      anew: what is in the work directory is set aside.
 
     Raises:
       UsageError, InputError: as `start` would.
     """
     name = setup.experiment.init_from
-    if name is None or checkpoint.steps_in(checkpoint.checkpoint_folder(workdir)):
+    goes_on = not anew and bool(checkpoint.steps_in(checkpoint.checkpoint_folder(workdir)))
+    if name is None or goes_on:
         return
     other = work_path(name, "init_from")
     with reaching(other):
@@ -127,9 +170,7 @@ def _check_other(setup: Setup, other: epath.Path, record: Mapping[str, Any]) -> 
 
 def _place(mesh: Mesh, record: Mapping[str, Any], leaf: str) -> NamedSharding:
     """Where a leaf of any run's checkpoint goes; whole, if its slots can't be split over these."""
-    shape, _ = record["shapes"][leaf]
-    splits = not leaf.startswith("carry/") or shape[0] % mesh.shape[AXIS] == 0
-    return placed(mesh, leaf if splits else "params")
+    return placed_whole_or_split(mesh, leaf, record["shapes"][leaf][0])
 
 
 def _from_other(

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from drm_jax.methods.method import Carry, Method
 from drm_jax.model.backbone import Network, Params, init_params
 from drm_jax.model.precision import wide_type
-from drm_jax.parallel.mesh import placed
+from drm_jax.parallel.mesh import placed_whole_or_split
 from drm_jax.parallel.puzzle_table import padded_rows
 
 
@@ -53,8 +53,12 @@ def init_state(
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     """The state's tree with a sharding for each leaf, by `dist.mesh.SPECS`."""
-    structure = jax.tree.structure(state)
-    return jax.tree.unflatten(structure, [placed(mesh, name) for name in leaf_names(state)])
+    leaves, structure = jax.tree.flatten(state)
+    places = [
+        placed_whole_or_split(mesh, name, leaf.shape)
+        for name, leaf in zip(leaf_names(state), leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, places)
 
 
 def make_sharded(make_state: Callable[[], TrainState], shardings: TrainState) -> TrainState:

@@ -9,13 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
+from workdirs import quiet
 
 from drm_jax.errors import InputError
 from drm_jax.io import checkpoint
 from drm_jax.io.checksums import checksums
 from drm_jax.io.files import work_path
 from drm_jax.parallel.mesh import global_batch, make_mesh
+from drm_jax.run.checkpoints import list_checkpoints
 from drm_jax.run.setup import set_up, training_stream
+from drm_jax.run.workdir import claim
 from drm_jax.training.state import abstract_state, leaf_names, make_sharded, state_shardings
 from drm_jax.training.step import compile_train_step
 
@@ -29,7 +33,7 @@ def saved(tiny, tmp_path_factory):
     step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
     stream = training_stream(setup)
     kept, scores = {}, {1: 1.0, 2: 0.0}
-    with checkpoint.open_checkpoints(workdir, 2, 1, scores) as saver:
+    with checkpoint.open_checkpoints(workdir, 2, 1, {"tests": scores}) as saver:
         for i in range(1, 5):
             state, _ = step(state, global_batch(stream[i], setup.mesh))
             kept[i] = jax.tree.map(np.array, jax.device_get(state))
@@ -242,3 +246,74 @@ def test_a_record_describes_its_state(saved):
     assert sorted(leaf_names(tree)) == sorted(leaf_names(kept[4]))
     restored = checkpoint.restore(workdir, 4, tree)
     np.testing.assert_array_equal(restored.state["params"]["head"], kept[4].params["head"])
+
+
+# --- read while a run is at work ---
+@pytest.mark.parametrize("moment", ["before", "while it is read", "after"])
+def test_a_list_of_checkpoints_is_made_while_one_is_deleted(
+    saved, tiny, tmp_path, monkeypatch, moment
+):
+    workdir = copy(saved, tmp_path)
+    claim(workdir, tiny)
+    path, console = workdir / "checkpoints" / "3", quiet()
+    name = {"before": "restore", "while it is read": "_undamaged", "after": "saved_at"}[moment]
+    original = getattr(checkpoint, name)
+
+    def late(*arguments):
+        if any("3" in str(x).rpartition("checkpoints")[2] or x == 3 for x in arguments[:2]):
+            shutil.rmtree(path, ignore_errors=True)
+        return original(*arguments)
+
+    monkeypatch.setattr(checkpoint, name, late)
+    assert list_checkpoints(workdir, console)
+    text = console.file.getvalue()
+    assert "damaged" not in text
+    assert [line.split()[1] for line in text.splitlines() if "yes" in line] == ["1", "4"]
+
+
+def test_a_checkpoint_is_deleted_at_once_for_all_who_read(saved, tmp_path, monkeypatch):
+    """It is renamed first: a reader never meets half of it. A kill leaves what is deleted later."""
+    workdir = copy(saved, tmp_path)
+    folder = checkpoint.checkpoint_folder(workdir)
+    rmtree = epath.backend._OsPathBackend.rmtree
+    seen = []
+
+    def look(backend, path):
+        seen.append((checkpoint.steps_in(folder), checkpoint.unfinished_saves(workdir)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(epath.backend._OsPathBackend, "rmtree", look)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        checkpoint.open_checkpoints(workdir, 1, 0, {}),
+    ):
+        pass
+    assert seen == [([3, 4], [])]
+    monkeypatch.setattr(epath.backend._OsPathBackend, "rmtree", rmtree)
+    with checkpoint.open_checkpoints(workdir, 1, 0, {}):
+        assert sorted(path.name for path in folder.iterdir()) == ["4"]
+
+
+def test_a_checkpoint_that_is_deleted_while_it_is_read_is_not_called_damaged(saved, tmp_path):
+    workdir, target = copy(saved, tmp_path), saved[2]
+
+    def delete(record):
+        shutil.rmtree(workdir / "checkpoints" / "3")
+        return target
+
+    with pytest.raises(checkpoint.DamagedError, match="is not there any more: the run has deleted"):
+        checkpoint.restore(workdir, 3, delete)
+
+
+def test_the_best_on_other_tests_are_kept_too(saved, tmp_path):
+    workdir = copy(saved, tmp_path)
+    scores = {"before": {1: 0.2, 3: 0.1}, "now": {4: 0.05}}
+    with checkpoint.open_checkpoints(workdir, 1, 1, scores):
+        assert checkpoint.steps_in(checkpoint.checkpoint_folder(workdir)) == [1, 4]
+
+
+def test_a_folder_is_measured_while_its_files_are_deleted(tmp_path):
+    (tmp_path / "a").write_text("abc")
+    (tmp_path / "b").write_text("de")
+    assert checkpoint.size_of(work_path(tmp_path)) == 5
+    assert checkpoint.size_of(work_path(tmp_path / "gone")) == 0

@@ -33,8 +33,10 @@ from drm_jax.puzzles.arc.tokens import VOCABULARY, crop
 from drm_jax.puzzles.boards import grid_of
 from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.puzzles.sudoku.symmetries import from_bits, num_bits
+from drm_jax.report import collect
 from drm_jax.report.collect import (
     _outcome,
+    curves,
     described_tasks,
     overview,
     read_run,
@@ -193,7 +195,7 @@ def test_wrong_use_of_report(workdir, tmp_path, capsys):
     code, text = said(workdir, "--output", tmp_path / "no" / "such.html")
     assert (code, "--output: " in text, "there is no folder" in text) == (1, True, True)
     code, text = said(workdir, "--output", tmp_path)
-    assert (code, "is a folder: name a file" in text) == (2, True)
+    assert (code, text, (tmp_path / "report.html").exists()) == (0, "", True)
     assert said()[0] == 2
 
 
@@ -490,3 +492,29 @@ def test_an_ensemble_s_report(workdir, tmp_path, capsys):
     assert main(["report", str(copy), "--steps", "1,2"]) == 1
     assert "drm eval" in capsys.readouterr().err
     assert main(["report", str(copy), "--steps", "1,2", "--step", "1"]) == 2
+
+
+def test_scores_on_other_tests_are_noted_and_not_drawn(workdir, tmp_path):
+    copy = work_path(shutil.copytree(workdir, tmp_path / "run"))
+    line = {"step": 2, "kind": "eval", "pass@2": 0.999, "tests": "others"}
+    with open(copy / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
+    run = read_run(copy)
+    assert [step for step, _ in curves(run)["pass@2"]] == [4]
+    assert "The scores of step 2 are on other tests" in single_page(run)
+    assert "on other tests" not in single_page(read_run(workdir))
+
+
+def test_an_evaluation_is_read_whole_while_it_is_made_again(workdir, tmp_path, monkeypatch):
+    """One file of the old one, the next of the new one: both are read again."""
+    copy = work_path(shutil.copytree(workdir, tmp_path / "run"))
+    folder, read = copy / "eval" / "step_4", collect.read_answers
+
+    def rewritten(*arguments):
+        monkeypatch.undo()
+        os.utime(folder / "metrics.json", (1, 1))
+        raise InputError("answers.json.gz: can't be read")
+
+    monkeypatch.setattr(collect, "read_answers", rewritten)
+    assert read_run(copy).answers.steps == (4,)
+    assert collect.read_answers is read

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 
 import pytest
 from made_run import made_run
@@ -17,7 +18,7 @@ from drm_jax.io import lock
 from drm_jax.io.files import work_path
 from drm_jax.run import history
 from drm_jax.run.history import read_history, recorded
-from drm_jax.run.runs import list_runs
+from drm_jax.run.runs import list_runs, status
 from drm_jax.run.workdir import claim, read_config
 
 
@@ -152,6 +153,55 @@ def test_every_status(runs, capsys):
     assert "sweep/a" in capsys.readouterr().out
 
 
+TRAINED = {"step": 4, "kind": "train", "loss": 1.0}
+START, DONE = {"event": "start"}, {"event": "end", "how": "finished"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "history", "saved", "expected"),
+    [
+        ([], [{"event": "import"}], 4, "imported"),
+        # copied without metrics.jsonl
+        ([], [START, DONE], 4, "finished"),
+        ([], [START, {"event": "end", "how": "stopped"}], 2, "stopped"),
+        ([], [START], 2, "killed"),
+        ([], [START, DONE, {"event": "change"}], 2, "killed"),
+        # and without history.jsonl
+        ([], [], 4, "finished"),
+        ([], [], 2, "stopped"),
+        ([TRAINED], [], 4, "stopped"),
+        ([], [], None, "not begun"),
+    ],
+)
+def test_a_run_that_lacks_files_is_not_called_imported(lines, history, saved, expected):
+    assert status(False, lines, history, 4, saved) == (expected, "")
+
+
+def test_the_best_score_is_of_those_on_the_same_tests(runs, tmp_path):
+    workdir = work_path(shutil.copytree(runs / "sweep" / "a", tmp_path / "a"))
+    score = rows(said(workdir))["a"][4]
+    line = {"step": 2, "kind": "eval", "pass@2": 0.999, "tests": "others"}
+    with open(workdir / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
+    assert rows(said(workdir))["a"][4:6] == [score, score]
+
+
+def test_runs_are_listed_while_one_is_deleted(runs, monkeypatch):
+    """A folder that was there when its parent was read."""
+    iterdir = type(runs).iterdir
+
+    def late(path):
+        if path.name == "gone":
+            raise FileNotFoundError(path)
+        return iterdir(path)
+
+    (runs / "gone").mkdir()
+    monkeypatch.setattr(type(runs), "iterdir", late)
+    assert set(rows(said(runs))) == {"sweep/a", "new"}
+    monkeypatch.undo()
+    (runs / "gone").rmdir()
+
+
 def test_a_run_at_work_is_running(runs, monkeypatch):
     with lock.hold(runs / "new", print):
         monkeypatch.setattr(lock, "_OURS", set())  # as another process sees it
@@ -192,7 +242,7 @@ def test_names_and_reasons_cannot_speak_to_the_terminal(runs):
     )
     assert "\x1b" not in said(runs)
     assert "\x07" not in said(runs)
-    for name in ("history.jsonl", "config.json"):
+    for name in ("history.jsonl", "config.json", "run.json"):
         (made / name).unlink()
     made.rmdir()
 
