@@ -29,8 +29,9 @@ def write_report(
     name = "report.html" if len(workdirs) == 1 else "comparison.html"
     path = output or workdirs[0] / name
     path = path / name if path.is_dir() else path
+    if path.parent.is_dir():
+        check_writable(path.parent, "name a file elsewhere with --output")
     runs = [read_run(workdir, steps) for workdir in workdirs]
-    check_writable(path.parent, "name another place with --output")
     page = single_page(runs[0]) if len(runs) == 1 else comparison_page(runs)
     write_whole(path, page)
     return path

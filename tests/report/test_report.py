@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -260,11 +261,15 @@ def test_before_anything_is_scored_there_are_curves(workdir, tmp_path, capsys):
 
 def test_a_folder_that_cannot_be_written_to(workdir, monkeypatch, capsys):
     """It is said before anything is read; --output is the remedy."""
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    def read_only(dir):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
     monkeypatch.setattr("drm_jax.report.write.read_run", None)
     assert main(["report", str(workdir)]) == 1
     said = capsys.readouterr().err
-    assert f"{workdir}: can't be written to: name a file elsewhere with --output" in said
+    assert f"{workdir}: can't be written to: Read-only file system; name a file elsewhere" in said
     assert said.count("\n") == 1
 
 
