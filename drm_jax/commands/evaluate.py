@@ -38,7 +38,8 @@ eval/step_4000_outside=pad; drm report and drm show show the run's own. --batch-
 answer: it is for where memory is short.
 {SEVERAL_HOSTS}"""
 _COMMON = _WHAT, ("--step", "--steps", "--last", "--denoise-steps", "--num-augmentations",
-                  "--batch-size", "--remask", "--outside", "--trajectories", "--output")  # fmt: skip
+                  "--batch-size", "--remask", "--outside", "--trajectories",
+                  "--output")  # fmt: skip
 _WHICH = tyro.conf.create_mutex_group(required=False, title="which checkpoints (one of these)")
 _HINTS = {
     "num_augmentations": AllOrSome,
