@@ -176,15 +176,16 @@ class Running:
         import jax
 
         from drm_jax.parallel.mesh import make_mesh, platform_of, use_cpu_cores
-        from drm_jax.run.setup import state_maker, trained_parts
+        from drm_jax.run.setup import mesh_for, state_maker, trained_parts
         from drm_jax.training.state import make_sharded, state_shardings
 
         self.case, self.experiment = case, experiment_of(case)
         if case["devices"]:
             jax.config.update("jax_num_cpu_devices", case["devices"])
+            self.mesh = make_mesh()
         else:
-            use_cpu_cores(case["batch"])
-        self.mesh = make_mesh()
+            use_cpu_cores()
+            self.mesh = mesh_for(case["batch"])
         self.trained = trained_parts(self.experiment, platform_of(self.mesh))
         make_state = state_maker(self.trained, self.experiment.seed, case.get("rows", 4096))
         self.shardings = state_shardings(jax.eval_shape(make_state), self.mesh)

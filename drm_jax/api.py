@@ -83,7 +83,7 @@ def train(
       StoppedError: it was interrupted; the state is saved, and the same call goes on.
     """
     path = work_path(workdir if workdir is not None else f"runs/{experiment.name}")
-    prepare_devices(experiment.train, experiment.evaluate)
+    prepare_devices()
     with quiet_libraries():
         loop.train(experiment, path, _console(), strict=strict, changing=changing, anew=begin_anew)
     return Run(path)
@@ -155,11 +155,11 @@ class Run:
           InputError: there is no such checkpoint, or it is damaged.
         """
         changes = name_settings(self.experiment, settings)
-        changed = read_to_evaluate(self.workdir, changes)
+        read_to_evaluate(self.workdir, changes)
         chosen = sorted(set(steps)) if isinstance(steps, Iterable) else [steps]
         if not chosen:
             raise UsageError("steps: name at least one checkpoint, or None for the newest")
-        prepare_devices(changed.train, changed.evaluate)
+        prepare_devices()
         options = {"changes": changes, "output": None if output is None else work_path(output)}
         with quiet_libraries():
             if len(chosen) > 1:
@@ -204,7 +204,7 @@ class Run:
 
     def _prepare(self, experiment: Experiment) -> tuple[Setup, AnswerBatch]:
         """What answers are made with, but for the checkpoint."""
-        prepare_devices(experiment.train, experiment.evaluate)
+        prepare_devices()
         setup = set_up_to_evaluate(experiment, _console().print, self.workdir)
         answer_batch = answerer(setup)
         return setup, answer_batch

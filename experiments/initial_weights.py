@@ -131,7 +131,7 @@ def main() -> None:
     settings: Experiment = with_changes(
         experiment(), {"train.steps": STEPS, "evaluate.untrained": False}
     )
-    use_cpu_cores(settings.train.batch_size, settings.evaluate.batch_size)
+    use_cpu_cores()
     setup = set_up(settings)
     run = trainer(setup)
     ways = {"jax": drawn_by_jax, "as published": drawn_as_published}

@@ -135,8 +135,8 @@ def _evaluate(name: str, argv: list[str]) -> int:
         raise UsageError(f"--last: must be at least 1, not {options.last}")
     output = None if options.output is None else work_path(options.output, "--output")
     changes = _changes(own, options)
-    changed = read_to_evaluate(workdir, changes)
-    prepare_devices(changed.train, changed.evaluate)
+    read_to_evaluate(workdir, changes)
+    prepare_devices()
     console = open_console(silent=not processes.is_first())
     steps = newest_steps(workdir, options.last) if options.last else options.steps or [options.step]
     if len(steps) > 1:

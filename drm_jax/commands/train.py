@@ -118,7 +118,7 @@ def _train(name: str, argv: list[str]) -> int:
     from drm_jax.runtime.devices import prepare_devices
 
     experiment, workdir = options.experiment, work_path(options.workdir)
-    prepare_devices(experiment.train, experiment.evaluate)
+    prepare_devices()
     console = open_console(silent=not processes.is_first())
     if options.dry_run:
         dry_run(experiment, workdir, console, changing=changing, anew=options.begin_anew)

@@ -1,7 +1,6 @@
 """One data axis over all devices of all processes, and the one table of where each array lies."""
 
 import contextlib
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -31,22 +30,24 @@ weights over a second axis, make the mesh with it and put a rule before these, s
 _CHOOSING = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES")
 
 
-def use_cpu_cores(*batch_sizes: int) -> None:
+def use_cpu_cores() -> None:
     """Where jax runs on the CPU, makes each core a device; call it before jax is used.
 
     A step of small products runs about twice as fast on two devices of one core each as on one
-    device of two cores. Each device gets at least 8 examples of every batch. Does nothing if the
-    number was chosen already (JAX_NUM_CPU_DEVICES, XLA_FLAGS).
+    device of two cores. Does nothing if the number was chosen already (JAX_NUM_CPU_DEVICES,
+    XLA_FLAGS).
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in flags:
+    if cpu_devices_chosen():
         return
-    common = math.gcd(*batch_sizes)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    most = min(cores or 1, max(1, common // 8))
-    fitting = max(n for n in range(1, most + 1) if common % n == 0)
     with contextlib.suppress(RuntimeError):  # an experiment file has used jax already
-        jax.config.update("jax_num_cpu_devices", fitting)
+        jax.config.update("jax_num_cpu_devices", cores or 1)
+
+
+def cpu_devices_chosen() -> bool:
+    """Whether the environment says how many devices a CPU is."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    return "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in flags
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:

@@ -91,7 +91,21 @@ def import_published(
     setup = set_up(experiment, workdir=workdir)
     _check_ids(identifiers, setup.puzzles.num_ids, published)
     say(describe(setup))
-    state = _state(setup, published, step)
+    there = _join(setup, workdir, published, step, identifiers, say)
+    for line in _summary(setup, published, workdir, step, there, notes):
+        say(line)
+
+
+def _join(
+    setup: Setup,
+    workdir: epath.Path,
+    published: Published,
+    step: int,
+    identifiers: Path | None,
+    say: Callable[[str], None],
+) -> bool:
+    """Saves the checkpoint in the work directory; True where it was there already."""
+    experiment, state = setup.experiment, _state(setup, published, step)
     make_folder(workdir)
     with lock.hold(workdir, say) as held:
         remove_halves(workdir)
@@ -101,9 +115,9 @@ def import_published(
             _save(setup, workdir, step, state, identifiers, held)
         claim(workdir, experiment, changes_of(workdir, experiment))
         if not there or not history.read_history(workdir):
-            history.note(workdir, {"event": "import", "step": step, "from": file.name})
-    for line in _summary(setup, published, workdir, step, there, notes):
-        say(line)
+            name = published.path.name
+            history.note(workdir, {"event": "import", "step": step, "from": name})
+    return there
 
 
 def _check_table_options(identifiers: Path | None, reset_puzzle_table: bool) -> None:

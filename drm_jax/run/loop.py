@@ -107,17 +107,8 @@ def train(
         console.print(line, soft_wrap=True)
     say = teller(console)
     with StopRequest(say, until_exit=until_exit) as stop, _locked(workdir, console) as held:
-        check_shared(workdir)
-        if processes.is_first():
-            remove_halves(workdir)
-        if processes.is_first() and anew:
-            _set_aside(workdir, say)
-            changing = (*changing, *source_names(experiment))
-        processes.exchange()
-        begin = start(setup, workdir, strict, say)
+        begin = _begin(setup, workdir, strict, changing, anew, say)
         setup = dataclasses.replace(setup, changes=begin.changes)
-        if processes.is_first():  # not before it is known that this experiment can begin
-            _claim(setup, begin, workdir, changing, say)
         stop.listen()  # ended by a signal before, nothing is lost
         traced = profile_steps if processes.is_first() else 0
         with (
@@ -146,6 +137,30 @@ def check_start(
         check_changes(setup)
     check_init_from(setup, workdir, anew)
     return goes_on and not anew
+
+
+def _begin(
+    setup: Setup,
+    workdir: epath.Path,
+    strict: bool,
+    changing: Collection[str],
+    anew: bool,
+    say: Callable[[str], None],
+) -> Start:
+    """Where the run begins, in a work directory that is locked and then claimed."""
+    check_shared(workdir)
+    first = processes.is_first()
+    if first:
+        remove_halves(workdir)
+    if first and anew:
+        _set_aside(workdir, say)
+        changing = (*changing, *source_names(setup.experiment))
+    processes.exchange()
+    begin = start(setup, workdir, strict, say)
+    if first:  # not before it is known that this experiment can begin
+        now = dataclasses.replace(setup, changes=begin.changes)
+        _claim(now, begin, workdir, changing, say)
+    return begin
 
 
 def _set_aside(workdir: epath.Path, say: Callable[[str], None]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from drm_jax.evaluate.answerer import AnswerBatch, compile_answer
 from drm_jax.io.files import reaching
 from drm_jax.model.backbone import Network
 from drm_jax.parallel import processes
-from drm_jax.parallel.mesh import AXIS, make_mesh, platform_of
+from drm_jax.parallel.mesh import AXIS, cpu_devices_chosen, make_mesh, platform_of
 from drm_jax.parallel.puzzle_table import ROW_MULTIPLE
 from drm_jax.puzzles.family import Puzzles
 from drm_jax.run.checks import check_method
@@ -58,6 +59,36 @@ class Setup:
         return fingerprint_at(self, PENDING + 1)
 
 
+def mesh_for(*batch_sizes: int) -> Mesh:
+    """A mesh over all devices; on CPUs, over as many that each gets 8 examples of every batch.
+
+    The user's own number of CPU devices stands. With fewer than all, each process has as many.
+
+    Raises:
+      UsageError: as `make_mesh`.
+    """
+    mesh = make_mesh()
+    devices = list(mesh.devices.flat)
+    if devices[0].platform != "cpu" or cpu_devices_chosen():
+        return mesh
+    of_process: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        of_process.setdefault(device.process_index, []).append(device)
+    common = math.gcd(*(size // len(of_process) for size in batch_sizes))
+    most = min(*map(len, of_process.values()), max(1, common // 8))
+    fitting = max(
+        n
+        for n in range(1, most + 1)
+        if common % n == 0 and (n == 1 or ROW_MULTIPLE % (n * len(of_process)) == 0)
+    )
+    return make_mesh([device for own in of_process.values() for device in own[:fitting]])
+
+
+def _own_mesh(experiment: Experiment) -> Mesh:
+    train, evaluate = experiment.train, experiment.evaluate
+    return mesh_for(train.batch_size // train.least_parts, evaluate.batch_size)
+
+
 def set_up(
     experiment: Experiment, mesh: Mesh | None = None, *, workdir: epath.Path | None = None
 ) -> Setup:
@@ -71,7 +102,7 @@ def set_up(
       UsageError: a batch can't be split over the devices, or a part of the user's own doesn't do
         what it must.
     """
-    mesh = mesh or make_mesh()
+    mesh = mesh or _own_mesh(experiment)
     check_split(experiment.train, experiment.evaluate, mesh.shape[AXIS])
     return _set_up(experiment, mesh, workdir)
 
@@ -87,7 +118,8 @@ def set_up_to_evaluate(
     Raises:
       InputError, UsageError: as `set_up`; of several processes all devices are needed.
     """
-    size, mesh = experiment.evaluate.batch_size, make_mesh()
+    size = experiment.evaluate.batch_size
+    mesh = _own_mesh(experiment)
     if processes.count() > 1:
         _check_devices(mesh.size)
         _check_batch("evaluate", size, mesh.size)

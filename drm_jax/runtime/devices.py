@@ -1,15 +1,10 @@
-"""Before jax computes: where it keeps compiled programs, and how many devices a CPU is."""
+"""Before jax computes: where it keeps programs, and that each core of a CPU is a device."""
 
-from drm_jax.config import Evaluate, Train
-from drm_jax.parallel import processes
 from drm_jax.parallel.mesh import use_cpu_cores
 from drm_jax.runtime.programs import keep_programs
 
 
-def prepare_devices(train: Train, evaluate: Evaluate) -> None:
+def prepare_devices() -> None:
     """Call it before jax is used; afterwards it changes nothing."""
     keep_programs()
-    use_cpu_cores(
-        train.batch_size // (processes.count() * train.least_parts),
-        evaluate.batch_size // processes.count(),
-    )
+    use_cpu_cores()

@@ -170,7 +170,7 @@ def make_row(run: Run, folder: Path) -> dict[str, Any]:
     except UsageError:
         sys.exit(f"{workdir}: holds a run of another protocol: delete it")
     train(workdir)
-    use_cpu_cores(experiment.train.batch_size, experiment.evaluate.batch_size)
+    use_cpu_cores()
     before = time.perf_counter()
     row = row_of(run, workdir) | scoring.score_run(run, experiment, workdir)
     row["seconds_of_scoring"] = round(time.perf_counter() - before, 1)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -22,11 +23,14 @@ from drm_jax.training.state import TrainState, leaf_names, make_sharded
 from drm_jax.training.step import compile_train_step
 
 
-def devices_for(*batch_sizes: int, **environment: str) -> int:
-    """How many CPU devices a fresh process has after `use_cpu_cores`."""
+def devices_for(*batches: tuple[int, ...], cores: int = 4, **environment: str) -> list[int]:
+    """How many CPU devices runs with these batch sizes use, one after the other in one process."""
     code = (
-        "import jax; from drm_jax.parallel.mesh import use_cpu_cores; "
-        f"use_cpu_cores(*{batch_sizes}); print(len(jax.devices()))"
+        f"import os; os.sched_getaffinity = lambda _: range({cores})\n"
+        "from drm_jax.parallel.mesh import use_cpu_cores\n"
+        "from drm_jax.run.setup import mesh_for\n"
+        "use_cpu_cores()\n"
+        f"print([mesh_for(*sizes).size for sizes in {batches}])"
     )
     clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
     run = subprocess.run(
@@ -36,18 +40,14 @@ def devices_for(*batch_sizes: int, **environment: str) -> int:
         text=True,
         check=True,
     )
-    return int(run.stdout)
+    return json.loads(run.stdout)
 
 
-def test_cores_become_devices_as_far_as_batches_split():
-    count = devices_for(32, 64)
-    assert 1 <= count <= min(4, os.cpu_count())
-    assert 32 % count == 0
-    assert devices_for(32, 64, JAX_NUM_CPU_DEVICES="3") == 3  # the user's own choice stands
-
-
-def test_small_or_odd_batches_stay_on_one_device():
-    assert devices_for(8, 13) == 1
+def test_each_run_uses_as_many_cores_as_its_batches_split_over():
+    assert devices_for((8, 13), (32, 64), (16, 64), (24, 24)) == [1, 4, 2, 3]
+    assert devices_for((320, 320), cores=5) == [4]  # five can't share the puzzle table
+    # The user's own choice stands.
+    assert devices_for((32, 64), (8, 8), JAX_NUM_CPU_DEVICES="3") == [3, 3]
 
 
 def test_a_batch_must_split(tiny):
