@@ -67,7 +67,7 @@ class Arc:
     vocabulary = tokens.VOCABULARY
     headline = "pass@2"
     attempts = ATTEMPTS
-    source_options = ("train", "evaluate", "only", "leaks", "identifiers")
+    source_options = ("train", "evaluate", "only", "leaks", "unfit", "repeated", "identifiers")
 
     def __post_init__(self):
         check_fields(self, "data")
