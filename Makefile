@@ -17,10 +17,10 @@ demo: $(READY)
 	$(VENV)/bin/drm train experiments/demo.py
 
 test: $(READY_DEV)
-	$(VENV)/bin/python -m pytest -n 2 -m "not long"
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not long"
 
 test-all: $(READY_TORCH)
-	$(VENV)/bin/python -m pytest -n 2
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 browser: $(READY_DEV)
 	if command -v apt-get >/dev/null && test "$$(id -u)" = 0; \

@@ -33,10 +33,8 @@ def pytest_sessionstart():
 
 @pytest.fixture(scope="session", autouse=True)
 def programs(tmp_path_factory):
-    """Kept for the workers and their children, not in the cache of whoever runs the tests."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "programs"
-    folder.mkdir(exist_ok=True)
+    """Kept for this process and for its children, not in the cache of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("programs")
     keep_programs(folder)
     os.environ.update(kept_programs(folder))
 

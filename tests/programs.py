@@ -5,7 +5,6 @@ from pathlib import Path
 import jax
 
 _OPTIONS = {
-    "jax_compilation_cache_max_size": 2**33,  # with a limit, jax locks what several processes share
     "jax_persistent_cache_min_compile_time_secs": 0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }

@@ -182,7 +182,7 @@ def test_a_run_of_trm_has_no_settings_of_denoising(experiment_file, tmp_path, ca
     workdir = str(tmp_path / "run")
     argv = ["--method", "trm", "--evaluate.no-untrained", "--workdir", workdir]
     assert main(["train", experiment_file, *argv]) == 0
-    assert "the answers after some steps" in capsys.readouterr().out
+    assert "steps: the answer after each" in capsys.readouterr().out
     config = json.loads((tmp_path / "run" / "config.json").read_text())["method"]
     assert (config["type"], config["recursion"]["cycles"]) == ("trm", 1)
     for option in ("--remask", "--outside", "--carry-z"):

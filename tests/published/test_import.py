@@ -300,7 +300,7 @@ WRONG = {
     "a field's range": (options({"beta1": 2}), [], 1, "all_config.yaml: optimizer.beta1: must be"),
     "fewer names": (ids(files.IDENTIFIERS[:-1]), [], 1, "names 6 puzzle ids, but … 7 rows"),
     "no list": (ids({"a": 1}), [], 1, "identifiers.json: "),
-    "no identifiers": (unnamed, [], 2, "identifiers.json: no such file"),
+    "no identifiers": (unnamed, [], 1, "identifiers.json: no such file"),
     "name": (None, ["--name", "a/b"], 2, "name: must be the name of a folder"),
     "step 0": (None, ["--step", "0"], 2, "train.steps: must be int >= 1"),
     "step": (None, ["--step", "x"], 2, "--step: 'x' is not a whole number"),
