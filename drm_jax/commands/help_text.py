@@ -88,7 +88,7 @@ def _in_short(text: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return ""
     text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return text if len(text) <= 24 else f"{text[:23]}…"

@@ -51,7 +51,9 @@ def parse(
         name = word.split("=")[0].replace("_", "-")
         names = [*known, *option_names(options), *HELP]
         if re.match("--|-[A-Za-z]", name) and name not in names:
-            meant = did_you_mean(name.lower(), names)
+            # tyro writes --train.no-x where other tools write --no-train.x
+            turned = re.sub(r"^--no-(.*\.)", r"--\1no-", name)
+            meant = did_you_mean((turned if turned in names else name).lower(), names)
             raise UsageError(f"{name}: there is no such option{meant} (see {prog} --help)")
     asks_for_help = not set(HELP).isdisjoint(argv)
     said, helped = io.StringIO(), io.StringIO()
@@ -73,7 +75,7 @@ def parse(
     except SystemExit as stop:
         if not stop.code:
             usage, _, boxes = helped.getvalue().partition("\n\n")
-            print(f"{usage}\n\n{fitted(description.strip())}\n\n{boxes.strip()}")
+            print(f"{usage}\n\n{fitted(description.strip())}\n\n{_plain_boxes(boxes).strip()}")
             return None
         raise UsageError(f"{_text_of(said.getvalue())} (see {prog} --help)") from None
     if rest:
@@ -83,6 +85,19 @@ def parse(
     return options(
         **{field.name: getattr(parsed, field.name) for field in dataclasses.fields(options)}
     )
+
+
+def _plain_boxes(boxes: str) -> str:
+    """tyro's lists of options without defaults that say nothing, such as None."""
+    lines = []
+    for line in boxes.split("\n"):
+        bare = re.sub(r"\(default: (None)?\)", "", line)
+        if bare.strip() == "At most one argument can be overridden.":
+            continue  # the title says so
+        doubled = lines and set(bare.strip()) == set(lines[-1].strip()) == {"-"}
+        if not doubled and (bare == line or bare.strip()):
+            lines.append(bare.rstrip())
+    return "\n".join(lines)
 
 
 def parse_changes(

@@ -128,8 +128,8 @@ def set_up_to_evaluate(
     used = max(fitting)
     if used < mesh.size:
         say(
-            f"{used} of {mesh.size} devices are used: batches of {size} candidates can't be split "
-            "over more of them; --batch-size changes that"
+            f"{used} of {mesh.size} devices are used: a batch of {counted(size, 'candidate')} "
+            "can't be split over more of them; --batch-size changes that"
         )
         mesh = make_mesh(list(mesh.devices.flat)[:used])
     return _set_up(experiment, mesh, workdir)

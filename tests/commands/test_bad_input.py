@@ -327,6 +327,7 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("of eval", nothing, "eval run --stpe 3", 2, "--stpe … did you mean --step? … drm eval run -"),
     ("of checkpoints", nothing, "checkpoints run --hlep", 2, "--hlep … did you mean --help?"),
     ("one dash", nothing, T + "-seed 3", 2, "-seed: there is no such option; did you mean --seed?"),
+    ("no- before the group", nothing, T + "--no-evaluate.untrained", 2, "mean --evaluate.no-untr"),
     ("capitals", nothing, T + "--SEED 3", 2, "--SEED … did you mean --seed?"),
     ("without its room", nothing, T + "--hidden 3", 2, "--hidden … did you mean --model.hidden?"),
     ("a word too many", nothing, T + "more", 2, "unrecognized arguments: more"),

@@ -45,6 +45,15 @@ def test_help(capsys):
     assert "--optimizer.beta1 FLOAT" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["data", "report", "show", "runs"])
+def test_help_says_nothing_of_defaults_that_are_nothing(command, capsys):
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "default: )" not in out
+    assert "None" not in out
+    assert "overridden" not in out
+
+
 def test_help_of_an_experiment_shows_its_own_defaults(experiment_file, capsys):
     for option in ("--help", "--help-all"):
         assert main(["train", experiment_file, option]) == 0

@@ -127,14 +127,15 @@ def scores(ballot: Ballot, tasks: Sequence[Task]) -> dict[str, Any]:
 
 
 def _of_task(ballot: Ballot, task: Task) -> dict[str, Any]:
-    """Of each test input of a task, in order; a hidden output has no rank."""
+    """Of each test input of a task, in order; a hidden output has no rank. Votes are of the answers
+    that are handed in: not of a grid without cells."""
     ranks = voting.truth_ranks(ballot, task)
     return {
         "test_inputs": len(task.tests),
         "hidden": [pair.output is None for pair in task.tests],
         "rank_of_truth": [None if rank is None else rank + 1 for rank in ranks],
         "votes_of_first_two": [
-            [answer.votes for answer in ranked(ballot, task.id, pair.input)[:2]]
+            [answer.votes for answer in ranked(ballot, task.id, pair.input)[:2] if answer.grid.size]
             for pair in task.tests
         ],
     }

@@ -238,7 +238,7 @@ def test_drm_data_lists_all_different_tasks_of_one_id(tmp_path, capsys):
     write(tmp_path / "d.json", {"train": [WIDE], "test": [OTHER]})
     assert describe_sources([str(tmp_path)]) == 1
     lines = capsys.readouterr().out.rstrip().split("\n")
-    assert "1x31 cells" in lines[1]
+    assert "1x31; a side" in lines[1]
     assert lines[2:] == [
         f"  {tmp_path}/one/{name}.json and {tmp_path}/two/{name}.json: two different tasks of one "
         f"id, {name}"
@@ -262,7 +262,7 @@ def test_one_task_can_be_shown_whatever_is_wrong_with_others(tmp_path):
     write(tmp_path / "a.json", TASK)
     write(tmp_path / "b.json", {"train": [WIDE], "test": [OTHER]})
     assert find_task("a", [str(tmp_path)])["id"] == "a"
-    with pytest.raises(InputError, match="1x31 cells"):
+    with pytest.raises(InputError, match="1x31; a side"):
         find_task("b", [str(tmp_path)])
 
 
