@@ -88,16 +88,11 @@ def parse(
 
 
 def _plain_boxes(boxes: str) -> str:
-    """tyro's lists of options without defaults that say nothing, such as None."""
-    lines = []
-    for line in boxes.split("\n"):
-        bare = re.sub(r"\(default: (None)?\)", "", line)
-        if bare.strip() == "At most one argument can be overridden.":
-            continue  # the title says so
-        doubled = lines and set(bare.strip()) == set(lines[-1].strip()) == {"-"}
-        if not doubled and (bare == line or bare.strip()):
-            lines.append(bare.rstrip())
-    return "\n".join(lines)
+    """tyro's lists of options without defaults that say nothing, such as None, and without a remark
+    that their titles make."""
+    boxes = re.sub(r"\s*\(default:\s*(None)?\s*\)", "", boxes)
+    boxes = re.sub(r"\n.*At most one argument can be overridden\.\s*-+", "", boxes)
+    return "\n".join(line.rstrip() for line in boxes.split("\n"))
 
 
 def parse_changes(
