@@ -104,7 +104,9 @@ def _console() -> Console:
     """On standard output. In a notebook lines of plain text: rich's own way needs ipywidgets, and
     a bar that moves would be kept there in all its states."""
     plain = False if Console().is_jupyter else None
-    return Console(highlight=False, markup=False, force_jupyter=False, force_terminal=plain)
+    return Console(
+        highlight=False, markup=False, emoji=False, force_jupyter=False, force_terminal=plain
+    )
 
 
 class Run:

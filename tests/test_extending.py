@@ -107,7 +107,7 @@ class Empty:
     dtype: str = "auto"
 
 PAIR = {"input": [[1, 2], [3, 4]], "output": [[1]]}
-def listed(): return [PAIR]
+def listed(): return 3
 def ragged(): return {"t": {"train": [{"input": [[1, 2], [3]], "output": [[1]]}], "test": [PAIR]}}
 def arrays(): return {"t": {"train": [{**PAIR, "input": np.ones((2, 2))}], "test": [PAIR]}}
 def raises():
@@ -347,7 +347,7 @@ SCHEDULE = "method.noise.schedule"
         ("data", "mine:Plain", "must be a frozen dataclass"),
         ("data", "mine:Empty", "which has no "),
         ("data.train", "mine:raised", "no function or class raised; did you mean raises?"),
-        ("data.train", "mine:listed", "expected an object of tasks by id, found a list"),
+        ("data.train", "mine:listed", "expected an object of tasks by id, found a number"),
         ("data.train", "mine:ragged", "task t: train[0].input: row 1 has 1 cell, but row 0"),
         ("data.train", "mine:arrays", "must return dicts, lists and whole numbers alone"),
     ],

@@ -16,7 +16,7 @@ from rich.text import Text
 def open_console(silent: bool = False) -> Console:
     """A console on standard output, or on nothing. Text is printed as it is, without markup."""
     file = open(os.devnull, "w", encoding="utf-8") if silent else _Outlived(sys.stdout)  # noqa: SIM115
-    return _Console(file=file, highlight=False, markup=False)
+    return _Console(file=file, highlight=False, markup=False, emoji=False)
 
 
 class _Console(Console):
