@@ -432,7 +432,8 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("canvas too small", nothing, T + "--data.canvas 2", 1, "task ok … data.canvas 2; leave it"),
     ("augmentations", nothing, T + "--data.num-augmentations 2903040", 2, "num_augmentations:"),
     ("no sources", nothing, T + "--data.evaluate", 2, "data.train: name at least one source"),
-    ("unknown id", nothing, T + "--data.only zzz", 1, "data.only: no source holds task 'zzz'"),
+    ("unknown id", nothing, T + "--data.only zzz", 1, "data.only: no source holds task 'zzz' … "
+     "--data.only without an id clears it"),
     ("no test to answer", lambda f: (f / "t.json").write_text(json.dumps({"train": [PAIR]})),
      T + "--data.evaluate t.json", 1, "t.json: task t has no test to answer … under data.train"),
     ("a source twice", nothing, T + "--data.train ok.json", 1, "task ok stands in ok.json (train) "

@@ -52,7 +52,8 @@ def load_tasks(
       repeated: which of different tasks of one id and role stays: none, or that of the source that
         is named first or last. If any may, a task of both roles is an evaluation task.
       canvas: the option that limits the sides of grids, and its limit.
-      say: is told in a line what was left out, merged or not read.
+      say: is told in a line what was left out, merged or not read, and of which source `only` names
+        no task.
 
     Raises:
       InputError: a source is wrong, an id stands twice, an `only` id is missing, or a leak is
@@ -60,18 +61,18 @@ def load_tasks(
       UsageError: a source is a function that can't be imported, or that raises.
     """
     only = frozenset(only)
-    checked = {
-        role: [
-            _with_role(each, role, canvas)
-            for source in sources
-            for each in check_source(source, f"data.{role}", only)
-        ]
-        for role, sources in (("train", train), ("evaluate", evaluate))
-    }
-    everything = checked["train"] + checked["evaluate"]
-    missing = only - {each.task.id for each in everything}
+    everything = []
+    for role, source in [("train", s) for s in train] + [("evaluate", s) for s in evaluate]:
+        found = check_source(source, f"data.{role}", only)
+        everything += [_with_role(each, role, canvas) for each in found]
+        if only and not found:
+            say(f"data.only: names no task of data.{role} {source}")
+    missing = sorted(only - {each.task.id for each in everything})
     if missing:
-        raise InputError(f"data.only: no source holds task {sorted(missing)[0]!r}")
+        raise InputError(
+            f"data.only: no source holds task {missing[0]!r} ({len(missing)} such of {len(only)}); "
+            "an experiment may bring a list of its own: --data.only without an id clears it"
+        )
     for line in unread_keys(everything):
         say(line)
     kept = _fitting(everything, unfit, say)

@@ -52,6 +52,23 @@ def test_an_id_may_stand_once_and_must_exist():
         load_tasks([], ["arc1"], only=["nope"])
 
 
+def test_only_says_how_it_is_cleared_and_of_which_source_it_names_nothing(tmp_path):
+    one = write(tmp_path / "one", a=([PAIR], [OTHER]))
+    two = write(tmp_path / "two", b=([THIRD], [THIRD]))
+    with pytest.raises(InputError) as error:
+        load_tasks([], [one], only=["a", "x", "y"])
+    assert str(error.value) == (
+        "data.only: no source holds task 'x' (2 such of 3); an experiment may bring a list of its "
+        "own: --data.only without an id clears it"
+    )
+    said = []
+    assert counts(load_tasks([two], [one], only=["a"], say=said.append)) == {"a": (1, 1)}
+    assert said == [f"data.only: names no task of data.train {two}"]
+    said.clear()
+    load_tasks([two], [one], say=said.append)
+    assert said == []
+
+
 # --- what can't be used, and tasks that stand twice ---------------------------------------------
 PAIR = {"input": [[1, 2]], "output": [[2], [1]]}
 OTHER, THIRD = {"input": [[3, 3]], "output": [[3]]}, {"input": [[4]], "output": [[5, 0, 5]]}
