@@ -105,7 +105,8 @@ class Arc:
             notes.append,
         )  # fmt: skip
         if not any(training_pairs(task) for task in tasks):
-            raise InputError("data.train, data.evaluate: there is no pair to train on")
+            why = f" ({'; '.join(notes)})" if notes else ""
+            raise InputError(f"data.train, data.evaluate: there is no pair to train on{why}")
         if self.identifiers is None:
             ids = puzzle_ids(tasks, self.num_augmentations, seed)
         else:

@@ -79,12 +79,14 @@ def load_tasks(
     tasks = _once([t for t in kept if t.role == "train"],
                   [t for t in kept if t.role == "evaluate"], repeated, say)  # fmt: skip
     found = find_leaks(tasks)
+    pairs = len({leak.pair for leak in found})
     if found and leaks == "refuse":
-        pairs = len({leak.pair for leak in found})
         raise InputError(
             f"{found[0]} ({pairs} such {'pair' if pairs == 1 else 'pairs'}): leave one of the "
             "tasks out, or set data.leaks=drop to train without such pairs"
         )
+    if found:
+        say(f"data.leaks: left out {_count(pairs, 'pair')} giving away an evaluation test")
     return sorted(
         (t for t in without_leaks(tasks, found) if t.role == "evaluate" or training_pairs(t)),
         key=lambda t: t.id,

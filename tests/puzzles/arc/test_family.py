@@ -78,9 +78,14 @@ def test_what_can_not_be_loaded(tmp_path):
             Arc((source,), (), **options).load(0, {})
         assert str(error.value) == message.format(name)
     shown = written(tmp_path, {"train": [PAIR], "test": [PAIR]})
-    message = "data.train, data.evaluate: there is no pair to train on"
-    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+    message = "data.train, data.evaluate: there is no pair to train on ({})"
+    why = "data.leaks: left out 1 pair giving away an evaluation test"
+    with pytest.raises(InputError, match=f"^{re.escape(message.format(why))}$"):
         Arc((), (shown,), leaks="drop").load(0, {})
+    why = "data.unfit: left out 1 task: a grid larger than the canvas: 1"
+    for sources in (((source,), ()), ((), (source,))):
+        with pytest.raises(InputError, match=f"^{re.escape(message.format(why))}$"):
+            Arc(*sources, canvas=2, unfit="drop_tasks").load(0, {})
 
 
 def test_ids_are_drawn_from_the_seed_or_adopted(tmp_path):
