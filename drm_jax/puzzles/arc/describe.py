@@ -77,9 +77,10 @@ def _looked_at(name: str) -> tuple[list[Task] | None, list[str]]:
     except (InputError, UsageError) as error:
         return None, [one_line(error)]
     problems = [problem.error for each in checked for problem in each.problems]
-    twice = [clash_message(*both) for both in clashes([c.task for c in checked if not c.problems])]
+    twice = clashes([each.task for each in checked if not each.problems])
     if problems or twice:
-        return None, [*map(one_line, [*problems, *twice]), *_summary(checked)]
+        lines = [*problems, *(clash_message(*both) for both in twice)]
+        return None, [*map(one_line, lines), *_summary(checked, len(twice))]
     tasks = one_of_each([each.task for each in checked])
     notes = unread_keys(checked)
     without = sum(not task.tests for task in tasks)
@@ -90,16 +91,26 @@ def _looked_at(name: str) -> tuple[list[Task] | None, list[str]]:
     return tasks, notes
 
 
-def _summary(checked: Sequence[Checked]) -> list[str]:
-    """How often each thing is wrong, if more than one is."""
+def _summary(checked: Sequence[Checked], twice: int) -> list[str]:
+    """How often each thing is wrong, if more than one is, and what trains without it.
+
+    Args:
+      twice: how many tasks differ from another one of their id.
+    """
     wrong = [each for each in checked if each.problems]
     reasons = Counter(problem.error.reason for each in wrong for problem in each.problems)
-    if reasons.total() <= 1:
-        return []
+    remedies = []
+    if wrong:
+        remedies.append("data.unfit=drop_pairs or drop_tasks trains without what can't be used")
+    if twice:
+        reasons["another task of the same id"] = twice
+        remedies.append("data.repeated=first or last trains on one task of each id")
+    if reasons.total() == 1:
+        return remedies
     return [
-        f"{reasons.total():,} problems in {len(wrong):,} of {counted(len(checked), 'task')}: "
-        f"{by_reason(reasons)}",
-        "data.unfit=drop_pairs or drop_tasks trains without them",
+        f"{reasons.total():,} problems in {len(wrong) + twice:,} of "
+        f"{counted(len(checked), 'task')}: {by_reason(reasons)}",
+        *remedies,
     ]
 
 

@@ -249,7 +249,7 @@ def test_drm_data_lists_all_that_is_wrong_and_counts_it(tmp_path, capsys):
     assert wrong[4:] == [
         "  4 problems in 3 of 4 tasks: a side of more than 30 cells: 2, "
         "a cell that is not a colour: 1, a file or line that can't be read: 1",
-        "  data.unfit=drop_pairs or drop_tasks trains without them",
+        "  data.unfit=drop_pairs or drop_tasks trains without what can't be used",
     ]
 
 
@@ -266,6 +266,25 @@ def test_drm_data_lists_all_different_tasks_of_one_id(tmp_path, capsys):
         f"  {tmp_path}/one/{name}.json and {tmp_path}/two/{name}.json: two different tasks of one "
         f"id, {name}"
         for name in ("a", "b")
+    ] + [
+        "  3 problems in 3 of 7 tasks: another task of the same id: 2, "
+        "a side of more than 30 cells: 1",
+        "  data.unfit=drop_pairs or drop_tasks trains without what can't be used",
+        "  data.repeated=first or last trains on one task of each id",
+    ]
+
+
+def test_drm_data_names_the_remedy_of_a_single_problem(tmp_path, capsys):
+    write(tmp_path / "a.json", {"train": [WIDE, PAIR]})
+    assert describe_sources([str(tmp_path)]) == 1
+    assert capsys.readouterr().out.rstrip().split("\n")[2:] == [
+        "  data.unfit=drop_pairs or drop_tasks trains without what can't be used"
+    ]
+    write(tmp_path / "a.json", TASK)
+    write(tmp_path / "b" / "a.json", {"train": [THIRD], "test": [OTHER]})
+    assert describe_sources([str(tmp_path)]) == 1
+    assert capsys.readouterr().out.rstrip().split("\n")[2:] == [
+        "  data.repeated=first or last trains on one task of each id"
     ]
 
 
