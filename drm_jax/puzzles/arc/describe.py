@@ -12,7 +12,7 @@ from drm_jax.errors import InputError, UsageError, one_line
 from drm_jax.puzzles.arc.editions import edition
 from drm_jax.puzzles.arc.judge import described_pair
 from drm_jax.puzzles.arc.leaks import Leak, leaks_between, pair_keys, shows_its_test
-from drm_jax.puzzles.arc.roles import by_reason, unread_keys
+from drm_jax.puzzles.arc.roles import by_reason, first_few, unread_keys
 from drm_jax.puzzles.arc.tasks import (
     BUILT_IN,
     Checked,
@@ -25,7 +25,6 @@ from drm_jax.puzzles.arc.tasks import (
 )
 from drm_jax.words import counted
 
-_SHOWN = 3  # ids named in a line
 _SIDES = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (21, 30))
 
 
@@ -156,7 +155,7 @@ def describe(tasks: Sequence[Task]) -> list[str]:
     shown = sorted(task.id for task in tasks if shows_its_test(task))
     if shown:
         lines.append(
-            f"tasks that show a test of their own, augmented: {len(shown)}: {_first(shown)}"
+            f"tasks that show a test of their own, augmented: {len(shown)}: {first_few(shown)}"
         )
     return lines
 
@@ -202,15 +201,10 @@ def _which(shared: Sequence[str], leaks: Sequence[Leak]) -> list[str]:
         return f"{leak.evaluated.id} ({', '.join([f'in {leak.trained.id}', *notes])})"
 
     lines = (
-        [f"    {counted(len(shared), 'task stands', 'tasks stand')} in both: {_first(shared)}"]
+        [f"    {counted(len(shared), 'task stands', 'tasks stand')} in both: {first_few(shared)}"]
         if shared
         else []
     )
     if best:
-        lines.append(f"    under another id: {_first(sorted(map(text, best.values())))}")
+        lines.append(f"    under another id: {first_few(sorted(map(text, best.values())))}")
     return lines
-
-
-def _first(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -51,8 +51,9 @@ class Arc:
     """A pair that is malformed or too large: refuse the run, drop the pair (an evaluation task with
     such a test goes whole), or drop its task."""
     repeated: Repeated = "refuse"
-    """Different tasks of one id: refuse the run, or keep that of the source named first or last;
-    a task of both roles is then for evaluation. Equal tasks are one."""
+    """Different tasks of one id: refuse the run, or keep that of the source named first or last
+    (in one source: of its first or last file); a task of both roles is then for evaluation. Equal
+    tasks are one."""
     canvas: _Side | Literal["fit"] = 30
     """Cells along a side of the square canvas (30 in the papers). fit (drm and diffusion): each
     example on the smallest window of the canvas that holds its grids; several times faster."""

@@ -33,12 +33,11 @@ _OTHER_FILES = {
     (".parquet", ".arrow", ".csv"): "a table, not tasks: write them as JSON, a task a line",
 }
 KAGGLE = ("_challenges.json", "_solutions.json")
-_PARTS = set(
-    "train training test tests testing eval evals evaluation val validation example examples demo "
-    "demos demonstration demonstrations sample samples pair pairs query queries question questions "
-    "input inputs output outputs solution solutions data".split()
+_PART = re.compile(
+    "(train(ing)?|test(ing)?|eval(uation)?|val(idation)?|example|demo(nstration)?|sample|pair|query"
+    "|queries|question|input|output|solution|data)s?"
 )
-"""Words of which the names of one task's parts are made, and of which ids are not."""
+"""A word of which the names of one task's parts are made, and of which ids are not."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -237,9 +236,9 @@ def _is_task(value: dict) -> bool:
 
 
 def _is_part(name: str) -> bool:
-    """Whether a name is rather that of a part of a task than an id: Test, train_pairs, Examples1."""
-    words = [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)]
-    return bool(words) and _PARTS.issuperset(words)
+    """Whether a name is that of a part of a task and no id: Test, train_pairs, Examples1."""
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
+    return bool(words) and all(_PART.fullmatch(word.lower()) for word in words)
 
 
 def _parts_error(names: Sequence[str], where: str) -> InputError:

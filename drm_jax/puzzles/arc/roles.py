@@ -23,6 +23,7 @@ from drm_jax.puzzles.arc.tasks import (
 )
 from drm_jax.words import counted
 
+_SHOWN = 3  # ids named in a line
 Say = Callable[[str], None]
 Unfit = Literal["refuse", "drop_pairs", "drop_tasks"]
 Repeated = Literal["refuse", "first", "last"]
@@ -50,7 +51,8 @@ def load_tasks(
       unfit: what to do with a pair that can't be used: refuse the run, or drop the pair or its
         task. An evaluation task is never left without one of its tests: it is dropped whole.
       repeated: which of different tasks of one id and role stays: none, or that of the source that
-        is named first or last. If any may, a task of both roles is an evaluation task.
+        is named first or last, and within a source of the first or last file. If any may, a task of both
+        roles is an evaluation task.
       canvas: the option that limits the sides of grids, and its limit.
       say: is told in a line what was left out, merged or not read, and of which source `only` names
         no task.
@@ -170,6 +172,11 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + "s" * (number != 1)
 
 
+def first_few(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
 def unread_keys(checked: Sequence[Checked]) -> list[str]:
     """A line for each key of tasks that holds pairs and isn't read."""
     pairs, tasks = Counter(), Counter()
@@ -191,12 +198,16 @@ def _once(
     once = {}
     for role, tasks in (("train", trained), ("evaluate", evaluated)):
         once[role] = one_of_each(tasks, repeated)
-        left_out = len(tasks) - len(once[role])
+        kept = {id(task) for task in once[role]}
+        left_out = [f"{task.id} of {task.source}" for task in tasks if id(task) not in kept]
+        said = f"data.{role}: left out {_count(len(left_out), 'task')}"
         if left_out and repeated == "refuse":
-            say(f"data.{role}: left out {_count(left_out, 'task')} equal to one of the same id")
+            say(f"{said} equal to one of the same id")
         elif left_out:
-            what = f"{_count(left_out, 'task')} of an id that another one has"
-            say(f"data.{role}: left out {what} (data.repeated={repeated})")
+            say(
+                f"{said} of an id that another one has (data.repeated={repeated}): "
+                f"{first_few(left_out)}"
+            )
     sources = {task.id: task.source for task in once["train"]}
     both = [task for task in once["evaluate"] if task.id in sources]
     if both and repeated == "refuse":

@@ -185,6 +185,19 @@ def test_different_tasks_of_one_id_are_refused_or_the_source_named_first_or_last
             assert task.source == f"{winner}/a.json"
 
 
+def test_tasks_of_one_id_within_a_source_are_chosen_by_their_files_and_named(tmp_path):
+    for folder, task in (("x", PAIR), ("y", OTHER)):
+        write(tmp_path / folder, a=([task], [THIRD]), b=([PAIR], [THIRD]))
+    for repeated, winner, loser in (("first", "x", "y"), ("last", "y", "x")):
+        said = []
+        tasks = load_tasks([str(tmp_path)], [], repeated=repeated, say=said.append)
+        assert [task.source for task in tasks] == [f"{tmp_path}/{winner}/{n}.json" for n in "ab"]
+        assert said == [
+            f"data.train: left out 2 tasks of an id that another one has (data.repeated={repeated})"
+            f": a of {tmp_path}/{loser}/a.json, b of {tmp_path}/{loser}/b.json"
+        ]
+
+
 def test_a_task_of_both_roles_is_for_evaluation_if_it_may_be_repeated(tmp_path):
     source, said = write(tmp_path / "one", a=([PAIR], [THIRD])), []
     with pytest.raises(InputError, match=r"\(evaluate\); a run needs each id once \(1 such ids\)"):
