@@ -6,6 +6,7 @@ one line must hold. Afterwards every file of the folder is byte for byte what it
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,9 +83,10 @@ def assert_answered(argv: list[str], code: int, words: str, folder: Path, capsys
     assert "Traceback" not in out + err
     assert "unexpected" not in out + err
     if argv[0] == "data" and code == 1:
-        wrong, line, *rest = out.split("\n")
+        wrong, line, *remedies, last, end = out.split("\n")
         assert wrong.endswith(": WRONG")
-        assert rest == ["", ""]
+        assert (last, end) == ("", "")
+        assert all(re.match("  data.(unfit|repeated)=", remedy) for remedy in remedies)
         assert err == ""
     else:
         line, *rest = err.split("\n")
@@ -243,7 +245,7 @@ def test_what_can_not_be_used_is_left_out_and_counted(folder, capsys):
     assert main([*argv, "--data.unfit", "drop_tasks"]) == 0
     assert (
         "\ndata.unfit: left out 2 tasks: a side of more than 30 cells: 1, "
-        "a file or line that can't be read: 1\n"
+        "a file or line without a task: 1\n"
     ) in capsys.readouterr().out
     assert main([*argv, "--data.only", "ok"]) == 0
     assert "left out" not in capsys.readouterr().out

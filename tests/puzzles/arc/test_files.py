@@ -248,9 +248,31 @@ def test_drm_data_lists_all_that_is_wrong_and_counts_it(tmp_path, capsys):
     assert f"  {tmp_path}/c.json: not valid JSON" in wrong[3]
     assert wrong[4:] == [
         "  4 problems in 3 of 4 tasks: a side of more than 30 cells: 2, "
-        "a cell that is not a colour: 1, a file or line that can't be read: 1",
+        "a cell that is not a colour: 1, a file or line without a task: 1",
         "  data.unfit=drop_pairs or drop_tasks trains without what can't be used",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("package.json", {"name": "x", "files": ["a"], "scripts": {"test": "jest", "b": "c"}}),
+        ("dataset_info.json", {"a": 1, "splits": {"train": {"n": 400}, "test": {"n": 400}}}),
+        ("splits.json", {"train": ["00d62c1b", "0a"], "test": ["b"]}),
+        ("annotations.json", [{"id": 1, "box": [1, 2]}, {"id": 2, "box": [1, 2]}]),
+        ("log.jsonl", '{"step": 1}\n{"step": 2}\n'),
+        ("grids.json", {"a": [[1]], "b": [[2]]}),
+    ],
+)
+def test_another_file_in_the_folder_is_one_line(tmp_path, capsys, name, value):
+    write(tmp_path / "a.json", TASK)
+    write(tmp_path / "node_modules" / "b" / "package.json", {"a": 1, "b": 2})
+    other = write(tmp_path / name, value)
+    assert describe_sources([str(tmp_path)]) == 1
+    _, line, *rest = capsys.readouterr().out.rstrip().split("\n")
+    assert line.startswith(f"  {other}: not a file of tasks: ")
+    assert len(rest) == 1  # the remedy
+    assert refusal(other) == line.strip()
 
 
 def test_drm_data_lists_all_different_tasks_of_one_id(tmp_path, capsys):
