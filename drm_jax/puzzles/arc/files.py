@@ -113,9 +113,10 @@ def _is_task_file(name: str) -> bool:
 
 
 def task_name(path: Path) -> str:
-    """The name of a file without what says how it is written."""
+    """The name of a file without what says how it is written; the same in any locale."""
     ending = next((e for e in (*_JSON, *_LINES) if path.name.lower().endswith(e)), path.suffix)
-    return path.name[: len(path.name) - len(ending)]
+    name = path.name[: len(path.name) - len(ending)]
+    return os.fsencode(name).decode("utf-8", "surrogateescape")  # Python took it in the locale's
 
 
 def _refuse_built(folder: Path, names: Sequence[str]) -> None:

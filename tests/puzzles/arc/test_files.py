@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,21 @@ def test_dialects(tmp_path, name, value, tasks, in_folder):
     assert {t.id: (len(t.demonstrations), len(t.tests)) for t in loaded} == tasks
     hidden = [pair.output is None for task in loaded for pair in task.tests]
     assert any(hidden) == ("null" in str(value) or "None" in str(value))
+
+
+def test_an_id_from_a_files_name_is_the_same_in_any_locale(tmp_path):
+    write(tmp_path / "my task é.json", TASK)
+    code = (
+        "import sys; from drm_jax.puzzles.arc.tasks import load_source; "
+        "print(ascii([task.id for task in load_source(sys.argv[1])]))"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for changed in ({}, plain):
+        ran = subprocess.run(
+            [sys.executable, "-c", code, tmp_path],
+            env=os.environ | changed, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert ran.stdout == "['my task \\xe9']\n"
 
 
 def test_halves_of_a_file_in_arckits_layout(tmp_path):
