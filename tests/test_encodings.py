@@ -109,5 +109,14 @@ def test_a_name_that_the_locale_can_t_spell_is_refused_in_one_line(tmp_path):
 def test_what_standard_output_can_t_spell_is_replaced(monkeypatch):
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", output)
-    open_console().print("░ masked")
-    assert output.buffer.getvalue() == b"? masked\n"
+    open_console().print("░ masked; │ ends a grid; é")
+    assert output.buffer.getvalue() == b": masked; | ends a grid; ?\n"
+
+
+def test_drm_data_in_a_narrow_terminal_and_in_ascii(tmp_path):
+    pair = '{"input": [[1]], "output": [[1]]}'
+    (tmp_path / "a.json").write_text(f'{{"train": [{pair}]}}')
+    run = drm("data a.json", tmp_path, COLUMNS="40", **ASCII)
+    assert "     1-3      2  100% ##################\n" in run.stdout
+    assert run.stdout.isascii()
+    assert "?" not in run.stdout

@@ -1,6 +1,7 @@
 """drm data: a look at tasks before training on them."""
 
 import dataclasses
+import functools
 from typing import Annotated
 
 import tyro
@@ -37,5 +38,9 @@ def run(argv: list[str]) -> int:
     if options is None:
         return 0
     from drm_jax.puzzles.arc.describe import describe_sources
+    from drm_jax.runtime.console import open_console
 
-    return describe_sources(options.source)
+    console = open_console()
+    return describe_sources(
+        options.source, functools.partial(console.print, soft_wrap=True), console.width
+    )

@@ -80,6 +80,19 @@ def _text(cell: Any) -> Text:
     return cell if isinstance(cell, Text) else Text(str(cell))
 
 
+# What stands for these where a stream can't show them; any other character is a question mark.
+_PLAIN = {"░": ":", "│": "|", "█": "#", "–": "-", "→": ">", "…": "..."}
+
+
+def _shown(character: str, encoding: str) -> str:
+    """A character as a stream of this encoding can show it."""
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return _PLAIN.get(character, "?")
+    return character
+
+
 class _Outlived:
     """Standard output, until it can't be written to: a closed pipe or terminal ends no training."""
 
@@ -87,11 +100,13 @@ class _Outlived:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        encoding = self._stream.encoding or "utf-8"
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            text = "".join(_shown(character, encoding) for character in text)
         try:
             return self._stream.write(text)
-        except UnicodeEncodeError:  # under the `drm` command the stream replaces them itself
-            encoding = self._stream.encoding
-            return self.write(text.encode(encoding, errors="replace").decode(encoding))
         except OSError:
             self._give_up()
             return len(text)

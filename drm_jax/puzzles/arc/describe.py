@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from drm_jax.puzzles.arc.tasks import (
 )
 from drm_jax.words import counted
 
+_BEFORE_BAR = 22  # characters
 _SIDES = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (21, 30))
 
 
@@ -47,8 +48,15 @@ def find_task(name: str, sources: Sequence[str]) -> dict[str, Any]:
     raise InputError(f"{name}: no such task in {', '.join(sources)} (drm data looks at sources)")
 
 
-def describe_sources(names: Sequence[str]) -> int:
-    """Prints a summary of each source and of what they share; 1 if one of them is wrong."""
+def describe_sources(
+    names: Sequence[str], say: Callable[[str], None] = print, columns: int = 80
+) -> int:
+    """Says a summary of each source and of what they share; returns 1 if one of them is wrong.
+
+    Args:
+      say: is told lines of text.
+      columns: which bars keep to.
+    """
     loaded: dict[str, list[Task]] = {}
     wrong = 0
     for name in _halves(names):
@@ -58,10 +66,10 @@ def describe_sources(names: Sequence[str]) -> int:
             lines = [f"{one_line(name) or repr(name)}: WRONG", *map(_indented, lines)]
         else:
             loaded[name] = tasks
-            lines = [name, *map(_indented, [*describe(tasks), *lines])]
-        print("\n".join(lines) + "\n")
+            lines = [name, *map(_indented, [*describe(tasks, columns), *lines])]
+        say("\n".join(lines) + "\n")
     for line in overlaps(loaded):
-        print(line)
+        say(line)
     return 1 if wrong else 0
 
 
@@ -122,8 +130,9 @@ def _halves(names: Sequence[str]) -> list[str]:
     ]
 
 
-def describe(tasks: Sequence[Task]) -> list[str]:
+def describe(tasks: Sequence[Task], columns: int) -> list[str]:
     """Lines that say how many tasks, pairs and cells there are, and how they are spread."""
+    longest = max(1, min(40, columns - _BEFORE_BAR))
     tests = [pair for task in tasks for pair in task.tests]
     hidden = sum(pair.output is None for pair in tests)
     all_grids = [grid for task in tasks for grid in grids(task)]
@@ -143,7 +152,7 @@ def describe(tasks: Sequence[Task]) -> list[str]:
     for low, high in _SIDES:
         count = int(((sides >= low) & (sides <= high)).sum())
         share = count / len(sides)
-        lines.append(f"  {low:2}–{high:<2} {count:5}  {share:4.0%} {'█' * round(40 * share)}")
+        lines.append(f"  {low:2}–{high:<2} {count:5}  {share:4.0%} {'█' * round(longest * share)}")
     shown = ", ".join(f"{c}: {colours[c] / len(all_grids):.0%}" for c in range(10))
     lines.append(f"grids with each colour: {shown}")
     same = sum(

@@ -45,3 +45,11 @@ def test_hidden_tests_and_other_tasks_of_the_same_source(capsys, tmp_path):
     out = capsys.readouterr().out
     assert f"  demonstrations of {path} → itself: 2 of 2, 1 of them under augmentation\n" in out
     assert "    under another id: a (in b, augmented, its input), b (in a)\n" in out
+
+
+def test_bars_keep_to_the_columns(tmp_path):
+    path, said = tmp_path / "a.json", []
+    path.write_text(json.dumps({"train": [FREE], "test": [FREE]}))
+    describe_sources([str(path)], said.append, columns=30)
+    (line,) = [line for text in said for line in text.split("\n") if "█" in line]
+    assert len(line) == 30
