@@ -11,7 +11,7 @@ import os
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ _MARK = "|||"
 _IDENTITY_TAIL = "|||t0|||0123456789"
 _HRM_TAIL = re.compile("_t([0-9])_([0-9]{10})", re.ASCII)
 _HRM_LENGTH = len("_t0_0123456789")
+# What looks like a tail, and is none of this list's form: a_T1_0213456789, a|t1|0213456789, a-1-0…
+_LIKE_TAIL = re.compile(r"[\W_]+([tT]\d+[\W_]+[^\W_]+|\d+[\W_]+\d{9,})$")
 _FIXED = [0, 1, 2, 3, 5, 6, 7]  # the characters of a tail that are the same in all
 _REMEDY = "use the identifiers.json that the dataset was published with, unchanged"
 _SHORT = reprlib.Repr()
@@ -123,6 +125,22 @@ def _malformed(name: str, where: str) -> InputError:
     return InputError(f"{where}: {what}; {_REMEDY}")
 
 
+def _refuse_like_tails(named: Sequence[str], loaded: Container[str], source: object) -> None:
+    """Refuses a name that was read as an id, where it looks like an augmentation of a task.
+
+    Args:
+      named: what `parse_names` says of the names behind the first.
+    """
+    for name in dict.fromkeys(named):
+        tail = None if name in loaded else _LIKE_TAIL.search(name)
+        if tail and name[: tail.start()] in loaded:
+            raise InputError(
+                f"{source}: entry {named.index(name) + 1}: {_shown(name)} looks like an "
+                f"augmentation of task {name[: tail.start()]}, and is in none of the two forms "
+                f"TASK|||tN|||DIGITS and TASK_tN_DIGITS, of which a list has one; {_REMEDY}"
+            )
+
+
 def adopt_identifiers(
     names: Sequence[str],
     tasks: Sequence[Task],
@@ -137,7 +155,8 @@ def adopt_identifiers(
       say: is told in a line how many names are of tasks that are not loaded.
 
     Raises:
-      InputError: a name is malformed, or the list has none of a task's.
+      InputError: a name is malformed or in another form than the list, or the list has none of a
+        task's.
     """
     named, transform, colours = parse_names(names[1:], source, first=1)
     position = {task.id: k for k, task in enumerate(tasks)}
@@ -151,6 +170,7 @@ def adopt_identifiers(
             "data.only), or name the sources that the list was made of"
             + (f" (its last entry is {_shown(names[-1])})" if not there.any() else "")
         )
+    _refuse_like_tails(named, position, source)
     unknown = np.flatnonzero(task[1:] < 0)
     if unknown.size:
         say(

@@ -1,6 +1,7 @@
 """Puzzle ids of a published list: what is adopted, and what is refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -131,10 +132,11 @@ def test_names_of_tasks_that_are_not_loaded_are_counted():
         "data.identifiers: 2 of 6 names are of tasks that are not loaded, such as 'other'"
     ]
     said.clear()
-    names = ["<blank>", "b", "a", "b:t1:0213456789"]  # a form that nobody has published
+    names = ["<blank>", "b", "a", "other_t1_021345678", "b_t1", "a_1", "a_20250417"]
     adopt_identifiers(names, TASKS, "list", said.append)
     assert said == [
-        "data.identifiers: 1 of 3 names are of tasks that are not loaded, such as 'b:t1:0213456789'"
+        "data.identifiers: 4 of 6 names are of tasks that are not loaded, such as "
+        "'other_t1_021345678'"
     ]
 
 
@@ -145,6 +147,24 @@ def test_a_list_in_a_form_that_is_not_known_is_refused_and_shown():
     )
     with pytest.raises(InputError, match=message):
         adopt_identifiers(["<blank>", "a-t1-01", "b-t2-02"], TASKS, "list")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["b_t1_021345678", "b_T1_0213456789", "b-t1-0213456789", "b|t1|0213456789", "b:t1:0213456789",
+     "b_t1_02134567899", "b__t12__0213456789", "b_1_0213456789", "b_t1_021345678x",
+     "b||t1||0213456789", "b t1 0213456789"],
+)  # fmt: skip
+def test_what_looks_like_an_augmentation_of_a_loaded_task_is_refused(name):
+    message = f"list: entry 3: {name!r} looks like an augmentation of task b, and is in none"
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        adopt_identifiers(["<blank>", "b", "a", name], TASKS, "list")
+
+
+def test_a_list_in_both_forms_is_refused():
+    names = ["<blank>", "a", "b", "a_t1_0213456789", "a|||t2|||0123456789"]
+    with pytest.raises(InputError, match=r"entry 3: 'a_t1_0213456789' .* of which a list has one"):
+        adopt_identifiers(names, TASKS, "list")
 
 
 def test_a_loaded_task_without_an_entry_is_named():
