@@ -149,6 +149,13 @@ class Puzzles(Protocol):
           num_augmentations: see `config.Evaluate`.
         """
 
+    def notes_on_questions(self, num_augmentations: int | None) -> Sequence[str]:
+        """Lines for people on what `questions` gives less of than is asked for.
+
+        Args:
+          num_augmentations: see `config.Evaluate`.
+        """
+
     def ask(self, puzzle: Any, num_augmentations: int | None) -> "Questions":
         """The test inputs of one puzzle, which need not be one of these.
 

@@ -134,6 +134,9 @@ class FixedPuzzles:
             )
         return self._questions(range(len(self.tests)), num_augmentations)
 
+    def notes_on_questions(self, num_augmentations: int | None) -> tuple[str, ...]:
+        return ()  # there are as many as are asked for, or an error
+
     def ask(self, puzzle: Any, num_augmentations: int | None) -> "FixedQuestions":
         """See `family.Puzzles`.
 

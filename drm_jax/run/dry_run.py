@@ -53,7 +53,7 @@ def dry_run(
         batch = abstract_candidates(experiment.evaluate.batch_size, height * width)
         jax.eval_shape(answer, state, batch)
     numbers, place = _numbers(setup, state, candidates), _place(workdir, goes_on)
-    for line in [describe(setup), *setup.puzzles.notes, *numbers, *place]:
+    for line in [describe(setup), *setup.notes, *numbers, *place]:
         console.print(line, soft_wrap=True)
     console.print("Nothing was computed or written")
     _check_memory(setup, state)

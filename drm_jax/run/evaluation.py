@@ -223,7 +223,7 @@ def _scorer(
 ) -> Iterator[Scorer]:
     """Scores outside of training. Told to stop, it ends after a batch; nothing has to be saved."""
     say = teller(console)
-    for note in setup.puzzles.notes:
+    for note in setup.notes:
         say(note)
     with (
         StopRequest(say, "this batch is finished first", until_exit=until_exit) as stop,

@@ -103,7 +103,7 @@ def train(
     processes.exchange()  # nothing is written before all have looked
     if processes.is_first():
         make_folder(workdir)
-    for line in [describe(setup), *setup.puzzles.notes]:
+    for line in [describe(setup), *setup.notes]:
         console.print(line, soft_wrap=True)
     say = teller(console)
     with StopRequest(say, until_exit=until_exit) as stop, _locked(workdir, console) as held:

@@ -53,6 +53,12 @@ class Setup:
     def network(self) -> Network:
         return self.trained.network
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for people: what of the puzzles, and of their candidates, was left out."""
+        asked = self.experiment.evaluate.num_augmentations
+        return (*self.puzzles.notes, *self.puzzles.notes_on_questions(asked))
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """Tells the data stream from any other: it is saved, and compared on resume."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from drm_jax.errors import InputError
-from drm_jax.puzzles.arc.augment import PuzzleIds, puzzle_ids
+from drm_jax.errors import InputError, UsageError
+from drm_jax.puzzles.arc.augment import MAX_AUGMENTATIONS, PuzzleIds, puzzle_ids
 from drm_jax.puzzles.arc.files import read_json, task_name
 from drm_jax.puzzles.arc.layout import FlatGrids, flatten, lay_out, turned_sizes
 from drm_jax.puzzles.arc.leaks import leaks_from_digests, trained_digests
@@ -91,6 +91,22 @@ class ArcPuzzles:
     def questions(self, num_augmentations: int | None) -> ArcQuestions:
         return ArcQuestions(self.tasks, self.ids, self._boards, num_augmentations)
 
+    def notes_on_questions(self, num_augmentations: int | None) -> tuple[str, ...]:
+        asked = num_augmentations or 0
+        there = [
+            len(of_one) - 1
+            for task, of_one in zip(self.tasks, self.ids.of_task, strict=True)
+            if task.role == "evaluate"
+        ]
+        fewer = [count for count in there if count < asked]
+        if not fewer:
+            return ()
+        return (
+            f"evaluate.num_augmentations: {asked:,} asked for; {len(fewer):,} of "
+            f"{counted(len(there), 'evaluation task')} have fewer, down to {min(fewer):,}: as many "
+            "as were trained on (data.num_augmentations, data.identifiers)",
+        )
+
     def baselines(self) -> dict[str, dict[str, Any]]:
         return {"copying the input": self.questions(0).judge().copying()}
 
@@ -100,6 +116,9 @@ class ArcPuzzles:
         Args:
           puzzle: a `Task`, the id of a loaded one, a dict as an ARC JSON file has it, or the path
             of such a file.
+
+        Raises:
+          UsageError: more augmentations than there are.
         """
         task = dataclasses.replace(self._read(puzzle), role="evaluate")
         if not task.tests:
@@ -109,6 +128,11 @@ class ArcPuzzles:
             raise InputError(
                 f"task {task.id}: a grid has {counted(largest_side(task), 'cell')} along a side, "
                 f"more than the canvas of {side} that this run was trained on"
+            )
+        if (num_augmentations or 0) > MAX_AUGMENTATIONS:
+            raise UsageError(
+                f"evaluate.num_augmentations: {num_augmentations:,}: there are "
+                f"{MAX_AUGMENTATIONS:,} at most"
             )
         shown = {pair.key for pair in task.demonstrations}
         for k, known in enumerate(self.tasks):

@@ -6,6 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from drm_jax.errors import UsageError
 from drm_jax.puzzles.arc.augment import augment, puzzle_ids
 from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.puzzles import ArcPuzzles
@@ -156,3 +157,15 @@ def test_digests_of_tests_and_of_what_was_trained_on():
     assert made[0].answered_in(digests) == []
     leaking = ArcPuzzles([Task("u", (c,), ())], puzzle_ids([Task("u", (c,), ())], 0, 0), ((2, 2),))
     assert made[0].answered_in(leaking.trained_digests()) == ["t"]
+
+
+def test_fewer_augmentations_than_are_asked_for_are_said():
+    puzzles = dataclasses.replace(PLAIN, train=(), evaluate=("arc1/training",)).load(0, {})
+    assert [puzzles.notes_on_questions(asked) for asked in (None, 0, 4)] == [(), (), ()]
+    assert puzzles.notes_on_questions(5_000) == (
+        "evaluate.num_augmentations: 5,000 asked for; 3 of 3 evaluation tasks have fewer, down to "
+        "4: as many as were trained on (data.num_augmentations, data.identifiers)",
+    )
+    assert puzzles.questions(5_000).count == puzzles.questions(4).count
+    with pytest.raises(UsageError, match=r"^evaluate\.num_augmentations: 2,903,040: there are 2,9"):
+        puzzles.ask("25d8a9c8", 2_903_040)
