@@ -277,8 +277,9 @@ def _is_part(name: str) -> bool:
 
 def _parts_error(names: Sequence[str], where: str) -> InputError:
     return InputError(
-        f"{where}: pairs under {', '.join(map(repr, names))}, which names a part of a task and not "
-        'a task: write one as {"train": [pair, …], "test": [pair, …]}, and lists of pairs under ids'
+        f"{where}: pairs under {', '.join(map(repr, names))}: such names are of parts of a task, "
+        'not of tasks: write a task as {"train": [pair, …], "test": [pair, …]}, and lists of pairs '
+        "under ids"
     )
 
 

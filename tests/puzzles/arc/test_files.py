@@ -225,7 +225,7 @@ def test_bad_files(tmp_path, name, value, words):
 def test_parts_of_one_task_are_not_taken_for_tasks(tmp_path, name, value, keys):
     message = refusal(write(tmp_path / name, value))
     assert f"{name}: pairs under {keys}" in message
-    assert "a part of a task" in message
+    assert "such names are of parts of a task" in message
 
 
 def test_lists_of_pairs_by_id_and_tasks_of_any_name_are_tasks(tmp_path):
