@@ -94,3 +94,7 @@ def test_sentences_are_broken_between_words_in_a_terminal_alone(printed, monkeyp
     ]  # fmt: skip
     monkeypatch.delenv("FORCE_COLOR")
     assert printed(20, f"{path}{path} {said}") == [f"{path}{path} {said}"]
+
+
+def test_the_name_of_an_emoji_is_text(printed):
+    assert [line.strip() for line in printed(80, "mine:a: wrong")] == ["mine:a: wrong"]
