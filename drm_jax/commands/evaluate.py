@@ -8,7 +8,7 @@ import tyro
 from drm_jax.commands.devices import import_jax
 from drm_jax.commands.experiments import check_first
 from drm_jax.commands.help_text import HELP
-from drm_jax.commands.options import AllOrSome, Steps, parse_changes
+from drm_jax.commands.options import AllOrSome, Step, Steps, parse_changes
 from drm_jax.commands.processes import (
     SEVERAL_HOSTS,
     ProcessOptions,
@@ -54,7 +54,7 @@ class EvalOptions:
     evaluate: Annotated[Evaluate, tyro.conf.arg(name="")]
     data: Any = None
     """Where the puzzles lie, if not where they lay in training: they must be the same."""
-    step: Annotated[int | None, _WHICH] = None
+    step: Annotated[Step, _WHICH] = None
     """The checkpoint's step; the newest by default."""
     steps: Annotated[Steps, _WHICH] = None
     """An ensemble: of the checkpoints of these steps; refused if one is damaged."""
@@ -121,7 +121,12 @@ def _evaluate(name: str, argv: list[str]) -> int:
     from drm_jax.io.checkpoint import newest_steps
     from drm_jax.io.files import work_path
     from drm_jax.parallel import processes
-    from drm_jax.run.evaluation import evaluate_ensemble, evaluate_workdir, read_to_evaluate
+    from drm_jax.run.evaluation import (
+        check_checkpoints,
+        evaluate_ensemble,
+        evaluate_workdir,
+        read_to_evaluate,
+    )
     from drm_jax.run.workdir import read_config
     from drm_jax.runtime.console import open_console
     from drm_jax.runtime.devices import prepare_devices
@@ -135,6 +140,7 @@ def _evaluate(name: str, argv: list[str]) -> int:
         raise UsageError(f"--last: must be at least 1, not {options.last}")
     output = None if options.output is None else work_path(options.output, "--output")
     changes = _changes(own, options)
+    check_checkpoints(workdir)
     read_to_evaluate(workdir, changes)
     prepare_devices()
     console = open_console(silent=not processes.is_first())

@@ -291,11 +291,18 @@ def _number_or_word(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     return one_value("|".join(shown), read_word)
 
 
+def _step(text: str) -> int:
+    step = whole_number(text)
+    if step < 0:
+        raise ValueError(f"a step is at least 0, not {step}")
+    return step
+
+
 def _steps(text: str) -> tuple[int, ...]:
     steps: list[int] = []
     for word in text.split(","):
         try:
-            step = whole_number(word)
+            step = _step(word)
         except ValueError as error:
             raise ValueError(f"{error}; give steps as in 1000,2000") from None
         if step in steps:
@@ -304,6 +311,8 @@ def _steps(text: str) -> tuple[int, ...]:
     return tuple(steps)
 
 
+Step = Annotated[int | None, one_value("N", _step)]
+"""A step of a checkpoint."""
 Steps = Annotated[tuple[int, ...] | None, one_value("N,M,…", _steps)]
 """Several steps in one word, such as 1000,2000."""
 AllOrSome = Annotated[

@@ -1,12 +1,13 @@
 """drm report: what a run did, as one HTML file."""
 
 import dataclasses
+import os
 from typing import Annotated
 
 import tyro
 
 from drm_jax.commands.devices import import_jax_on_cpu
-from drm_jax.commands.options import Steps, parse
+from drm_jax.commands.options import Step, Steps, parse
 from drm_jax.commands.output_files import output_file
 from drm_jax.errors import UsageError
 
@@ -31,7 +32,7 @@ class ReportOptions:
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="WORKDIR [WORKDIR ...]")
     ] = ()
     """What drm train wrote, such as runs/demo."""
-    step: Annotated[int | None, _WHICH] = None
+    step: Annotated[Step, _WHICH] = None
     """Step of the evaluation to show; the newest checkpoint's by default."""
     steps: Annotated[Steps, _WHICH] = None
     """Steps of an ensemble that drm eval scored."""
@@ -52,9 +53,12 @@ def run(argv: list[str]) -> int:
     from drm_jax.evaluate.files import evaluations
     from drm_jax.io.files import work_path
     from drm_jax.report.write import write_report
+    from drm_jax.run.history import unreadable_logs
     from drm_jax.runtime.console import open_console
 
     workdirs = list(map(work_path, options.workdir))
+    if len({os.path.realpath(path) for path in workdirs}) < len(workdirs):
+        raise UsageError("drm report: a work directory is named twice: name each once")
     output = output_file(options.output, "--output", folder_too=True)
     steps = options.steps or ([options.step] if options.step is not None else [])
     path = write_report(workdirs, steps=sorted(steps), output=output)
@@ -67,5 +71,8 @@ def run(argv: list[str]) -> int:
                 f"drm eval {workdir} scores the newest checkpoint",
                 soft_wrap=True,
             )
+    for workdir in workdirs:
+        for text in unreadable_logs(workdir):
+            console.print(text, soft_wrap=True)
     console.print(f"Written: {path} ({size:.1f} MB)", soft_wrap=True)
     return 0

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from drm_jax.commands.devices import import_jax_on_cpu
-from drm_jax.commands.options import parse
+from drm_jax.commands.options import Step, parse
 from drm_jax.commands.output_files import output_file
 from drm_jax.errors import UsageError
 
@@ -34,7 +34,7 @@ class ShowOptions:
     source: tuple[str, ...] = ()
     """Where a task without a work directory is looked for, see drm data --help; arc1 and arc2 where
     none is named."""
-    step: int | None = None
+    step: Step = None
     """Step of the evaluation; the newest one by default."""
     png: str | None = None
     """A file to write it to as a picture too."""

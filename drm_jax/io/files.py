@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import fsspec.config
 from etils import epath
 
 from drm_jax.errors import InputError, UsageError
+from drm_jax.words import counted
 
 
 def is_remote(path: os.PathLike | str) -> bool:
@@ -171,6 +172,31 @@ def json_lines(path: epath.Path) -> Iterator[Any]:
     for text in data.decode(errors="replace").splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             yield json.loads(text)
+
+
+def unreadable_lines(path: epath.Path, begin: str, is_line: Callable[[Any], bool]) -> str | None:
+    """Says how many lines of a file of JSON lines can't be used; None where all can.
+
+    A line at its end that a kill has torn is not meant.
+
+    Args:
+      begin: how each line begins.
+      is_line: whether a value is what a line should hold.
+    """
+    if not path.exists():
+        return None
+    *texts, torn = path.read_bytes().decode(errors="replace").split("\n")
+    texts += [] if torn.startswith(begin) or begin.startswith(torn) else [torn]
+    texts = [text for text in texts if text.strip()]
+    wrong = sum(not is_line(_parsed(text)) for text in texts)
+    return f"{path}: {wrong} of {counted(len(texts), 'line')} can't be read" if wrong else None
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def write_whole(path: epath.Path, content: str | bytes) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 
 from drm_jax.io import lock
-from drm_jax.io.files import free_path, is_remote, json_lines, write_whole
+from drm_jax.io.files import free_path, is_remote, json_lines, unreadable_lines, write_whole
 from drm_jax.parallel import processes
 
 # tensorboardX imports torch where it is installed, for a second or two: nothing here needs it.
@@ -153,28 +153,18 @@ def read_metrics(workdir: epath.Path, last_step: int | None = None) -> list[dict
 
 
 def keep_unreadable(workdir: epath.Path) -> str | None:
-    """Keeps a copy of a metrics.jsonl with lines that a start would drop; says so, or None.
-
-    A line at its end that a kill has torn is not meant: what it told is computed again.
-    """
-    path = workdir / FILE
-    if not path.exists():
-        return None
-    *texts, torn = path.read_bytes().decode(errors="replace").split("\n")
-    texts += [] if torn.startswith(_BEGIN) or _BEGIN.startswith(torn) else [torn]
-    wrong = sum(not _is_line(_parsed(text)) for text in texts if text.strip())
+    """Keeps a copy of a metrics.jsonl with lines that a start would drop; says so, or None."""
+    path, wrong = workdir / FILE, unreadable(workdir)
     if not wrong:
         return None
     copy = free_path(workdir / "damaged", FILE)
     write_whole(copy, path.read_bytes())
-    return f"{path}: {wrong} of {len(texts)} lines can't be read; a copy is kept as {copy}"
+    return f"{wrong}; a copy is kept as {copy}"
 
 
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+def unreadable(workdir: epath.Path) -> str | None:
+    """Says how many lines of metrics.jsonl can't be read; None where all can."""
+    return unreadable_lines(workdir / FILE, _BEGIN, _is_line)
 
 
 def _is_line(line: Any) -> bool:

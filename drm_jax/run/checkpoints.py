@@ -10,7 +10,7 @@ from rich.table import Table
 from drm_jax.errors import InputError
 from drm_jax.io import checkpoint
 from drm_jax.io.metrics import read_metrics
-from drm_jax.run.workdir import read_config
+from drm_jax.run.workdir import no_checkpoint, read_config
 from drm_jax.runtime.progress import progress_bar
 
 
@@ -59,7 +59,7 @@ def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
     for text in wrong:
         console.print(text, soft_wrap=True)
     if not steps:
-        console.print("No checkpoint has been saved yet")
+        console.print(no_checkpoint(workdir), soft_wrap=True)
     elif not table.row_count:
         console.print("The run has deleted all of them meanwhile: give the command again")
     elif not intact:

@@ -9,7 +9,7 @@ from etils import epath
 from rich.console import Console
 
 from drm_jax.config import Experiment, part_name, with_changes
-from drm_jax.errors import UsageError
+from drm_jax.errors import InputError, UsageError
 from drm_jax.evaluate.files import evaluation_folder
 from drm_jax.io import checkpoint
 from drm_jax.io.files import check_writable, make_folder, write_whole
@@ -22,7 +22,13 @@ from drm_jax.run.scorer import Report, Scorer
 from drm_jax.run.setup import Setup, set_up_to_evaluate
 from drm_jax.run.start import OTHER_TESTS, other_tests, restore_own
 from drm_jax.run.together import check_same_data, check_same_start
-from drm_jax.run.workdir import config_differences, read_config, source_names
+from drm_jax.run.workdir import (
+    config_differences,
+    config_unsure,
+    no_checkpoint,
+    read_config,
+    source_names,
+)
 from drm_jax.runtime import maintenance
 from drm_jax.runtime.progress import progress_bar
 from drm_jax.runtime.stop import StopRequest, StopTogether
@@ -44,6 +50,14 @@ def read_to_evaluate(workdir: epath.Path, changes: Mapping[str, Any]) -> Experim
       UsageError: a value can't be.
     """
     return with_changes(read_config(workdir), changes)
+
+
+def check_checkpoints(workdir: epath.Path) -> None:
+    """Raises InputError where a work directory holds no checkpoint to score."""
+    read_config(workdir)
+    missing = no_checkpoint(workdir)
+    if missing:
+        raise InputError(missing)
 
 
 def name_settings(experiment: Experiment, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +115,7 @@ def evaluate_workdir(
     Raises:
       InputError: there is no such work directory or checkpoint, or it is damaged.
     """
+    check_checkpoints(workdir)
     place = prepare_output(workdir, output, [checkpoint.existing_step(workdir, step)])
     setup = _set_up(workdir, changes or {}, console, steps=step, strict=strict)
     restored = restore_own(setup, workdir, strict, teller(console), step)
@@ -130,6 +145,7 @@ def evaluate_ensemble(
       InputError: there is no such work directory or checkpoint, or one is damaged: none is ever
         left out, since what is scored must be what was asked for.
     """
+    check_checkpoints(workdir)
     steps = sorted(checkpoint.existing_step(workdir, step) for step in steps)
     place = prepare_output(workdir, output, steps)
     setup = _set_up(workdir, changes or {}, console, steps=steps)
@@ -194,6 +210,9 @@ def _set_up(
     """The setup of a work directory's run, the same in all processes."""
     experiment = read_to_evaluate(workdir, changes)
     check_same_start(experiment, workdir, **options)
+    unsure = config_unsure(workdir)
+    if unsure:
+        teller(console)(unsure)
     setup = set_up_to_evaluate(experiment, teller(console), workdir)
     check_same_data(setup)
     return setup

@@ -50,6 +50,7 @@ from drm_jax.run.workdir import (
     check_complete,
     claim,
     config_differences,
+    config_unsure,
     read_config,
     source_names,
 )
@@ -167,7 +168,8 @@ def _set_aside(workdir: epath.Path, say: Callable[[str], None]) -> None:
     aside = begin_anew(workdir)
     if aside:
         say(f"Set aside: what was there, now in {aside}")
-        history.note(workdir, {"event": "anew", "before": aside.name})
+    if aside or history.read_history(workdir):
+        history.note(workdir, {"event": "anew", "before": aside.name if aside else None})
 
 
 def _claim(
@@ -180,8 +182,9 @@ def _claim(
     """Takes the work directory for a start; tells what is not as the run before left it."""
     changed: dict[str, Any] = {}
     unreadable = keep_unreadable(workdir)
-    if unreadable:
-        say(unreadable)
+    for text in (unreadable, config_unsure(workdir)):
+        if text:
+            say(text)
     if begin.resumed and (workdir / "config.json").exists():
         last = ({}, *history.read_history(workdir))[-1]
         if not (workdir / LOG).exists() and begin.step and last.get("event") != "import":

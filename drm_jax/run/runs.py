@@ -17,8 +17,8 @@ from drm_jax.io import checkpoint, lock
 from drm_jax.io.files import reaching
 from drm_jax.io.metrics import read_metrics
 from drm_jax.run.differences import differing_options
-from drm_jax.run.history import read_history
-from drm_jax.run.workdir import read_config
+from drm_jax.run.history import read_history, unreadable_logs
+from drm_jax.run.workdir import holds_scores_alone, read_config
 
 _DEPTH = 3
 _COLOURS = {"running": "green", "finished": "", "failed": "red", "damaged": "red"}
@@ -49,6 +49,7 @@ def list_runs(folder: epath.Path, console: Console) -> None:
         status, why, *cells = _row(workdir)
         table.add_row(Text(name), Text(status, style=_COLOURS.get(status, "")), *cells)
         reasons += [f"{name}: {status}: {one_line(why)}"] if why else []
+        reasons += [one_line(text) for text in unreadable_logs(workdir)]
     console.print(table)
     for reason in reasons:
         console.print(reason, soft_wrap=True)
@@ -109,8 +110,9 @@ def _row(workdir: epath.Path) -> list[str]:
     passed = [score for score, tests in known if tests in (None, known[-1][1])]
     saved = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
     step = max([*saved, *scores, *(line["step"] for line in lines)], default=0)
+    of_run = status(lock.is_alive(workdir), lines, history, steps, max(saved, default=None))
     return [
-        *status(lock.is_alive(workdir), lines, history, steps, max(saved, default=None)),
+        *(("scores alone", "") if holds_scores_alone(workdir) else of_run),
         f"{step:,}",
         f"{steps:,}",
         f"{losses[-1]:.3f}" if losses else "",
@@ -159,7 +161,7 @@ def status(
     if last.get("event") == "import":
         return "imported", ""
     if not lines and saved is None:
-        return "not begun", ""
+        return ("finished" if last.get("how") == "finished" else "not begun"), ""
     # Where the log was not copied with the run, its checkpoints say how far it came.
     return ("finished" if not lines and saved >= steps else "stopped"), ""
 

@@ -28,6 +28,7 @@ from drm_jax.run.workdir import (
     Change,
     changes_of,
     config_differences,
+    edited_sources,
     kept_path,
     read_config,
     source_names,
@@ -303,7 +304,8 @@ def load_puzzles(experiment: Experiment, workdir: epath.Path | None = None) -> P
 
 
 def _where_from(workdir: epath.Path, experiment: Experiment, message: str) -> str:
-    """Where the source that a message is about is named, if in the run's config.json."""
+    """Where the source that a message is about is named, if in the run's config.json; what was
+    edited there."""
     if not (workdir / "config.json").exists():
         return ""
     before, names = read_config(workdir), set(source_names(experiment))
@@ -318,4 +320,7 @@ def _where_from(workdir: epath.Path, experiment: Experiment, message: str) -> st
                 f"; the name comes from {workdir / 'config.json'}: where the files have moved, say "
                 f"where they are with {option}"
             )
-    return ""
+    edited = edited_sources(workdir)
+    if not edited and message.startswith(tuple(f"{name}: " for name in names)):
+        return f"; it stands in {workdir / 'config.json'}"
+    return edited

@@ -16,7 +16,14 @@ from drm_jax.io.files import reaching, work_path
 from drm_jax.parallel import processes
 from drm_jax.parallel.mesh import placed_whole_or_split
 from drm_jax.run.setup import Setup, fingerprint_at
-from drm_jax.run.workdir import Change, config_differences, read_config, settled, source_names
+from drm_jax.run.workdir import (
+    Change,
+    config_differences,
+    edited_sources,
+    read_config,
+    settled,
+    source_names,
+)
 from drm_jax.training.state import TrainState, abstract_state, make_sharded, mean_row, start_from
 from drm_jax.words import counted
 
@@ -106,6 +113,7 @@ def restore_own(
         raise InputError(
             f"{workdir}: {where}the tasks or the noise schedule have changed since step "
             f"{restored.step} was saved; use the same ones, or another --workdir"
+            f"{edited_sources(workdir)}"
         )
     return restored
 

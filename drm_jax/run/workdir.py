@@ -32,6 +32,7 @@ from drm_jax.evaluate.files import evaluations
 from drm_jax.io import checkpoint
 from drm_jax.io.files import free_path, is_remote, move, reaching, write_whole
 from drm_jax.io.metrics import FILE as LOG
+from drm_jax.run import history
 
 # What may differ between starts of one run: it changes no number of the training, nor a score, but
 # for the rounding of another order of sums.
@@ -64,39 +65,48 @@ def read_config(workdir: epath.Path) -> Experiment:
     try:
         with reaching(workdir):
             if not path.exists():
-                raise InputError(f"{workdir}: not a work directory, there is no config.json in it")
+                gone = not is_remote(workdir) and not workdir.exists()
+                why = "no such folder" if gone else "no config.json in it"
+                raise InputError(f"{workdir}: not a work directory, there is {why}")
             experiment = from_json(path.read_bytes().decode())
-            written = _read_run(workdir)
+            known, _ = _read_run(workdir)
     except (UsageError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: {error}; bring it back from a copy, or use another work directory"
         ) from error
-    known = [from_json(json.dumps(written[key])) for key in ("config", "before") if key in written]
     if known and experiment not in known:
         edited = _refused(workdir, known[0], experiment)
         if edited:
+            words = "; ".join(_in_words(*of) for of in edited)
+            wanted = [f"{name}={new}" for name, _, new in edited if name.startswith(CHANGEABLE)]
+            change = (
+                f". To change it from the next step on: drm train {workdir} "
+                f"--change {shlex.join(wanted)}"
+            )
             raise InputError(
-                f"{path}: was edited ({'; '.join(edited)}): put back what was there. To change "
-                f"an option from the next step on: drm train {workdir} --change NAME=VALUE"
+                f"{path}: was edited ({words}): put back what was there{change if wanted else ''}"
             )
     return experiment
 
 
-def _read_run(workdir: epath.Path) -> dict[str, Any]:
-    """What run.json holds; nothing in work directories of earlier versions.
+def _read_run(workdir: epath.Path) -> tuple[list[Experiment], list[Change]]:
+    """The experiments that config.json may hold, and what was changed within the run.
 
     Raises:
-      InputError: it can't be used.
+      InputError: run.json can't be used.
     """
     path = workdir / _RUN
     if not path.exists():
-        return {}
+        return [], []
     try:
         found = json.loads(path.read_bytes())
-        found["config"], found["changes"]
-        return found
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: can't be read; bring it back from a copy") from error
+        known = [found["config"], *([found["before"]] if "before" in found else [])]
+        changes = [(int(change["step"]), change["before"]) for change in found["changes"]]
+        return [from_json(json.dumps(config)) for config in known], [
+            Change(step, from_json(json.dumps(before))) for step, before in changes
+        ]
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path}: can't be read: {error}; bring it back from a copy") from error
 
 
 def changes_of(workdir: epath.Path, experiment: Experiment) -> tuple[Change, ...]:
@@ -104,11 +114,7 @@ def changes_of(workdir: epath.Path, experiment: Experiment) -> tuple[Change, ...
     with reaching(workdir):
         if not (workdir / "config.json").exists():
             return ()
-        written = _read_run(workdir)
-    made = [
-        Change(int(change["step"]), from_json(json.dumps(change["before"])))
-        for change in written.get("changes", ())
-    ]
+        _, made = _read_run(workdir)
     before = read_config(workdir)
     if any(name.startswith(CHANGEABLE) for name, *_ in config_differences(before, experiment)):
         made.append(Change(PENDING, before))
@@ -158,8 +164,9 @@ def check_claim(
         saved = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
         remedy = "" if saved else ", or delete it: no checkpoint was saved there"
         other = "" if experiment.seed == before.seed else f" {_for_seed(workdir, experiment)}"
+        words = "; ".join(_in_words(*of) + _hint(*of) for of in refused)
         raise UsageError(
-            f"{workdir} holds a run of another configuration ({'; '.join(refused)}): use the same "
+            f"{workdir} holds a run of another configuration ({words}): use the same "
             f"options, or another --workdir{other}{remedy}"
         )
     return True
@@ -175,8 +182,8 @@ def _for_seed(workdir: epath.Path, experiment: Experiment) -> str:
 
 def _refused(
     workdir: epath.Path, before: Experiment, now: Experiment, changing: Collection[str] = ()
-) -> list[str]:
-    """What may not differ between two starts of a run and does, in words."""
+) -> list[tuple[str, Any, Any]]:
+    """What may not differ between two starts of a run and does: dotted name, before, now."""
     saved = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
     sources = source_names(now) if saved else ()
     refused = []
@@ -184,11 +191,21 @@ def _refused(
         longer = name == "train.steps" and new > old
         if longer or name in (*MAY_CHANGE, *sources, *changing):
             continue
-        hint = " (a run can be made longer, not shorter)" if name == "train.steps" else ""
-        if name.startswith(CHANGEABLE):
-            hint = f" (--change {name}={new} changes it from the next step on)"
-        refused.append(f"--{name.replace('_', '-')} was {old!r}, is {new!r}{hint}")
+        refused.append((name, old, new))
     return refused
+
+
+def _in_words(name: str, old: Any, new: Any) -> str:
+    return f"--{name.replace('_', '-')} was {old!r}, is {new!r}"
+
+
+def _hint(name: str, old: Any, new: Any) -> str:
+    """How an option that was given with another value could be changed, if it could be."""
+    if name == "train.steps":
+        return " (a run can be made longer, not shorter)"
+    if name.startswith(CHANGEABLE):
+        return f" (--change {name}={new} changes it from the next step on)"
+    return ""
 
 
 def source_names(experiment: Experiment) -> list[str]:
@@ -211,14 +228,9 @@ def _check_place(workdir: epath.Path) -> None:
 def check_complete(workdir: epath.Path) -> None:
     """Raises InputError where a run was trained whose checkpoints are gone: it would begin again at
     step 0, and its log would be lost."""
-    folder, log = checkpoint.checkpoint_folder(workdir), workdir / LOG
-    with reaching(workdir):
-        if checkpoint.steps_in(folder):
-            return
-        signs = [log] if log.exists() and log.stat().length and not _begun(folder) else []
-        signs += [path for step, path in evaluations(workdir).items() if step]
-        signs += [path for path in [workdir / checkpoint.SAVED] if path.exists()]
+    signs = _signs(workdir)
     if signs:
+        folder = checkpoint.checkpoint_folder(workdir)
         raise InputError(
             f"{folder}: holds no checkpoint, but one was saved there ({signs[0].name} is there): "
             f"bring {folder.name} back from a copy; or begin anew at step 0 with --begin-anew, "
@@ -226,17 +238,87 @@ def check_complete(workdir: epath.Path) -> None:
         )
 
 
+def no_checkpoint(workdir: epath.Path) -> str | None:
+    """Why a work directory holds no checkpoint, in words; None where it holds one."""
+    folder = checkpoint.checkpoint_folder(workdir)
+    with reaching(workdir):
+        if checkpoint.steps_in(folder):
+            return None
+        if holds_scores_alone(workdir):
+            return (
+                f"{workdir}: holds scores alone, from drm eval --output: the checkpoints are in "
+                "the work directory of the run"
+            )
+        signs = _signs(workdir)
+    if signs:
+        return (
+            f"{folder}: holds no checkpoint, but one was saved there ({signs[0].name} is there): "
+            f"bring {folder.name} back from a copy"
+        )
+    return f"{folder}: holds no checkpoint yet"
+
+
+def holds_scores_alone(workdir: epath.Path) -> bool:
+    """Whether this is a folder that `drm eval --output` made, not the work directory of a run."""
+    names = (_RUN, checkpoint.SAVED, checkpoint.checkpoint_folder(workdir).name)
+    return (workdir / "eval").exists() and not any((workdir / name).exists() for name in names)
+
+
+def _signs(workdir: epath.Path) -> list[epath.Path]:
+    """Files that tell that a checkpoint was saved in a work directory that holds none now."""
+    folder, log = checkpoint.checkpoint_folder(workdir), workdir / LOG
+    with reaching(workdir):
+        if checkpoint.steps_in(folder):
+            return []
+        signs = [log] if log.exists() and log.stat().length and not _begun(folder) else []
+        signs += [path for step, path in evaluations(workdir).items() if step]
+        signs += [path for path in [workdir / checkpoint.SAVED] if path.exists()]
+        signs += [workdir / history.FILE] if history.tells_of_steps(workdir) else []
+    return signs
+
+
+def config_unsure(workdir: epath.Path) -> str | None:
+    """Says that run.json is missing from a run with checkpoints; None where all is well."""
+    saved = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
+    if not saved or (workdir / _RUN).exists():
+        return None
+    return (
+        f"{workdir / _RUN}: is missing: it can't be told whether config.json was edited, or what "
+        "was changed within the run; bring it back from a copy if there is one"
+    )
+
+
+def edited_sources(workdir: epath.Path) -> str:
+    """Which options that say where puzzles come from were edited in config.json, to end a message;
+    "" where none was."""
+    path = workdir / "config.json"
+    if not path.exists():
+        return ""
+    (known, _), experiment = _read_run(workdir), read_config(workdir)
+    edited = [
+        f"{name} was {old!r}"
+        for name, old, _ in (config_differences(known[0], experiment) if known else ())
+        if experiment not in known and name in source_names(experiment)
+    ]
+    return f"; {path} was edited: {', '.join(edited)}" if edited else ""
+
+
 def _begun(folder: epath.Path) -> bool:
     """Whether training made the folder of its checkpoints. (In a bucket it is only a name.)"""
     return is_remote(folder) or folder.exists()
 
 
-def begin_anew(workdir: epath.Path) -> epath.Path | None:
-    """Sets aside what a run has left but for its configuration; where it lies now, if any was."""
+def left_behind(workdir: epath.Path) -> list[epath.Path]:
+    """What a run has left but for its configuration and history."""
     # The mark last: cut off before, the next start is refused again.
     names = ("checkpoints", "damaged", LOG, "tensorboard", "eval", "report.html", "profile",
              "not_finite.json", checkpoint.SAVED)  # fmt: skip
-    found = [workdir / name for name in names if (workdir / name).exists()]
+    return [workdir / name for name in names if (workdir / name).exists()]
+
+
+def begin_anew(workdir: epath.Path) -> epath.Path | None:
+    """Sets aside what a run has left but for its configuration; where it lies now, if any was."""
+    found = left_behind(workdir)
     if not found:
         return None
     aside = free_path(workdir, "before")
