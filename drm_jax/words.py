@@ -1,4 +1,8 @@
-"""Counts in words."""
+"""Counts and sizes in words."""
+
+import math
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def counted(count: int, noun: str, many: str = "") -> str:
@@ -8,3 +12,10 @@ def counted(count: int, noun: str, many: str = "") -> str:
       many: the plural, where it is not the noun and an s.
     """
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def bytes_in_words(count: float) -> str:
+    """Bytes in the unit that fits: "3.5 MB", "384 GB"."""
+    unit = min(int(math.log(max(count, 1), 1000)), 5)
+    number = count / 1000**unit
+    return f"{number:,.{0 if number >= 100 or not unit else 1}f} {_UNITS[unit]}"

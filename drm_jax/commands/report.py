@@ -50,7 +50,7 @@ def run(argv: list[str]) -> int:
     if (options.step is not None or options.steps) and len(options.workdir) > 1:
         raise UsageError("--step, --steps: are for the report of one work directory")
     import_jax_on_cpu()
-    from drm_jax.evaluate.files import evaluations
+    from drm_jax.evaluate.files import evaluations, other_evaluations
     from drm_jax.io.files import work_path
     from drm_jax.report.write import write_report
     from drm_jax.run.history import unreadable_logs
@@ -65,7 +65,7 @@ def run(argv: list[str]) -> int:
     size = len(path.read_bytes()) / 1e6
     console = open_console()
     for workdir in workdirs:
-        if not steps and not evaluations(workdir):
+        if not steps and not evaluations(workdir) and not other_evaluations(workdir):
             console.print(
                 f"Nothing was scored yet in {workdir}: the report has its curves alone; "
                 f"drm eval {workdir} scores the newest checkpoint",

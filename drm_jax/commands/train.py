@@ -1,6 +1,7 @@
 """drm train: trains an experiment, or goes on with a run."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -95,15 +96,18 @@ def _train(name: str, argv: list[str]) -> int:
     written, workdir = read_experiment(name)
     changing, argv = _take_changes(argv)
     base, argv = choose_parts(written, argv)
-    options = parse_changes(
-        TrainOptions(base, workdir),
-        argv,
-        f"drm train {name}",
-        _DESCRIPTION,
-        hints=HINTS,
-        known=PART_OPTIONS,
-        common=_COMMON,
-    )
+    try:
+        options = parse_changes(
+            TrainOptions(base, workdir),
+            argv,
+            f"drm train {name}",
+            _DESCRIPTION,
+            hints=HINTS,
+            known=PART_OPTIONS,
+            common=_COMMON,
+        )
+    except UsageError as error:
+        raise UsageError(_as_change(str(error), changing)) from error
     if options is None:
         return 0
     if options.profile < 0:
@@ -156,6 +160,16 @@ def _take_changes(argv: list[str]) -> tuple[list[str], list[str]]:
     if taking and not names:
         raise UsageError("--change: give NAME=VALUE, such as optimizer.learning_rate=5e-5")
     return names, rest
+
+
+def _as_change(message: str, changing: Sequence[str]) -> str:
+    """An error of an option, as one of --change where the option was given so."""
+    for name in changing:
+        option = f"--{name.replace('_', '-')}"
+        for start in (f"{option}: ", f"{name}: "):
+            if message.startswith(start):
+                return f"--change {name}: {message.removeprefix(start)}"
+    return message
 
 
 def _origin(name: str, written: Experiment, experiment: Experiment) -> dict[str, object]:

@@ -82,6 +82,30 @@ def evaluations(workdir: epath.Path) -> dict[int, epath.Path]:
     return dict(sorted(found.items()))
 
 
+def other_evaluations(workdir: epath.Path, steps: Sequence[int] = ()) -> list[epath.Path]:
+    """The folders of evaluations with other settings than the run's own, and of ensembles.
+
+    Args:
+      steps: of these checkpoints alone; none for any.
+    """
+    folder, own = workdir / "eval", evaluations(workdir).values()
+    name = re.escape(evaluation_folder(workdir, steps).name) if steps else "steps?_[0-9].*?"
+    return sorted(
+        path
+        for path in (folder.iterdir() if folder.exists() else ())
+        if re.fullmatch(rf"{name}(_[a-z_]+=.*)?", path.name)
+        and path not in own
+        and (path / "metrics.json").exists()
+    )
+
+
+def settings_in(folder: epath.Path) -> str:
+    """What of the run's own settings was changed for the evaluation in a folder, from its name;
+    "" where nothing was."""
+    found = re.search("_([a-z_]+=.*)", folder.name)
+    return found[1] if found else ""
+
+
 def write_evaluation(folder: epath.Path, evaluation: Evaluation) -> list[epath.Path]:
     """Writes scores, submission, answers and trajectories to a folder, from `evaluation_folder`.
 

@@ -72,6 +72,8 @@ def import_published(
       InputError: a file can't be used, or the checkpoint's place is taken.
       UsageError: options that can't be combined, or another run in the work directory.
     """
+    if not file.exists():
+        raise InputError(f"{file}: there is no such file: name the published checkpoint")
     _check_table_options(identifiers, reset_puzzle_table)
     say = functools.partial(console.print, soft_wrap=True)
     step = _step(file, step)

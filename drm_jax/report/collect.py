@@ -28,7 +28,12 @@ from drm_jax.evaluate.answers import (
     read_trajectories,
     unpack,
 )
-from drm_jax.evaluate.files import evaluation_folder, evaluations
+from drm_jax.evaluate.files import (
+    evaluation_folder,
+    evaluations,
+    other_evaluations,
+    settings_in,
+)
 from drm_jax.io.metrics import read_metrics
 from drm_jax.puzzles.boards import grid_rows
 from drm_jax.puzzles.family import PAD, Board, Family
@@ -56,6 +61,8 @@ class Run:
     metrics: Mapping[str, Any]
     answers: Answers
     trajectories: Sequence[Packed]
+    settings: str = ""
+    """Of the evaluation, where they are not the run's own."""
 
 
 def read_run(workdir: epath.Path, steps: Sequence[int] = ()) -> Run:
@@ -69,7 +76,7 @@ def read_run(workdir: epath.Path, steps: Sequence[int] = ()) -> Run:
         can't be used.
     """
     experiment = read_config(workdir)
-    if not steps and not evaluations(workdir):
+    if not steps and not evaluations(workdir) and not other_evaluations(workdir):
         nothing = Answers((), part_name("method", experiment.method), {}, ())
         log, history = read_metrics(workdir), read_history(workdir)
         return Run(workdir.name, experiment, history, log, {"per_task": {}}, nothing, ())
@@ -83,7 +90,8 @@ def read_run(workdir: epath.Path, steps: Sequence[int] = ()) -> Run:
 
     metrics, answers, trajectories = of_one_evaluation(folder, read)
     log = read_metrics(workdir)
-    return Run(workdir.name, experiment, read_history(workdir), log, metrics, answers, trajectories)
+    history, settings = read_history(workdir), settings_in(folder)
+    return Run(workdir.name, experiment, history, log, metrics, answers, trajectories, settings)
 
 
 def of_one_evaluation(folder: epath.Path, read: Callable[[], Read]) -> Read:
@@ -136,28 +144,37 @@ def evaluation_of(workdir: epath.Path, steps: Sequence[int] = ()) -> epath.Path:
     """The folder of an evaluation in a work directory.
 
     Args:
-      steps: ascending; several of an ensemble; none for that of the newest checkpoint.
+      steps: ascending; several of an ensemble; none for that of the newest checkpoint. Where none
+        has the run's own settings, the only one with others is meant.
 
     Raises:
       InputError: there is no such evaluation.
     """
-    if len(steps) > 1:
-        folder = evaluation_folder(workdir, steps)
-        if not folder.exists():
-            named = ",".join(map(str, steps))
-            raise InputError(f"{folder}: is not there: drm eval {workdir} --steps {named} makes it")
-        return folder
-    found = evaluations(workdir)
-    if not found:
+    own, others = evaluations(workdir), other_evaluations(workdir, steps)
+    if not steps and own:
+        return own[max(own)]
+    if len(steps) == 1 and steps[0] in own:
+        return own[steps[0]]
+    ensemble = evaluation_folder(workdir, steps) if len(steps) > 1 else None
+    if ensemble in others:
+        return ensemble
+    if len(others) == 1:
+        return others[0]
+    if others:
+        names = ", ".join(path.name for path in others)
+        raise InputError(
+            f"{workdir / 'eval'}: nothing there has the run's own settings, and several have "
+            f"others: {names}; write each to a folder of its own with drm eval --output"
+        )
+    if ensemble:
+        named = ",".join(map(str, steps))
+        raise InputError(f"{ensemble}: is not there: drm eval {workdir} --steps {named} makes it")
+    if not own and not other_evaluations(workdir):
         raise InputError(
             f"{workdir}: no checkpoint was scored there yet: drm eval {workdir} scores the newest"
         )
-    if not steps:
-        return found[max(found)]
-    if steps[0] not in found:
-        known = ", ".join(map(str, found))
-        raise InputError(f"{workdir}: step {steps[0]} was not evaluated; evaluated: {known}")
-    return found[steps[0]]
+    known = ", ".join([*map(str, own), *(path.name for path in other_evaluations(workdir))])
+    raise InputError(f"{workdir}: step {steps[0]} was not evaluated; evaluated: {known}")
 
 
 def _read_scores(path: epath.Path, headline: str) -> dict[str, Any]:
@@ -165,7 +182,8 @@ def _read_scores(path: epath.Path, headline: str) -> dict[str, Any]:
         found = json.loads(path.read_bytes())
         names = ("cell_accuracy", headline)
         shares = [value for name, value in found.items() if "@" in name or name in names]
-        if all(isinstance(of, dict) for of in found["per_task"].values()) and all(
+        parts = [*found["per_task"].values(), found.get("evaluate", {})]
+        if all(isinstance(of, dict) for of in parts) and all(
             isinstance(share, int | float) and math.isfinite(share) for share in shares
         ):
             return found
@@ -181,13 +199,20 @@ def overview(run: Run) -> dict[str, Any]:
     experiment, metrics, data = run.experiment, run.metrics, run.experiment.data
     starts = [line for line in run.history if line["event"] == "start"]
     before: dict[str, Any] = {}
-    for line in starts:
-        for name, (was, _) in _changes(line).items():
-            before.setdefault(name, was)
+    for line in run.history:
+        if line["event"] in ("start", "change"):
+            for name, (was, _) in _changes(line).items():
+                before.setdefault(name, was)
     begun_with = experiment.init_from
     options = options_of(experiment)
-    now = {name: _as_in_history(options.get(name)) for name in before}
-    changed = {name: (was, now[name]) for name, was in before.items() if was != now[name]}
+    # What was changed within the run is told apart, after which step.
+    began = {name: was for _, name, was, _ in reversed(_within(run))}
+    now = {name: began.get(name, _as_in_history(options.get(name))) for name in before}
+    changed = {
+        name: (was, now[name])
+        for name, was in before.items()
+        if was != now[name] and name in options
+    }
     of_file = next((str(line["from"]) for line in starts if "from" in line), None)
     return {
         "experiment": experiment.name,
@@ -202,10 +227,13 @@ def overview(run: Run) -> dict[str, Any]:
         "scored": metrics.get("test_inputs", 0),
         "tasks": len(run.answers.tasks),
         "candidates": metrics.get("candidates", 0),
-        "denoise_steps": experiment.evaluate.denoise_steps,
+        "denoise_steps": metrics.get("evaluate", {}).get(
+            "denoise_steps", experiment.evaluate.denoise_steps
+        ),
+        "settings": run.settings,
         "from": of_file,
         "changed": [[name, plain(was), plain(now)] for name, (was, now) in changed.items()],
-        "within": _within(run),
+        "within": [[*at, plain(was), plain(now)] for *at, was, now in _within(run)],
         "other_tests": [line["step"] for line in _on_other_tests(run)],
         "data": {
             "puzzles": part_name("data", data),
@@ -248,10 +276,7 @@ def _within(run: Run) -> list[list[Any]]:
         if line["event"] == "anew":
             found = []
         if line["event"] == "change" and type(line.get("step")) is int:
-            found += [
-                [line["step"], name, plain(was), plain(now)]
-                for name, (was, now) in _changes(line).items()
-            ]
+            found += [[line["step"], name, *pair] for name, pair in _changes(line).items()]
     return found
 
 

@@ -15,6 +15,7 @@ from drm_jax.evaluate.answers import (
     read_trajectories,
     unpack,
 )
+from drm_jax.evaluate.files import settings_in
 from drm_jax.evaluate.pictures import (
     Row,
     answer_rows,
@@ -79,7 +80,12 @@ def show_denoising(
         )
     found = [unpack(packed) for packed in kept if packed.task == task_id]
     shown = found[:SHOWN_PATHS]
-    console.print(f"Task {task_id} at step {answers.steps[-1]}")
+    settings = settings_in(folder)
+    console.print(
+        f"Task {task_id} at step {answers.steps[-1]}"
+        f"{f', with other settings than the run: {settings}' if settings else ''}",
+        soft_wrap=True,
+    )
     for line in terminal_legend(answers, shown, family):
         console.print(line, style="dim")
     rows = [

@@ -1,7 +1,5 @@
 """`drm checkpoints`: what is saved in a work directory, and whether it is intact."""
 
-import math
-
 import jax
 from etils import epath
 from rich.console import Console
@@ -12,6 +10,7 @@ from drm_jax.io import checkpoint
 from drm_jax.io.metrics import read_metrics
 from drm_jax.run.workdir import no_checkpoint, read_config
 from drm_jax.runtime.progress import progress_bar
+from drm_jax.words import bytes_in_words
 
 
 def list_checkpoints(workdir: epath.Path, console: Console) -> bool:
@@ -90,12 +89,7 @@ def _row(path: epath.Path, step: int, lines: list[dict], headline: str) -> list[
     return [
         str(step),
         when.strftime("%Y-%m-%d %H:%M:%S") if when else "",
-        _size(checkpoint.size_of(path)),
+        bytes_in_words(checkpoint.size_of(path)),
         loss,
         "" if score is None else f"{score:.1%}",
     ]
-
-
-def _size(count: int) -> str:
-    unit = min(int(math.log(max(count, 1), 1000)), 4)
-    return f"{count / 1000**unit:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"

@@ -14,12 +14,15 @@ from drm_jax.config import Experiment
 from drm_jax.errors import InputError
 from drm_jax.evaluate.answerer import abstract_candidates
 from drm_jax.io import checkpoint, lock
+from drm_jax.io.files import free_path
 from drm_jax.parallel.mesh import AXIS, platform_of
+from drm_jax.run.differences import in_words
 from drm_jax.run.loop import check_start, describe
 from drm_jax.run.setup import Setup, answerer, set_up, training_stream
+from drm_jax.run.workdir import config_differences, config_unsure, left_behind, read_config
 from drm_jax.training.batches import abstract_batch
 from drm_jax.training.step import make_train_step
-from drm_jax.words import counted
+from drm_jax.words import bytes_in_words, counted
 
 
 def dry_run(
@@ -52,7 +55,7 @@ def dry_run(
         answer = answerer(setup)
         batch = abstract_candidates(experiment.evaluate.batch_size, height * width)
         jax.eval_shape(answer, state, batch)
-    numbers, place = _numbers(setup, state, candidates), _place(workdir, goes_on)
+    numbers, place = _numbers(setup, state, candidates), _place(experiment, workdir, goes_on, anew)
     for line in [describe(setup), *setup.notes, *numbers, *place]:
         console.print(line, soft_wrap=True)
     console.print("Nothing was computed or written")
@@ -81,9 +84,10 @@ def _check_memory(setup: Setup, state) -> None:
     needed, there = of_state + rows * of_one, _memory(setup.mesh)
     if needed > there:
         raise InputError(
-            f"it doesn't fit on this machine: a device would need {needed / 1e9:,.1f} GB or more, "
-            f"and has {there / 1e9:,.1f}: use a smaller --model.hidden, --train.batch-size or "
-            "--evaluate.batch-size, fewer --data.num-augmentations, or more devices"
+            f"it doesn't fit on this machine: a device would need {bytes_in_words(needed)} or "
+            f"more, and has {bytes_in_words(there)}: use a smaller --model.hidden, "
+            "--train.batch-size or --evaluate.batch-size, fewer --data.num-augmentations, or more "
+            "devices"
         )
 
 
@@ -105,7 +109,7 @@ def _numbers(setup: Setup, state, candidates: int) -> list[str]:
     network = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
     whole, carry = _bytes(state), _bytes(state.carry)
     split = carry + _bytes(state.table)
-    of_carry = f", the carried slots {carry / parts / 1e6:,.1f} MB" if carry else ""
+    of_carry = f", the carried slots {bytes_in_words(carry / parts)}" if carry else ""
     return [
         f"Training: {counted(train.steps, 'step')} of {counted(train.batch_size, 'example')}, "
         f"{counted(round(train.steps * train.batch_size / examples), 'epoch')} of "
@@ -113,20 +117,52 @@ def _numbers(setup: Setup, state, candidates: int) -> list[str]:
         f"Evaluation: {counted(candidates, 'candidate')}, "
         f"{counted(setup.experiment.evaluate.denoise_steps, 'denoising step')} each",
         f"Network: {network:,} parameters; state on each device: "
-        f"{(whole - split + split / parts) / 1e6:,.1f} MB, of which the puzzle table "
-        f"{_bytes(state.table) / parts / 1e6:,.1f} MB{of_carry}; activations come on top",
-        f"A checkpoint: about {whole / 1e6:,.0f} MB or less; {train.keep_last} newest and "
+        f"{bytes_in_words(whole - split + split / parts)}, of which the puzzle table "
+        f"{bytes_in_words(_bytes(state.table) / parts)}{of_carry}; activations come on top",
+        f"A checkpoint: about {bytes_in_words(whole)} or less; {train.keep_last} newest and "
         f"{train.keep_best} best are kept, one every {counted(train.checkpoint_every, 'step')}",
     ]
 
 
-def _place(workdir: epath.Path, goes_on: bool) -> list[str]:
-    steps = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
-    if not goes_on:
-        lines = [f"{workdir}: would be a new run"]
-    elif steps:
-        lines = [f"{workdir}: would go on from the checkpoint of step {steps[-1]:,}"]
+def _place(experiment: Experiment, workdir: epath.Path, goes_on: bool, anew: bool) -> list[str]:
+    """What a start would do in a work directory.
+
+    Raises:
+      DamagedError: it has checkpoints, none of which can be used.
+    """
+    lines, step = [], 0
+    if goes_on:
+        step, lines = _newest(workdir)
+        lines += [text for text in [config_unsure(workdir)] if text]
+        begin = f"go on from the checkpoint of step {step or 0:,}"
+        again = "start again, no checkpoint was saved yet"
+        lines.append(f"{workdir}: would {again if step is None else begin}")
     else:
-        lines = [f"{workdir}: would start again, no checkpoint was saved yet"]
+        lines.append(f"{workdir}: would be a new run")
+    found = left_behind(workdir) if anew else []
+    if found:
+        aside, names = free_path(workdir, "before"), ", ".join(path.name for path in found)
+        lines.append(f"{workdir}: would set aside in {aside.name}/: {names}")
+    if (workdir / "config.json").exists():
+        lines += [
+            f"would change {name} {in_words(was)} -> {in_words(now)} from step {(step or 0) + 1:,}"
+            for name, was, now in config_differences(read_config(workdir), experiment)
+        ]
     holder = lock.held_elsewhere(workdir)
     return lines + ([f"{workdir}: another run is at work here now: {holder}"] if holder else [])
+
+
+def _newest(workdir: epath.Path) -> tuple[int | None, list[str]]:
+    """The newest checkpoint whose record can be read; and what is said of those that are newer."""
+    damages: list[str] = []
+    for step in reversed(checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))):
+        try:
+            checkpoint.read_record(workdir, step)
+            return step, damages
+        except checkpoint.DamagedError as error:
+            damages.append(str(error))
+    if damages:
+        raise checkpoint.DamagedError(
+            f"{damages[0]}; no other checkpoint can be used: bring one back from a copy"
+        )
+    return None, []

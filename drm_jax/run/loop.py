@@ -108,12 +108,14 @@ def train(
         console.print(line, soft_wrap=True)
     say = teller(console)
     with StopRequest(say, until_exit=until_exit) as stop, _locked(workdir, console) as held:
-        begin = _begin(setup, workdir, strict, changing, anew, say)
+        begin, told = _begin(setup, workdir, strict, changing, anew, say)
         setup = dataclasses.replace(setup, changes=begin.changes)
         stop.listen()  # ended by a signal before, nothing is lost
         traced = profile_steps if processes.is_first() else 0
         with (
-            _Training.opened(setup, begin, workdir, console, stop, held, origin or {}) as run,
+            _Training.opened(
+                setup, begin, workdir, console, stop, held, _untold(origin or {}, told)
+            ) as run,
             Profiler(workdir, begin.step, traced) as profiler,
         ):
             run.steps(profiler, started)
@@ -135,7 +137,7 @@ def check_start(
     goes_on = check_claim(workdir, setup.experiment, changing)
     if not anew:
         check_complete(workdir)
-        check_changes(setup)
+        check_changes(setup, workdir)
     check_init_from(setup, workdir, anew)
     return goes_on and not anew
 
@@ -147,8 +149,9 @@ def _begin(
     changing: Collection[str],
     anew: bool,
     say: Callable[[str], None],
-) -> Start:
-    """Where the run begins, in a work directory that is locked and then claimed."""
+) -> tuple[Start, Collection[str]]:
+    """Where the run begins, in a work directory that is locked and then claimed; and the options
+    that the history says were changed from here on."""
     check_shared(workdir)
     first = processes.is_first()
     if first:
@@ -157,11 +160,17 @@ def _begin(
         _set_aside(workdir, say)
         changing = (*changing, *source_names(setup.experiment))
     processes.exchange()
-    begin = start(setup, workdir, strict, say)
+    begin, told = start(setup, workdir, strict, say), ()
     if first:  # not before it is known that this experiment can begin
         now = dataclasses.replace(setup, changes=begin.changes)
-        _claim(now, begin, workdir, changing, say)
-    return begin
+        told = _claim(now, begin, workdir, changing, say)
+    return begin, told
+
+
+def _untold(origin: Mapping[str, Any], told: Collection[str]) -> dict[str, Any]:
+    """Where an experiment comes from, without the changes that the history told before."""
+    left = {name: of for name, of in origin.get("changed", {}).items() if name not in told}
+    return {**origin, "changed": left} if "changed" in origin else dict(origin)
 
 
 def _set_aside(workdir: epath.Path, say: Callable[[str], None]) -> None:
@@ -178,8 +187,11 @@ def _claim(
     workdir: epath.Path,
     changing: Collection[str],
     say: Callable[[str], None],
-) -> None:
-    """Takes the work directory for a start; tells what is not as the run before left it."""
+) -> Collection[str]:
+    """Takes the work directory for a start; tells what is not as the run before left it.
+
+    Returns the options of that, which the history holds then.
+    """
     changed: dict[str, Any] = {}
     unreadable = keep_unreadable(workdir)
     for text in (unreadable, config_unsure(workdir)):
@@ -198,6 +210,7 @@ def _claim(
     claim(workdir, setup.experiment, begin.changes, changing)
     if changed:
         history.note(workdir, {"event": "change", "step": begin.step, "changed": changed})
+    return changed
 
 
 @contextlib.contextmanager

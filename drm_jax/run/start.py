@@ -17,6 +17,7 @@ from drm_jax.parallel import processes
 from drm_jax.parallel.mesh import placed_whole_or_split
 from drm_jax.run.setup import Setup, fingerprint_at
 from drm_jax.run.workdir import (
+    PENDING,
     Change,
     config_differences,
     edited_sources,
@@ -118,8 +119,15 @@ def restore_own(
     return restored
 
 
-def check_changes(setup: Setup) -> None:
+def check_changes(setup: Setup, workdir: epath.Path) -> None:
     """Raises UsageError where options can't be changed within this run."""
+    saved = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
+    last = setup.experiment.train.steps
+    if saved and saved[-1] >= last and any(change.step == PENDING for change in setup.changes):
+        raise UsageError(
+            f"--change: all {counted(last, 'step')} are done: it takes effect with a larger "
+            "--train.steps alone"
+        )
     sizes = {change.before.train.batch_size for change in setup.changes}
     carry = jax.tree.leaves(jax.eval_shape(setup.make_state).carry)
     if carry and sizes - {setup.experiment.train.batch_size}:
