@@ -198,21 +198,17 @@ def overview(run: Run) -> dict[str, Any]:
     """The run in words and numbers."""
     experiment, metrics, data = run.experiment, run.metrics, run.experiment.data
     starts = [line for line in run.history if line["event"] == "start"]
-    before: dict[str, Any] = {}
-    for line in run.history:
-        if line["event"] in ("start", "change"):
-            for name, (was, _) in _changes(line).items():
-                before.setdefault(name, was)
     begun_with = experiment.init_from
     options = options_of(experiment)
+    before: dict[str, Any] = {}
+    for line in run.history:
+        for name, (was, _) in _changes(line).items():
+            if line["event"] == "start" or (line["event"] == "change" and name in options):
+                before.setdefault(name, was)
     # What was changed within the run is told apart, after which step.
     began = {name: was for _, name, was, _ in reversed(_within(run))}
     now = {name: began.get(name, _as_in_history(options.get(name))) for name in before}
-    changed = {
-        name: (was, now[name])
-        for name, was in before.items()
-        if was != now[name] and name in options
-    }
+    changed = {name: (was, now[name]) for name, was in before.items() if was != now[name]}
     of_file = next((str(line["from"]) for line in starts if "from" in line), None)
     return {
         "experiment": experiment.name,

@@ -204,7 +204,8 @@ def test_runs_are_compared(experiment, workdir, tmp_path):
     other = work_path(tmp_path / "other")
     made_run(other, dataclasses.replace(experiment, data=dataclasses.replace(
         experiment.data, only=experiment.data.only[:-1])))  # fmt: skip
-    assert main(["report", str(workdir), str(other), str(workdir)]) == 0
+    again = shutil.copytree(workdir, tmp_path / "again" / workdir.name)
+    assert main(["report", str(workdir), str(other), str(again)]) == 0
     html = (workdir / "comparison.html").read_text()
     data = embedded(html)
     assert data["runs"] == ["made", "other", "made (2)"]
@@ -212,6 +213,71 @@ def test_runs_are_compared(experiment, workdir, tmp_path):
     missing = [task["id"] for task in data["tasks"] if "other" not in task["runs"]]
     assert len(missing) == 1
     assert html.count("<polyline") == 4 * 3
+
+
+def test_a_run_is_not_compared_with_itself(workdir, capsys):
+    assert main(["report", str(workdir), f"{workdir}/"]) == 2
+    assert "named twice" in capsys.readouterr().err
+
+
+def test_scores_with_other_settings_alone(workdir, tmp_path, capsys):
+    """As `drm eval --denoise-steps 2 --output` leaves them: shown, and titled with the settings."""
+    out = work_path(tmp_path / "out")
+    (out / "eval").mkdir(parents=True)
+    for name in ("config.json", "history.jsonl", "metrics.jsonl"):
+        shutil.copy(workdir / name, out / name)
+    first = out / "eval" / "step_4_denoise_steps=2_outside=pad"
+    shutil.copytree(workdir / "eval" / "step_4", first)
+    metrics = json.loads((first / "metrics.json").read_text())
+    metrics["evaluate"]["denoise_steps"] = 2
+    (first / "metrics.json").write_text(json.dumps(metrics))
+    for options in ([], ["--step", "4"]):
+        assert main(["report", str(out), *options]) == 0
+        assert "Nothing was scored yet" not in capsys.readouterr().out
+        html = (out / "report.html").read_text()
+        assert "<code>denoise_steps=2_outside=pad</code>" in html
+        assert "2 steps each</p>" in html
+    task = next(iter(metrics["per_task"]))
+    assert main(["show", str(out), task]) == 0
+    assert "other settings than the run: denoise_steps=2" in capsys.readouterr().out
+    assert main(["report", str(out), "--step", "2"]) == 1
+    assert f"evaluated: {first.name}" in capsys.readouterr().err
+    shutil.copytree(first, out / "eval" / "step_4_denoise_steps=3")
+    assert main(["show", str(out), task]) == 1
+    assert "several have others: step_4_denoise_steps=2_outside=pad, step_4_denoise_steps=3" in (
+        capsys.readouterr().err
+    )
+    # What the run's own settings gave comes first.
+    shutil.copytree(workdir / "eval" / "step_4", out / "eval" / "step_4")
+    assert main(["report", str(out)]) == 0
+    assert "settings than the run's own" not in (out / "report.html").read_text()
+
+
+def test_an_ensemble_alone_is_shown(workdir, tmp_path):
+    out = work_path(shutil.copytree(workdir, tmp_path / "out"))
+    (out / "eval" / "step_4").rename(out / "eval" / "steps_2_4")
+    assert read_run(out).settings == ""
+    assert read_run(out).answers.tasks
+
+
+def test_a_change_is_told_once(workdir, tmp_path):
+    """After which step, not as a change of the experiment's file too."""
+    run = read_run(workdir)
+    rate = "optimizer.learning_rate"
+    lines = [
+        {"event": "start", "step": 0, "changed": {rate: [0.1, 0.2]}},
+        {"event": "change", "step": 2, "changed": {rate: [0.2, 0.01]}},
+        {"event": "start", "step": 2, "changed": {rate: [0.1, 0.01]}},
+    ]
+    told = overview(dataclasses.replace(run, history=lines))
+    assert told["changed"] == [[rate, "0.1", "0.2"]]
+    assert told["within"] == [[2, rate, "0.2", "0.01"]]
+    told = overview(dataclasses.replace(run, history=lines[1:]))
+    assert told["within"] == [[2, rate, "0.2", "0.01"]]
+    # Begun anew, the run has them from its first step on.
+    told = overview(dataclasses.replace(run, history=[*lines, {"event": "anew"}]))
+    assert told["changed"] == [[rate, "0.1", "0.01"]]
+    assert told["within"] == []
 
 
 def test_outcomes_add_up():

@@ -371,6 +371,71 @@ def test_what_can_not_be_changed_within_a_run(here, workdir, capsys):
         check_start(set_up(larger, workdir=other), other, ["train.batch_size"])
 
 
+def test_a_change_that_no_step_would_follow_is_refused(here, workdir, capsys):
+    before = {path: path.read_bytes() for path in Path(workdir).rglob("*") if path.is_file()}
+    argv = ["train", str(workdir), "--change", "optimizer.learning_rate=5e-3"]
+    for options in ([], ["--dry-run"]):
+        assert main([*argv, *options]) == 2
+        assert "all 4 steps are done: it takes effect with a larger" in capsys.readouterr().err
+    left = {path: path.read_bytes() for path in Path(workdir).rglob("*") if path.is_file()}
+    assert left == before
+
+
+def test_a_dry_run_says_what_would_change(workdir, capsys):
+    argv = ["train", str(workdir), "--dry-run", "--train.steps", "6"]
+    change = ["--change", "optimizer.learning_rate=5e-3"]
+    assert main([*argv, *change]) == 0
+    assert "would change optimizer.learning_rate 0.01 -> 0.005 from step 5" in (
+        capsys.readouterr().out
+    )
+    assert main([*argv, "--begin-anew"]) == 0
+    assert "would set aside in before/: checkpoints, metrics.jsonl" in capsys.readouterr().out
+    # What is there is looked at, not only its name.
+    for step, status, text in ((4, 0, "would go on from the checkpoint of step 2"),
+                               (2, 1, "no other checkpoint can be used")):  # fmt: skip
+        shutil.rmtree(workdir / "checkpoints" / str(step) / "record")
+        assert main(argv) == status
+        told = "".join(capsys.readouterr())
+        assert text in told
+        assert "checkpoints/4: damaged: the folder has only state" in told
+
+
+def test_a_run_without_run_json_is_told_of(workdir, capsys):
+    (workdir / "run.json").unlink()
+    edit(workdir, "data", "only", ["nope"])
+    for command in (["train", str(workdir), "--dry-run"], ["eval", str(workdir)]):
+        assert main(command) == 1
+        text = "".join(capsys.readouterr())
+        assert f"data.only: no source holds task 'nope'; it stands in {workdir}" in text
+    edit(workdir, "data", "only", [])
+    assert main(["train", str(workdir), "--dry-run"]) == 0
+    text = "run.json: is missing: it can't be told whether config.json was edited"
+    assert text in capsys.readouterr().out
+
+
+def test_edited_sources_are_named_with_the_file(here, workdir, tmp_path, capsys):
+    """Tasks that aren't there, and others than were trained on."""
+    edit(workdir, "data", "only", ["nope"])
+    assert main(["eval", str(workdir)]) == 1
+    text = f"; {workdir / 'config.json'} was edited: data.only was ()"
+    assert f"no source holds task 'nope'{text}" in capsys.readouterr().err
+    edit(workdir, "data", "only", [])
+    other = copy_tasks(here, tmp_path / "other")
+    edit_task(other, "train")
+    edit(workdir, "data", "evaluate", [str(other)])
+    assert main(["eval", str(workdir)]) == 1
+    line = capsys.readouterr().err
+    assert "have changed since step 4" in line
+    assert f"{workdir / 'config.json'} was edited: data.evaluate was" in line
+
+
+def test_an_error_of_a_change_is_named_as_it_was_given(workdir, capsys):
+    for value, text in (("None", "'None' is not a number"), ("7", "must be float")):
+        assert main(["train", str(workdir), "--change", f"optimizer.ema={value}"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"drm: --change optimizer.ema: {text}")
+
+
 def test_changes_settle_where_the_run_goes_on(tiny):
     one, two = (with_changes(tiny, {"seed": seed}) for seed in (1, 2))
     assert settled([Change(4, one), Change(PENDING, two)], 8) == (Change(4, one), Change(8, two))

@@ -19,7 +19,7 @@ from drm_jax.io.files import work_path
 from drm_jax.run import history
 from drm_jax.run.history import read_history, recorded
 from drm_jax.run.runs import list_runs, status
-from drm_jax.run.workdir import claim, read_config
+from drm_jax.run.workdir import check_complete, claim, read_config
 
 
 @pytest.fixture(scope="module")
@@ -327,3 +327,85 @@ def test_a_config_of_an_earlier_version_is_refused_in_one_line(tmp_path):
     assert rows(text)["old"][0] == "damaged"
     (reason,) = (x for x in text.splitlines() if x.startswith("old: damaged: "))
     assert line in reason
+
+
+# --- files that are damaged or gone ---
+@pytest.fixture
+def made(runs, tmp_path):
+    """A copy of the made-up run."""
+    return work_path(shutil.copytree(runs / "sweep" / "a", tmp_path / "a"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"config":{},"changes":[]}', "[]", "{}", '{"config":"CONFIG","changes":[{"step":"x"}]}',
+     '{"config":"CONFIG","changes":[{"step":1,"before":{}}]}',
+     '{"config":"CONFIG","changes":[{"step":1e999,"before":{}}]}'],
+)  # fmt: skip
+def test_a_damaged_run_json_is_named_and_hides_no_other_run(made, content, capsys):
+    config = (made / "config.json").read_text()
+    (made / "run.json").write_text(content.replace('"CONFIG"', config))
+    assert main(["report", str(made)]) == 1
+    assert f"{made / 'run.json'}: can't be read" in capsys.readouterr().err
+    (made.parent / "b").mkdir()
+    claim(made.parent / "b", Experiment("b"))
+    found = rows(said(made.parent))
+    assert (found["a"][0], found["b"][0]) == ("damaged", "not begun")
+
+
+def test_lines_that_cannot_be_read_are_told(made, capsys):
+    for name in ("metrics.jsonl", "history.jsonl"):
+        with (made / name).open("a") as file:
+            file.write("garbage\n[]\n" + '{"')  # the last one torn by a kill
+    assert main(["report", str(made)]) == 0
+    for text in (said(made.parent), capsys.readouterr().out):
+        assert re.search(r"metrics\.jsonl: 2 of \d+ lines can't be read", text)
+        assert re.search(r"history\.jsonl: 2 of \d+ lines can't be read", text)
+
+
+def test_a_folder_of_scores_is_known(made, capsys):
+    (made / "run.json").unlink()
+    assert rows(said(made.parent))["a"][0] == "scores alone"
+    for command, code in (("checkpoints", 0), ("eval", 1)):
+        assert main([command, str(made)]) == code
+        assert "holds scores alone" in "".join(capsys.readouterr())
+
+
+def test_the_history_alone_tells_that_a_run_was_trained(made, capsys):
+    shutil.rmtree(made / "eval")
+    (made / "metrics.jsonl").unlink()
+    with pytest.raises(InputError, match=r"one was saved there \(history\.jsonl is there\)"):
+        check_complete(made)
+    for command, code in (("checkpoints", 0), ("eval", 1)):
+        assert main([command, str(made)]) == code
+        assert "one was saved there (history.jsonl is there)" in "".join(capsys.readouterr())
+    assert rows(said(made.parent))["a"][0] == "finished"
+    history.note(made, {"event": "anew"})
+    check_complete(made)
+
+
+def test_only_what_can_be_changed_is_advised_to_be_changed(made):
+    path = made / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "seed": 5, "name": "other"}))
+    with pytest.raises(InputError, match=r"--seed was 0, is 5") as error:
+        read_config(made)
+    assert "--change" not in str(error.value)
+    config["optimizer"]["learning_rate"] = 0.5
+    path.write_text(json.dumps({**config, "seed": 5}))
+    with pytest.raises(InputError) as error:
+        read_config(made)
+    assert str(error.value).count("--change") == 1
+    assert str(error.value).endswith("--change optimizer.learning_rate=0.5")
+
+
+def test_steps_below_zero_and_folders_that_are_not_there(made, capsys):
+    for argv, code, text in (
+        (["eval", made, "--step", "-1"], 2, "--step: a step is at least 0"),
+        (["eval", made, "--steps=-1,2"], 2, "--steps: a step is at least 0"),
+        (["report", made, "--step", "-1"], 2, "--step: a step is at least 0"),
+        (["show", made, "t", "--step", "-1"], 2, "--step: a step is at least 0"),
+        (["eval", made / "nope"], 1, "nope: not a work directory, there is no such folder"),
+    ):
+        assert main([str(word) for word in argv]) == code
+        assert text in capsys.readouterr().err
