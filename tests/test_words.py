@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drm_jax.words import counted
+from drm_jax.words import bytes_in_words, counted
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "drm_jax").rglob("*.py"))
@@ -42,3 +42,11 @@ def plurals(path: Path) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_no_plural_follows_a_count_blindly(path):
     assert not plurals(path), "use drm_jax.words.counted"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (384e6, "384 MB"), (384_051_864e6, "384 TB")],
+)
+def test_bytes_have_the_unit_that_fits(count, words):
+    assert bytes_in_words(count) == words

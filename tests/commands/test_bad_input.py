@@ -531,7 +531,8 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("tensorboard", instead("tensorboard", "file"), AGAIN, 1, "run/tensorboard: File exists"),
     ("eval", instead("eval", "file"), "eval run", 1, "run/eval: can't be written to: Not a dir"),
     ("checkpoints", instead("checkpoints", "file"), AGAIN, 1, "run/checkpoints: Not a directory"),
-    ("no checkpoint", instead("checkpoints", "folder"), "eval run", 1, "holds no checkpoint yet"),
+    ("no checkpoint", instead("checkpoints", "folder"), "eval run", 1,
+     "holds no checkpoint, but one was saved there"),
     ("another shape", config(lambda t: t.replace('"hidden": 8', '"hidden": 16')), "eval run", 1,
      "run/config.json: was edited (--model.hidden was 8, is 16): put back what was there"),
     ("damaged, strict", newer("9"), "eval run --strict", 1, "checkpoints/9: damaged: the folder"),
@@ -654,7 +655,7 @@ def test_a_second_seed_is_told_of_a_work_directory_of_its_own(folder, capsys, op
      T + "--data.identifiers no", T + "--init-from no", "train ~no_one/no.py",
      "runs ~no_one", "show run ok --png no/x.png",
      "import step_1 --config no --reset-puzzle-table --workdir new",
-     T + "--dry-run --workdir ~no_one/x"],
+     "import no --config no --workdir new", T + "--dry-run --workdir ~no_one/x"],
 )  # fmt: skip
 def test_a_missing_path_has_one_exit_code(folder, capsys, argv):
     assert main(argv.split()) == 1

@@ -189,7 +189,7 @@ def test_a_dry_run_counts_the_parts_of_the_data_axis(tiny, two_by_two):
         setup = set_up(with_changes(tiny, {"method": "trm"}), mesh)
         lines.append(_numbers(setup, jax.eval_shape(setup.make_state), candidates=12))
     assert lines[0] == lines[1]
-    assert any("of which the puzzle table 0.4 MB, the carried slots" in line for line in lines[0])
+    assert any("of which the puzzle table 393 kB, the carried slots" in line for line in lines[0])
 
 
 # --- processes -----------------------------------------------------------------------------------

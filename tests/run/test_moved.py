@@ -397,7 +397,7 @@ def test_a_dry_run_says_what_would_change(workdir, capsys):
         assert main(argv) == status
         told = "".join(capsys.readouterr())
         assert text in told
-        assert "checkpoints/4: damaged: the folder has only state" in told
+        assert "checkpoints/4: damaged: the folder has only" in told
 
 
 def test_a_run_without_run_json_is_told_of(workdir, capsys):
