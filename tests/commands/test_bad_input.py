@@ -443,7 +443,7 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("profile -1", nothing, T + "--profile -1", 2, "--profile: must be at least 0, not -1"),
     ("profile x", nothing, T + "--profile x", 2, "--profile: 'x' is not a whole number"),
     ("step x", nothing, "eval run --step x", 2, "--step: 'x' is not a whole number"),
-    ("step -1", nothing, "eval run --step -1", 1, "no checkpoint of step -1; there are 1"),
+    ("step -1", nothing, "eval run --step -1", 2, "--step: a step is at least 0, not -1"),
     ("a huge step", nothing, f"eval run --step {10**20}", 1, "no checkpoint of step 1000"),
     ("steps x", nothing, "eval run --steps 1,x", 2, "--steps: 'x' is not a whole number; give st"),
     ("steps with a gap", nothing, "eval run --steps 1,,2", 2, "--steps: '' is not a whole number"),
