@@ -47,14 +47,7 @@ def parse(
     Raises:
       UsageError: an unknown option, with the nearest there is, or a value that doesn't fit.
     """
-    for word in argv:
-        name = word.split("=")[0].replace("_", "-")
-        names = [*known, *option_names(options), *HELP]
-        if re.match("--|-[A-Za-z]", name) and name not in names:
-            # tyro writes --train.no-x where other tools write --no-train.x
-            turned = re.sub(r"^--no-(.*\.)", r"--\1no-", name)
-            meant = did_you_mean((turned if turned in names else name).lower(), names)
-            raise UsageError(f"{name}: there is no such option{meant} (see {prog} --help)")
+    _check_names(argv, [*known, *option_names(options), *HELP], prog)
     asks_for_help = not set(HELP).isdisjoint(argv)
     said, helped = io.StringIO(), io.StringIO()
     try:
@@ -85,6 +78,17 @@ def parse(
     return options(
         **{field.name: getattr(parsed, field.name) for field in dataclasses.fields(options)}
     )
+
+
+def _check_names(argv: Sequence[str], names: Sequence[str], prog: str) -> None:
+    """Raises UsageError where a word of a command line is an option of no such name."""
+    for word in argv:
+        name = word.split("=")[0].replace("_", "-")
+        if re.match("--|-[A-Za-z]", name) and name not in names:
+            # tyro writes --train.no-x where other tools write --no-train.x
+            turned = re.sub(r"^--no-(.*\.)", r"--\1no-", name)
+            meant = did_you_mean((turned if turned in names else name).lower(), names)
+            raise UsageError(f"{name}: there is no such option{meant} (see {prog} --help)")
 
 
 def _plain_boxes(boxes: str) -> str:

@@ -112,10 +112,9 @@ def train(
         setup = dataclasses.replace(setup, changes=begin.changes)
         stop.listen()  # ended by a signal before, nothing is lost
         traced = profile_steps if processes.is_first() else 0
+        origin = _untold(origin or {}, told)
         with (
-            _Training.opened(
-                setup, begin, workdir, console, stop, held, _untold(origin or {}, told)
-            ) as run,
+            _Training.opened(setup, begin, workdir, console, stop, held, origin) as run,
             Profiler(workdir, begin.step, traced) as profiler,
         ):
             run.steps(profiler, started)

@@ -62,19 +62,7 @@ def load_tasks(
         refused.
       UsageError: a source is a function that can't be imported, or that raises.
     """
-    only = frozenset(only)
-    everything = []
-    for role, source in [("train", s) for s in train] + [("evaluate", s) for s in evaluate]:
-        found = check_source(source, f"data.{role}", only)
-        everything += [_with_role(each, role, canvas) for each in found]
-        if only and not found:
-            say(f"data.only: names no task of data.{role} {source}")
-    missing = sorted(only - {each.task.id for each in everything})
-    if missing:
-        raise InputError(
-            f"data.only: no source holds task {missing[0]!r} ({len(missing)} such of {len(only)}); "
-            "an experiment may bring a list of its own: --data.only without an id clears it"
-        )
+    everything = _look_at(train, evaluate, frozenset(only), canvas, say)
     for line in unread_keys(everything):
         say(line)
     kept = _fitting(everything, unfit, say)
@@ -93,6 +81,29 @@ def load_tasks(
         (t for t in without_leaks(tasks, found) if t.role == "evaluate" or training_pairs(t)),
         key=lambda t: t.id,
     )
+
+
+def _look_at(
+    train: Sequence[str],
+    evaluate: Sequence[str],
+    only: Collection[str],
+    canvas: tuple[str, int],
+    say: Say,
+) -> list[Checked]:
+    """The tasks of all sources with their roles; arguments as of `load_tasks`."""
+    everything = []
+    for role, source in [("train", s) for s in train] + [("evaluate", s) for s in evaluate]:
+        found = check_source(source, f"data.{role}", only)
+        everything += [_with_role(each, role, canvas) for each in found]
+        if only and not found:
+            say(f"data.only: names no task of data.{role} {source}")
+    missing = sorted(only - {each.task.id for each in everything})
+    if missing:
+        raise InputError(
+            f"data.only: no source holds task {missing[0]!r} ({len(missing)} such of {len(only)}); "
+            "an experiment may bring a list of its own: --data.only without an id clears it"
+        )
+    return everything
 
 
 # --- what can't be used -------------------------------------------------------------------------
