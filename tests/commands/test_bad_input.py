@@ -678,7 +678,7 @@ def test_output_that_is_full_closed_or_of_few_letters(folder):
 
     run = drm("data ok.json", folder, env={"PYTHONIOENCODING": "ascii", "COLUMNS": "10"})
     assert (run.returncode, run.stderr) == (0, "")
-    assert "1?3" in run.stdout
+    assert "1-3" in run.stdout
 
 
 def test_a_run_outlives_its_reader(folder):
