@@ -309,7 +309,7 @@ def test_what_a_notebook_shows(run):
     answers, task = run.answer("25d8a9c8"), drm_jax.load_tasks("arc1/training")["25d8a9c8"]
     assert is_a_picture(answers._repr_png_())
     assert is_a_picture(task._repr_png_())
-    assert repr(task) == "ARC task 25d8a9c8: 4 demonstrations, 1 test inputs"
+    assert repr(task) == "ARC task 25d8a9c8: 4 demonstrations, 1 test input"
     assert re.fullmatch(
         r"Answers to task 25d8a9c8; votes of the first two: \d(/\d)?", repr(answers)
     )

@@ -406,7 +406,8 @@ def test_a_run_without_run_json_is_told_of(workdir, capsys):
     for command in (["train", str(workdir), "--dry-run"], ["eval", str(workdir)]):
         assert main(command) == 1
         text = "".join(capsys.readouterr())
-        assert f"data.only: no source holds task 'nope'; it stands in {workdir}" in text
+        assert "data.only: no source holds task 'nope' (1 such of 1)" in text
+        assert f"; it stands in {workdir}" in text
     edit(workdir, "data", "only", [])
     assert main(["train", str(workdir), "--dry-run"]) == 0
     text = "run.json: is missing: it can't be told whether config.json was edited"
@@ -418,7 +419,9 @@ def test_edited_sources_are_named_with_the_file(here, workdir, tmp_path, capsys)
     edit(workdir, "data", "only", ["nope"])
     assert main(["eval", str(workdir)]) == 1
     text = f"; {workdir / 'config.json'} was edited: data.only was ()"
-    assert f"no source holds task 'nope'{text}" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no source holds task 'nope' (1 such of 1)" in error
+    assert text in error
     edit(workdir, "data", "only", [])
     other = copy_tasks(here, tmp_path / "other")
     edit_task(other, "train")

@@ -1,6 +1,6 @@
 """Does it matter whether initial weights are drawn by jax or as the published code draws them?
 
-    python -m experiments.initial_weights            (needs torch: pip install -e '.[torch]')
+    python -m experiments.study.initial_weights            (needs torch: pip install -e '.[torch]')
 
 The demo's tasks and settings, 420 steps, the same batches and noise for all. Ten seeds of each way;
 then jax's worst run again, with one array at a time from the best run of the published way. What is
