@@ -260,9 +260,12 @@ def _made_with(line: Mapping[str, Any]) -> str:
 
 
 def _on_other_tests(run: Run) -> list[Mapping[str, Any]]:
-    """The lines of evaluations on other tests than those of the evaluation that is shown."""
-    same = (None, run.metrics.get("tests"))  # earlier versions didn't say
-    return [x for x in run.log if x["kind"] == "eval" and x.get("tests") not in same]
+    """The lines of evaluations on other tests than those of the evaluation that is shown, or of the
+    last line where none is shown."""
+    scored = [line for line in run.log if line["kind"] == "eval"]
+    shown = run.metrics.get("tests") or (scored[-1].get("tests") if scored else None)
+    # Earlier versions didn't say.
+    return [line for line in scored if shown and line.get("tests") not in (None, shown)]
 
 
 def _within(run: Run) -> list[list[Any]]:
