@@ -82,13 +82,21 @@ def sigterm():
 
 
 LONG = (
+    "commands/test_bad_input.py",
+    "methods/test_carried.py",
+    "model/test_attention.py",
     "parallel/test_topologies.py",
     "plan/test_flops.py",
     "plan/test_plan.py",
     "published/test_import.py",
+    "published/test_weights.py",
     "report/test_browser.py",
     "run/test_kill.py",
+    "run/test_loop.py",
+    "run/test_moved.py",
     "run/test_together.py",
+    "test_experiments.py",
+    "test_extending.py",
     "test_launch.py",
     "test_library.py",
     "test_scaling_doc.py",
