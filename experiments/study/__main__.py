@@ -14,6 +14,7 @@ On 2 cores of an AMD EPYC tuning takes 40 minutes, final 75, quick 10.
 """
 
 import argparse
+import dataclasses
 import datetime
 import hashlib
 import itertools
@@ -196,9 +197,26 @@ def train(workdir: epath.Path) -> None:
 
 
 def protocol_of(run: Run) -> str:
-    """A digest of all that decides a run's row: its experiment, and what it is scored at."""
-    decides = to_json(experiment_of(run)), run.denoise_steps, dict(scoring.settings(run))
-    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+    """A digest of all that decides a run's row: its experiment, and what it is scored at.
+
+    Of the experiment's options those that aren't at their defaults: a new option changes nothing.
+    """
+    own = json.loads(to_json(experiment_of(run)))
+    decides = _without_defaults(experiment_of(run), own), run.denoise_steps
+    text = json.dumps([*decides, dict(scoring.settings(run))])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without_defaults(part: Any, own: Mapping[str, Any]) -> dict[str, Any]:
+    """What `config.to_json` gives of a dataclass, without values that are defaults."""
+    kept = {name: value for name, value in own.items() if name == "type"}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if dataclasses.is_dataclass(value):
+            kept[field.name] = _without_defaults(value, own[field.name])
+        elif value != field.default:
+            kept[field.name] = own[field.name]
+    return kept
 
 
 def row_of(run: Run, workdir: epath.Path) -> dict[str, Any]:

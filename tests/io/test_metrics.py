@@ -93,7 +93,7 @@ def test_scores_on_other_tests_are_kept_apart(tmp_path):
         (LINE + b"\n" + b'{"st', None),
         (b"", None),
         (LINE + b"garbage\n" + LINE, "1 of 3 lines"),
-        (b"\x00" * 99, "1 of 1 lines"),
+        (b"\x00" * 99, "1 of 1 line"),
         (LINE + b"garbage", "1 of 2 lines"),
         (LINE + b'{"step": "x"}\n[]\n', "2 of 3 lines"),
     ],
