@@ -208,8 +208,7 @@ class Run:
         """What answers are made with, but for the checkpoint."""
         prepare_devices()
         setup = set_up_to_evaluate(experiment, _console().print, self.workdir)
-        answer_batch = answerer(setup)
-        return setup, answer_batch
+        return setup, answerer(setup)
 
     def _restore(self, experiment: Experiment, step: int | None, newest: int) -> TrainState:
         """The state of a checkpoint; its blank row, which no puzzle has, is the mean of all in use.

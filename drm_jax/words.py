@@ -1,6 +1,7 @@
-"""Counts and sizes in words."""
+"""Counts, sizes and lists in words."""
 
 import math
+from collections.abc import Sequence
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -12,6 +13,12 @@ def counted(count: int, noun: str, many: str = "") -> str:
       many: the plural, where it is not the noun and an s.
     """
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def first_few(words: Sequence[str], most: int = 3) -> str:
+    """The first of these, and how many more there are: "a, b, c and 2 more"."""
+    more = len(words) - most
+    return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def bytes_in_words(count: float) -> str:

@@ -201,7 +201,7 @@ def choose_attention(name: str, platform: str, dtype: jnp.dtype, head_size: int)
     """plain, blocks, flash or cudnn: what `config.Model.attention` means.
 
     Args:
-      platform: "cpu", "tpu", …, as of `dist.mesh.platform_of`.
+      platform: "cpu", "tpu", …, as of `parallel.mesh.platform_of`.
 
     Raises:
       UsageError: it can't work there.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from drm_jax.config import PARTS, Experiment, part_name
+from drm_jax.words import first_few
 
 
 def differing_options(experiments: Sequence[Experiment]) -> dict[str, list[str]]:
@@ -42,9 +43,7 @@ def in_words(value: Any) -> str:
     if value is None:
         return "not set"
     if isinstance(value, tuple):
-        more = len(value) - 8
-        words = ", ".join(map(plain, value[:8])) + (f" and {more} more" if more > 0 else "")
-        return words or "none"
+        return first_few(list(map(plain, value)), 8) or "none"
     return f"{value:,}" if type(value) is int else plain(value)
 
 

@@ -17,7 +17,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NoReturn
 
 import jax
@@ -59,6 +59,7 @@ from drm_jax.runtime.progress import progress_bar
 from drm_jax.runtime.stop import StopRequest, StopTogether
 from drm_jax.training.state import TrainState
 from drm_jax.training.step import compile_train_step, watched
+from drm_jax.words import first_few
 
 
 def train(
@@ -365,8 +366,9 @@ class _Training:
         saved = checkpoint.steps_in(checkpoint.checkpoint_folder(self.scorer.workdir))
         kept = f"the checkpoint of step {saved[-1]} is kept" if saved else "none was saved before"
         raise InputError(
-            f"step {step}: not finite: {_some(wrong, 4)}; tasks of its batch: {_some(tasks, 12)} "
-            f"(all in {path}); {kept}. Try a lower learning rate, or --init-from in a new --workdir"
+            f"step {step}: not finite: {first_few(wrong, 4)}; tasks of its batch: "
+            f"{first_few(tasks, 12)} (all in {path}); {kept}. Try a lower learning rate, or "
+            "--init-from in a new --workdir"
         )
 
 
@@ -411,11 +413,6 @@ def _means(totals: Mapping[str, float]) -> dict[str, float]:
     count, left = max(totals["count"], 1.0), totals.get("left", 0.0)
     means = {k: v / count for k, v in totals.items() if k != "count" and not k.startswith("left_")}
     return means | {k: v / left for k, v in totals.items() if k.startswith("left_") and left}
-
-
-def _some(names: Sequence[str], most: int) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 class _Clock:

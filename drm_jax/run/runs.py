@@ -69,8 +69,7 @@ def _print_differing(names: Mapping[epath.Path, str], console: Console) -> None:
     for title in ("run", "options"):
         table.add_column(title, overflow="fold")
     for i, name in enumerate(experiments):
-        options = (f"{option} {values[i]}" for option, values in differing.items())
-        has = (text for text in options if not text.endswith(" –"))
+        has = [f"{option} {of[i]}" for option, of in differing.items() if of[i] != "–"]
         table.add_row(Text(name), Text(one_line("; ".join(has))))
     console.print(table)
 

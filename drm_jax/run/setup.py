@@ -83,12 +83,17 @@ def mesh_for(*batch_sizes: int) -> Mesh:
         of_process.setdefault(device.process_index, []).append(device)
     common = math.gcd(*(size // len(of_process) for size in batch_sizes))
     most = min(*map(len, of_process.values()), max(1, common // 8))
-    fitting = max(
-        n
-        for n in range(1, most + 1)
-        if common % n == 0 and (n == 1 or ROW_MULTIPLE % (n * len(of_process)) == 0)
+    used = _most_sharing(common, most, len(of_process))
+    return make_mesh([device for own in of_process.values() for device in own[:used]])
+
+
+def _most_sharing(batch_size: int, most: int, processes: int = 1) -> int:
+    """How many of a process's devices, at most so many, its batch and the table can be split over;
+    1 where they can't be."""
+    fitting = (
+        n for n in range(most, 0, -1) if batch_size % n == 0 and ROW_MULTIPLE % (n * processes) == 0
     )
-    return make_mesh([device for own in of_process.values() for device in own[:fitting]])
+    return next(fitting, 1)
 
 
 def _own_mesh(experiment: Experiment) -> Mesh:
@@ -131,8 +136,7 @@ def set_up_to_evaluate(
         _check_devices(mesh.size)
         _check_batch("evaluate", size, mesh.size)
         return _set_up(experiment, mesh, workdir)
-    fitting = [n for n in range(1, mesh.size + 1) if size % n == 0 and ROW_MULTIPLE % n == 0]
-    used = max(fitting)
+    used = _most_sharing(size, mesh.size)
     if used < mesh.size:
         say(
             f"{used} of {mesh.size} devices are used: a batch of {counted(size, 'candidate')} "

@@ -228,13 +228,10 @@ def _check_place(workdir: epath.Path) -> None:
 def check_complete(workdir: epath.Path) -> None:
     """Raises InputError where a run was trained whose checkpoints are gone: it would begin again at
     step 0, and its log would be lost."""
-    signs = _signs(workdir)
-    if signs:
-        folder = checkpoint.checkpoint_folder(workdir)
+    lost = _lost(workdir)
+    if lost:
         raise InputError(
-            f"{folder}: holds no checkpoint, but one was saved there ({signs[0].name} is there): "
-            f"bring {folder.name} back from a copy; or begin anew at step 0 with --begin-anew, "
-            "which sets aside what is there"
+            f"{lost}; or begin anew at step 0 with --begin-anew, which sets aside what is there"
         )
 
 
@@ -249,19 +246,24 @@ def no_checkpoint(workdir: epath.Path) -> str | None:
                 f"{workdir}: holds scores alone, from drm eval --output: the checkpoints are in "
                 "the work directory of the run"
             )
-        signs = _signs(workdir)
-    if signs:
-        return (
-            f"{folder}: holds no checkpoint, but one was saved there ({signs[0].name} is there): "
-            f"bring {folder.name} back from a copy"
-        )
-    return f"{folder}: holds no checkpoint yet"
+        return _lost(workdir) or f"{folder}: holds no checkpoint yet"
 
 
 def holds_scores_alone(workdir: epath.Path) -> bool:
     """Whether this is a folder that `drm eval --output` made, not the work directory of a run."""
     names = (_RUN, checkpoint.SAVED, checkpoint.checkpoint_folder(workdir).name)
     return (workdir / "eval").exists() and not any((workdir / name).exists() for name in names)
+
+
+def _lost(workdir: epath.Path) -> str | None:
+    """Says that the checkpoints of a run are gone; None where none was saved, or one is there."""
+    signs, folder = _signs(workdir), checkpoint.checkpoint_folder(workdir)
+    if not signs:
+        return None
+    return (
+        f"{folder}: holds no checkpoint, but one was saved there ({signs[0].name} is there): "
+        f"bring {folder.name} back from a copy"
+    )
 
 
 def _signs(workdir: epath.Path) -> list[epath.Path]:

@@ -52,7 +52,7 @@ def init_state(
 
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
-    """The state's tree with a sharding for each leaf, by `dist.mesh.SPECS`."""
+    """The state's tree with a sharding for each leaf, by `parallel.mesh.SPECS`."""
     leaves, structure = jax.tree.flatten(state)
     places = [
         placed_whole_or_split(mesh, name, leaf.shape)

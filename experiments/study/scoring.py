@@ -6,6 +6,7 @@ checkpoint ─┬─ test inputs, denoised with 1, 2, 4 … passes      wrong ce
             └─ a test's own path of 16 passes                   what each pass begins from
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,14 +17,14 @@ from etils import epath
 
 from drm_jax.config import Experiment, with_changes
 from drm_jax.corruption.masking import corrupt
-from drm_jax.evaluate.answerer import AnswerBatch, compile_answer
+from drm_jax.evaluate.answerer import AnswerBatch
 from drm_jax.evaluate.loop import evaluate, question_batches
 from drm_jax.methods.diffusion import Diffusion
 from drm_jax.methods.method import embedded, spread
 from drm_jax.model.backbone import Params
 from drm_jax.model.recursion import Pass, forward, one_pass
 from drm_jax.puzzles.family import PAD
-from drm_jax.run.setup import Setup, set_up
+from drm_jax.run.setup import Setup, answerer, set_up
 from drm_jax.run.start import restore_own
 from drm_jax.training.state import TrainState
 from experiments.study.protocol import OWN_AT_TEST, PUBLISHED_STEPS, TEST_STEPS, Run
@@ -78,7 +79,11 @@ def _score(setup: Setup, state: TrainState, changes: Mapping[str, Any]) -> dict[
     exact of Sudoku."""
     changed = with_changes(setup.experiment, {**changes, "evaluate.trajectories": "off"})
     metrics = evaluate(
-        changed, _answer_batch(setup, changed), state, setup.mesh, setup.puzzles
+        changed,
+        _answer_batch(setup, changed),
+        state,
+        setup.mesh,
+        setup.puzzles,
     ).metrics
     solved = {name: round(metrics[name], 5) for name in SOLVED if name in metrics}
     return {
@@ -93,15 +98,7 @@ def _score(setup: Setup, state: TrainState, changes: Mapping[str, Any]) -> dict[
 
 def _answer_batch(setup: Setup, experiment: Experiment) -> AnswerBatch:
     """The program that answers with the settings of an experiment, on the setup of a run."""
-    return compile_answer(
-        experiment.method,
-        experiment.data,
-        setup.network,
-        setup.mesh,
-        setup.shardings,
-        steps=experiment.evaluate.denoise_steps,
-        seed=experiment.seed,
-    )
+    return answerer(dataclasses.replace(setup, experiment=experiment))
 
 
 # --- where it errs -----------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from answering import denoised
 
-from drm_jax.evaluate.answerer import compile_answer
 from drm_jax.evaluate.answers import unpack
 from drm_jax.evaluate.files import evaluation_folder
 from drm_jax.evaluate.loop import evaluate, evaluate_together
@@ -20,7 +19,7 @@ from drm_jax.puzzles.arc.tasks import Pair, Task
 from drm_jax.puzzles.arc.tokens import to_tokens
 from drm_jax.puzzles.boards import cell_accuracy
 from drm_jax.puzzles.voting import Ballot, cast_vote
-from drm_jax.run.setup import set_up
+from drm_jax.run.setup import answerer, set_up
 from drm_jax.training.state import make_sharded
 
 A, B = np.array([[1]], np.uint8), np.array([[2, 3]], np.uint8)
@@ -88,24 +87,11 @@ def setup(tiny):
     return set_up(tiny, make_mesh(jax.devices()[:2]))
 
 
-def compiled(setup):
-    experiment = setup.experiment
-    return compile_answer(
-        experiment.method,
-        experiment.data,
-        setup.network,
-        setup.mesh,
-        setup.shardings,
-        steps=experiment.evaluate.denoise_steps,
-        seed=experiment.seed,
-    )
-
-
 def test_the_average_is_scored_with_the_current_table(tiny, setup):
     """An evaluation follows the averaged weights and the table, not the trained weights."""
     state = make_sharded(setup.make_state, setup.shardings)
     state = state.replace(table=jax.random.normal(jax.random.key(0), state.table.shape))
-    answer_batch = compiled(setup)
+    answer_batch = answerer(setup)
 
     def answers(state):
         result = evaluate(tiny, answer_batch, state, setup.mesh, setup.puzzles)
@@ -120,7 +106,7 @@ def test_the_average_is_scored_with_the_current_table(tiny, setup):
 
 def test_pictured_are_the_plain_test_inputs(tiny, setup):
     state = make_sharded(setup.make_state, setup.shardings)
-    answer_batch = compiled(setup)
+    answer_batch = answerer(setup)
     result = evaluate(tiny, answer_batch, state, setup.mesh, setup.puzzles)
     shown = [(t.task, t.test) for t in result.pictured]
     assert shown == [("25d8a9c8", 0), ("44f52bb0", 0), ("44f52bb0", 1)]
@@ -145,17 +131,10 @@ class Stepped:
     step: int
 
 
-def test_an_ensemble_by_hand(tiny, setup):
-    """Pooled, the truth stands first, where it stood third, second and second.
-
-    T and V both have 4 votes; the mean scores over all of them are 0.71 and 0.56.
-    """
-    (of_task,) = (task for task in setup.puzzles.tasks if task.id == "25d8a9c8")
-    truth = of_task.tests[0].output
-    grids = {"T": truth} | {name: np.full((1, i + 1), i, np.uint8) for i, name in enumerate("UVW")}
+def casting(setup, grids):
+    """What CAST says for the first test input; for the two others, U at step 1, V, W."""
 
     def answer(state, batch):
-        """What CAST says for the first test input; for the two others, U at step 1, V, W."""
         inputs_BxS, row_B = np.asarray(batch["inputs"]), np.asarray(batch["row"]).tolist()
         other = ({1: "U", 2: "V", 5: "W"}[state.step], 0.5)
         cast = [CAST[state.step][row] if row < 4 else other for row in row_B]
@@ -166,7 +145,18 @@ def test_an_ensemble_by_hand(tiny, setup):
         q_halt_B = np.array([np.log(q / (1 - q)) for _, q in cast])
         return denoised(predicted_BxS, q_halt_B, inputs_BxS)
 
-    held = []
+    return answer
+
+
+def test_an_ensemble_by_hand(tiny, setup):
+    """Pooled, the truth stands first, where it stood third, second and second.
+
+    T and V both have 4 votes; the mean scores over all of them are 0.71 and 0.56.
+    """
+    (of_task,) = (task for task in setup.puzzles.tasks if task.id == "25d8a9c8")
+    truth = of_task.tests[0].output
+    grids = {"T": truth} | {name: np.full((1, i + 1), i, np.uint8) for i, name in enumerate("UVW")}
+    answer, held = casting(setup, grids), []
 
     def restore(step):
         gc.collect()

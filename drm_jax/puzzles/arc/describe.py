@@ -12,7 +12,7 @@ from drm_jax.errors import InputError, UsageError, one_line
 from drm_jax.puzzles.arc.editions import edition
 from drm_jax.puzzles.arc.judge import described_pair
 from drm_jax.puzzles.arc.leaks import Leak, leaks_between, pair_keys, shows_its_test
-from drm_jax.puzzles.arc.roles import by_reason, first_few, unread_keys
+from drm_jax.puzzles.arc.roles import by_reason, unread_keys
 from drm_jax.puzzles.arc.tasks import (
     BUILT_IN,
     Checked,
@@ -23,7 +23,7 @@ from drm_jax.puzzles.arc.tasks import (
     grids,
     one_of_each,
 )
-from drm_jax.words import counted
+from drm_jax.words import counted, first_few
 
 _BEFORE_BAR = 22  # characters
 _SIDES = ((1, 3), (4, 6), (7, 10), (11, 15), (16, 20), (21, 30))

@@ -21,9 +21,8 @@ from drm_jax.puzzles.arc.tasks import (
     one_of_each,
     training_pairs,
 )
-from drm_jax.words import counted
+from drm_jax.words import counted, first_few
 
-_SHOWN = 3  # ids named in a line
 Say = Callable[[str], None]
 Unfit = Literal["refuse", "drop_pairs", "drop_tasks"]
 Repeated = Literal["refuse", "first", "last"]
@@ -76,7 +75,7 @@ def load_tasks(
             "tasks out, or set data.leaks=drop to train without such pairs"
         )
     if found:
-        say(f"data.leaks: left out {_count(pairs, 'pair')} giving away an evaluation test")
+        say(f"data.leaks: left out {counted(pairs, 'pair')} giving away an evaluation test")
     return sorted(
         (t for t in without_leaks(tasks, found) if t.role == "evaluate" or training_pairs(t)),
         key=lambda t: t.id,
@@ -152,12 +151,12 @@ def _fitting(checked: Sequence[Checked], unfit: Unfit, say: Say) -> list[Task]:
     trimmed = list(itertools.compress(wrong, map(operator.not_, lost)))
     if dropped:
         reasons = Counter(each.problems[0].error.reason for each in dropped)
-        say(f"data.unfit: left out {_count(len(dropped), 'task')}: {by_reason(reasons)}")
+        say(f"data.unfit: left out {counted(len(dropped), 'task')}: {by_reason(reasons)}")
     if trimmed:
         reasons = Counter(problem.error.reason for each in trimmed for problem in each.problems)
         say(
-            f"data.unfit: left out {_count(reasons.total(), 'pair')} of "
-            f"{_count(len(trimmed), 'other task' if dropped else 'task')}: {by_reason(reasons)}"
+            f"data.unfit: left out {counted(reasons.total(), 'pair')} of "
+            f"{counted(len(trimmed), 'other task' if dropped else 'task')}: {by_reason(reasons)}"
         )
     gone = {id(each) for each in dropped}
     return [each.task for each in checked if id(each) not in gone]
@@ -172,20 +171,11 @@ def _lost_without(each: Checked) -> bool:
 
 def _others(wrong: Sequence[Checked]) -> str:
     problems = sum(len(each.problems) for each in wrong)
-    return f" ({problems} such problems in {_count(len(wrong), 'task')})" if problems > 1 else ""
+    return f" ({problems} such problems in {counted(len(wrong), 'task')})" if problems > 1 else ""
 
 
 def by_reason(reasons: Counter[str]) -> str:
     return ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + "s" * (number != 1)
-
-
-def first_few(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def unread_keys(checked: Sequence[Checked]) -> list[str]:
@@ -195,8 +185,8 @@ def unread_keys(checked: Sequence[Checked]) -> list[str]:
         pairs.update(each.unread)
         tasks.update(each.unread.keys())
     return [
-        f"{_count(pairs[key], 'pair')} under {key!r} of {_count(tasks[key], 'task')} are not read, "
-        "only those under 'train' and 'test'"
+        f"{counted(pairs[key], 'pair')} under {key!r} of {counted(tasks[key], 'task')} are not "
+        "read, only those under 'train' and 'test'"
         for key in sorted(pairs)
     ]
 
@@ -211,7 +201,7 @@ def _once(
         once[role] = one_of_each(tasks, repeated)
         kept = {id(task) for task in once[role]}
         left_out = [f"{task.id} of {task.source}" for task in tasks if id(task) not in kept]
-        said = f"data.{role}: left out {_count(len(left_out), 'task')}"
+        said = f"data.{role}: left out {counted(len(left_out), 'task')}"
         if left_out and repeated == "refuse":
             say(f"{said} equal to one of the same id")
         elif left_out:
@@ -229,6 +219,7 @@ def _once(
             "evaluation task"
         )
     if both:
-        say(f"data.train: left out {_count(len(both), 'task')} of an id that data.evaluate has too")
+        left_out = counted(len(both), "task")
+        say(f"data.train: left out {left_out} of an id that data.evaluate has too")
     held_out = {task.id for task in both}
     return [task for task in once["train"] if task.id not in held_out] + once["evaluate"]
