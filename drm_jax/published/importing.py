@@ -184,6 +184,11 @@ def _joined(workdir: epath.Path, experiment: Experiment, identifiers: Path | Non
     with reaching(workdir):
         if (workdir / "config.json").exists():
             before, kept = read_config(workdir), workdir / _IDENTIFIERS
+            if (before.data.identifiers is None) != (identifiers is None):
+                rows = "new rows" if before.data.identifiers is None else "the published rows"
+                raise UsageError(
+                    f"{workdir}: holds a run with {rows} in its puzzle table: use another --workdir"
+                )
             if identifiers is not None and kept.exists():
                 if kept.read_bytes() != identifiers.read_bytes():
                     raise UsageError(

@@ -112,6 +112,20 @@ class Family(Protocol):
     def augmentation_words(self, augmentation_A: np.ndarray) -> str:
         """A symmetry in words; "as it is" for the identity."""
 
+    blocks: Board | None
+    """Height and width of the blocks that a board is ruled into in pictures, as the boxes of
+    Sudoku; None: none."""
+    difficulty: str
+    """What the difficulty of a puzzle counts, in words, such as "backtracks"; "": puzzles have
+    none."""
+
+    def given(self, question_HxW: np.ndarray) -> np.ndarray:
+        """(H, W) bool: which cells of an answer the question fixes, as the clues of Sudoku."""
+
+    def conflicts(self, question_HxW: np.ndarray, grid_HxW: np.ndarray) -> np.ndarray:
+        """(H, W) bool: which cells of an answer break a rule that needs no right answer to be
+        seen: a digit that stands twice in a row, a clue that was changed. Grids of symbols."""
+
 
 class Puzzles(Protocol):
     """The puzzles of a run, loaded: E training examples in G groups."""

@@ -8,7 +8,7 @@ counts if it is exactly right.
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,6 +63,16 @@ class FixedBoard:
 
     def augmentation_words(self, augmentation_A: np.ndarray) -> str:
         return "as it is"
+
+    # --- what pictures mark: nothing, unless a family has rules
+    blocks: ClassVar[Board | None] = None
+    difficulty: ClassVar[str] = ""
+
+    def given(self, question_HxW: np.ndarray) -> np.ndarray:
+        return np.zeros(question_HxW.shape, bool)
+
+    def conflicts(self, question_HxW: np.ndarray, grid_HxW: np.ndarray) -> np.ndarray:
+        return np.zeros(grid_HxW.shape, bool)
 
     # --- the rest of `family.Family`
     @property

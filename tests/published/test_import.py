@@ -221,7 +221,7 @@ def test_a_place_that_is_taken(imported, tmp_path, capsys):
     argv = [word.replace("identifiers.json", "ids.json") for word in imported]
     refused(argv, 2, "holds a run with other identifiers", tmp_path, capsys)
     argv = [*imported[:-2], "--reset-puzzle-table"]
-    refused(argv, 2, "--data.identifiers was", tmp_path, capsys)
+    refused(argv, 2, "holds a run with the published rows in its puzzle table", tmp_path, capsys)
 
 
 def test_a_stopped_import_is_not_joined_by_another(imported, tmp_path, capsys):

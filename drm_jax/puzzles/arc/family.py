@@ -68,6 +68,8 @@ class Arc:
     vocabulary = tokens.VOCABULARY
     headline = "pass@2"
     attempts = ATTEMPTS
+    blocks = None
+    difficulty = ""
     source_options = ("train", "evaluate", "only", "leaks", "unfit", "repeated", "identifiers")
 
     def __post_init__(self):
@@ -138,3 +140,9 @@ class Arc:
 
     def augmentation_words(self, augmentation_A: np.ndarray) -> str:
         return augmentation_words(from_vector(augmentation_A))
+
+    def given(self, question_HxW: np.ndarray) -> np.ndarray:
+        return np.zeros(question_HxW.shape, bool)
+
+    def conflicts(self, question_HxW: np.ndarray, grid_HxW: np.ndarray) -> np.ndarray:
+        return np.zeros(grid_HxW.shape, bool)
