@@ -38,6 +38,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "data": {
         "arc": "drm_jax.puzzles.arc.family:Arc",
         "sudoku": "drm_jax.puzzles.sudoku.family:Sudoku",
+        "maze": "drm_jax.puzzles.maze.family:Maze",
     },
     "method": {
         "drm": "drm_jax.methods.drm:Drm",

@@ -49,7 +49,7 @@ class Kept:
 
     def choose(self, judge: Judge, row_N: np.ndarray) -> list[int]:
         """Which of these candidates, whom the judge has just heard, to keep for now; ascending."""
-        here = set(row_N.tolist())
+        here = {row for row in row_N.tolist() if row in self._questions.shown}
         if self._mode == "all":
             wanted = here
         elif self._mode == "off":
@@ -77,7 +77,7 @@ class Kept:
         """The candidates to keep in the end, once the judge has heard all."""
         if self._mode in ("all", "off"):
             return self._taken
-        every = np.arange(self._questions.count)
+        every = np.array(self._questions.shown, np.int64)
         return self._wanted(judge, every, set(every.tolist()), _AT_LAST)
 
     def missing(self, wanted: set[int]) -> np.ndarray:

@@ -229,8 +229,11 @@ class Questions(Protocol):
     """R"""
     board_R: np.ndarray
     """(R,) int, on which board each candidate is answered first."""
+    shown: range
+    """The candidates of tests that are written out for people, with their answers and denoising:
+    all, or those of the first tests where there are very many."""
     plain: Sequence[int]
-    """The candidates without augmentation."""
+    """Of these the ones without augmentation."""
 
     def rows(self, row_N: np.ndarray, board: Board) -> tuple[np.ndarray, np.ndarray]:
         """inputs (N, S) uint8 and puzzle_id (N,) int32 of these candidates."""

@@ -1,8 +1,8 @@
 """Families whose puzzles are an input and an output on a board of one size, such as Sudoku.
 
 A family derives from `FixedBoard` and says what its vocabulary, its board and its puzzles are, and
-maybe its symmetries. All puzzles share one puzzle id, since their rules are the same. An answer
-counts if it is exactly right.
+maybe its symmetries, a verifier and a measure of difficulty. All puzzles share one puzzle id, since
+their rules are the same. An answer counts if it is exactly right.
 """
 
 import hashlib
@@ -13,15 +13,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from drm_jax.errors import InputError
-from drm_jax.puzzles.boards import grid_of, grid_rows
+from drm_jax.puzzles.boards import grid_of
+from drm_jax.puzzles.exact import ExactJudge, Tests
 from drm_jax.puzzles.family import Board, Candidate, Vocabulary
-from drm_jax.puzzles.voting import Test, VotingJudge, rank_of_truth, with_cell_accuracy
+from drm_jax.puzzles.sets import Pair, PuzzleSet, set_of
 from drm_jax.words import counted
 
 PUZZLE_ID = 1
-_DIGEST_BYTES = 6
-Pair = tuple[np.ndarray, np.ndarray | None]
-"""Input and output, grids (h, w) uint8 of symbols; the output is None where it is hidden."""
+_MOST_DIGESTS = 100_000
+"""A checkpoint keeps digests of what it was trained on if these are no more puzzles."""
+_MOST_BYTES = 2**31
+"""All answers are held in memory."""
 
 
 class FixedBoard:
@@ -46,6 +48,12 @@ class FixedBoard:
         """The puzzles to train on, and others to be solved; the same at each call."""
         raise NotImplementedError
 
+    def sets(self) -> tuple[PuzzleSet, PuzzleSet, list[str]]:
+        """`pairs` as arrays, for families of many puzzles; and notes on them for people."""
+        height, width = self.board
+        trained, tested = (set_of(pairs, height * width) for pairs in self.pairs())
+        return trained, tested, []
+
     # --- symmetries: none, unless a family has some
     def symmetry(self, seed: int, puzzle: int, variant: int) -> np.ndarray:
         """The symmetry (A,) uint8 of a puzzle's variant, a function of these numbers; variant 0 is
@@ -64,15 +72,47 @@ class FixedBoard:
     def augmentation_words(self, augmentation_A: np.ndarray) -> str:
         return "as it is"
 
-    # --- what pictures mark: nothing, unless a family has rules
+    # --- the same of many at once; a family may have faster ways
+    def symmetries(self, seed: int, puzzle_N: np.ndarray, variant_N: np.ndarray) -> np.ndarray:
+        """(N, A) uint8, see `symmetry`."""
+        rows = zip(puzzle_N.tolist(), variant_N.tolist(), strict=True)
+        return np.array([self.symmetry(seed, puzzle, variant) for puzzle, variant in rows])
+
+    def augment_all(self, tokens_NxKxS: np.ndarray, symmetry_NxA: np.ndarray) -> np.ndarray:
+        """K boards of each of N puzzles, under the puzzle's symmetry."""
+        return self._map(self.augment, tokens_NxKxS, symmetry_NxA)
+
+    def undo_all(self, tokens_NxKxS: np.ndarray, symmetry_NxA: np.ndarray) -> np.ndarray:
+        """undo_all(augment_all(t, a), a) = t."""
+        return self._map(self.undo, tokens_NxKxS, symmetry_NxA)
+
+    def _map(self, change: Any, tokens_NxKxS: np.ndarray, symmetry_NxA: np.ndarray) -> np.ndarray:
+        out = np.empty_like(tokens_NxKxS)
+        for n, boards_KxS in enumerate(tokens_NxKxS):
+            for k, board_S in enumerate(boards_KxS):
+                out[n, k] = change(board_S.reshape(self.board), symmetry_NxA[n]).reshape(-1)
+        return out
+
+    # --- rules: none, unless a family says so
     blocks: ClassVar[Board | None] = None
     difficulty: ClassVar[str] = ""
+    difficulty_bands: ClassVar[tuple[int, ...]] = ()
+    """Where bands of difficulty begin, by which scores are given too."""
 
     def given(self, question_HxW: np.ndarray) -> np.ndarray:
         return np.zeros(question_HxW.shape, bool)
 
     def conflicts(self, question_HxW: np.ndarray, grid_HxW: np.ndarray) -> np.ndarray:
         return np.zeros(grid_HxW.shape, bool)
+
+    def verify(self, question_NxS: np.ndarray, answer_NxS: np.ndarray) -> np.ndarray | None:
+        """(N,) bool: whether answers follow the rules; None: a family has no rules to check."""
+        return None
+
+    def canonical(self, question_NxS: np.ndarray) -> np.ndarray:
+        """(N,) uint64: the same for a puzzle under any symmetry, different for other puzzles."""
+        digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in question_NxS]
+        return np.frombuffer(b"".join(digests), np.uint64)
 
     # --- the rest of `family.Family`
     @property
@@ -91,9 +131,14 @@ class FixedBoard:
 
     def to_grid(self, tokens_S: np.ndarray, board: Board) -> np.ndarray:
         """The first symbol stands where no symbol is."""
-        symbols = tokens_S.reshape(board).astype(np.int64) - self.vocabulary.first
-        known = (symbols >= 0) & (symbols < len(self.vocabulary.symbols))
-        return np.where(known, symbols, 0).astype(np.uint8)
+        return self.to_symbols(tokens_S).reshape(board)
+
+    def to_symbols(self, tokens: np.ndarray) -> np.ndarray:
+        """Tokens of any shape as symbols, uint8; the first symbol where there is none."""
+        first, count = self.vocabulary.first, len(self.vocabulary.symbols)
+        symbol_V = np.zeros(256, np.uint8)
+        symbol_V[first : first + count] = np.arange(count)
+        return symbol_V[tokens]
 
     def grid_sizes(self, tokens_BxS: np.ndarray, board: Board) -> np.ndarray:
         return np.tile(np.array(board), (len(tokens_BxS), 1))
@@ -102,47 +147,68 @@ class FixedBoard:
         return tokens_BxS
 
 
-_MOST_CANDIDATES = 2**20
-"""The symmetries of all are held in memory, and are drawn one by one."""
-
-
 class FixedPuzzles:
-    """See `family.Puzzles`. A group is one puzzle; a variant is one of its symmetries."""
+    """See `family.Puzzles`. A group is one puzzle; a variant is one of its symmetries, or one of
+    the copies that a dataset has of it."""
 
     num_ids = 1 + PUZZLE_ID
-    notes: tuple[str, ...] = ()
 
     def __init__(self, family: FixedBoard, seed: int):
         """Args:
         seed: that symmetries are drawn from.
         """
         self._family, self._seed = family, seed
-        self.trained, tested = family.pairs()
-        self.tests = [Test(f"puzzle {t + 1}", *pair) for t, pair in enumerate(tested)]
-        count = len(self.trained)
+        self.trained, self.tests, notes = family.sets()
+        first_G = self.trained.first_G
+        self._first_G = np.arange(len(self.trained) + 1) if first_G is None else first_G
+        count = len(self._first_G) - 1
         self.examples_G = np.ones(count, np.int64)
         self.variants_G = np.full(count, 1 + family.num_augmentations)
+        if first_G is not None:
+            self.variants_G = np.diff(first_G)
         self.board_E = np.zeros(count, np.int64)
+        self._seen_T = self._find_seen()
+        self.notes = tuple(notes)
+        if self._seen_T.any():
+            seen = counted(int(self._seen_T.sum()), "test puzzle")
+            self.notes += (f"{seen} of {len(self.tests):,} are trained on, up to symmetry",)
+
+    def _find_seen(self) -> np.ndarray:
+        """(T,) bool: which tests are trained on, up to symmetry."""
+        if not len(self.tests):
+            return np.zeros(0, bool)
+        return np.isin(self._family.canonical(self.tests.inputs_NxS), self._trained_forms())
+
+    def _trained_forms(self) -> np.ndarray:
+        return np.unique(self._family.canonical(self.trained.inputs_NxS[self._first_G[:-1]]))
 
     def training_rows(
         self, example_N: np.ndarray, variant_N: np.ndarray, bits_Nx3: np.ndarray, board: Board
     ) -> dict[str, np.ndarray]:
-        drawn = zip(example_N.tolist(), variant_N.tolist(), strict=True)
-        rows = [(self.trained[e], self._family.symmetry(self._seed, e, v)) for e, v in drawn]
+        copies = self.trained.first_G is not None
+        row_N = self._first_G[example_N] + variant_N if copies else example_N
+        trained, first = self.trained, np.uint8(self._family.vocabulary.first)
+        both_Nx2xS = np.stack([trained.inputs_NxS[row_N], trained.outputs_NxS[row_N]], axis=1)
+        both_Nx2xS += first
+        if not copies and self._family.num_augmentations:
+            symmetry_NxA = self._family.symmetries(self._seed, example_N, variant_N)
+            both_Nx2xS = self._family.augment_all(both_Nx2xS, symmetry_NxA)
         return {
-            "inputs": np.array([laid_out(self._family, pair[0], way) for pair, way in rows]),
-            "target": np.array([laid_out(self._family, pair[1], way) for pair, way in rows]),
-            "puzzle_id": np.full(len(rows), PUZZLE_ID, np.int32),
+            "inputs": both_Nx2xS[:, 0],
+            "target": both_Nx2xS[:, 1],
+            "puzzle_id": np.full(len(example_N), PUZZLE_ID, np.int32),
         }
 
     def questions(self, num_augmentations: int | None) -> "FixedQuestions":
-        candidates = len(self.tests) * (1 + (num_augmentations or 0))
-        if candidates > _MOST_CANDIDATES:
+        height, width = self._family.board
+        tests, each = len(self.tests), 1 + (num_augmentations or 0)
+        if tests * each * height * width > _MOST_BYTES:
+            most = _MOST_BYTES // (tests * height * width) - 1
             raise InputError(
-                f"evaluate.num_augmentations: {counted(candidates, 'candidate')} don't fit: at "
-                f"most {_MOST_CANDIDATES:,}, {_MOST_CANDIDATES // len(self.tests):,} of each puzzle"
+                f"evaluate.num_augmentations: the answers of {counted(tests * each, 'candidate')} "
+                f"don't fit in memory: at most {most:,} of each puzzle"
             )
-        return self._questions(range(len(self.tests)), num_augmentations)
+        return self._questions(np.arange(tests), num_augmentations)
 
     def notes_on_questions(self, num_augmentations: int | None) -> tuple[str, ...]:
         return ()  # there are as many as are asked for, or an error
@@ -154,45 +220,21 @@ class FixedPuzzles:
           puzzle: the name of a test of this run; rows of symbols, as one text or as several; or the
             path of a file with such rows.
         """
-        for number, test in enumerate(self.tests):
-            if test.task == puzzle:
-                return self._questions([number], num_augmentations)
-        test, number = Test("the puzzle", self._read(puzzle), None), self._number(len(self.tests))
-        return FixedQuestions(self._family, [test], [self._symmetries(number, num_augmentations)])
+        number = _number(puzzle)
+        if number is not None and number < len(self.tests):
+            return self._questions(np.array([number]), num_augmentations)
+        grid = read_board(puzzle, self._family.vocabulary.symbols, self._family.board)
+        height, width = self._family.board
+        asked = Tests(("the puzzle",), set_of([(grid, None)], height * width), np.zeros(1, bool))
+        numbers = np.array([len(self.examples_G) + len(self.tests)])
+        return FixedQuestions(self._family, asked, numbers, self._seed, num_augmentations)
 
-    def _number(self, test: int) -> int:
-        """Of a test among all puzzles, from which its symmetries are drawn."""
-        return len(self.trained) + test
-
-    def _questions(self, tests: Sequence[int], num_augmentations: int | None) -> "FixedQuestions":
-        asked = [self.tests[test] for test in tests]
-        ways = [self._symmetries(self._number(test), num_augmentations) for test in tests]
-        return FixedQuestions(self._family, asked, ways)
-
-    def _symmetries(self, number: int, num_augmentations: int | None) -> np.ndarray:
-        """(1 + num_augmentations, A) of a puzzle, the identity first; None: it alone."""
-        variants = range(1 + (num_augmentations or 0))
-        return np.array([self._family.symmetry(self._seed, number, v) for v in variants])
-
-    def _read(self, puzzle: Any) -> np.ndarray:
-        symbols, (height, width) = self._family.vocabulary.symbols, self._family.board
-        is_text = isinstance(puzzle, str) and ("\n" in puzzle or len(puzzle.split()) == height)
-        if isinstance(puzzle, str | Path) and not is_text:
-            if not Path(puzzle).is_file():
-                raise InputError(f"{puzzle}: neither a puzzle of this run, nor a file of one")
-            puzzle = Path(puzzle).read_text(encoding="utf-8")
-        rows = puzzle.split() if isinstance(puzzle, str) else puzzle
-        rows = ["".join(map(str, row)) for row in rows]
-        if "." in symbols and "0" not in symbols:  # both are written for a blank cell
-            rows = [row.replace("0", ".") for row in rows]
-        wrong = [row for row in rows if len(row) != width or not set(row) <= set(symbols)]
-        if len(rows) != height or wrong:
-            raise InputError(
-                f"the puzzle: must be {counted(height, 'row')} of {counted(width, 'character')} "
-                f"out of {symbols}"
-                + (f", not {wrong[0]!r}" if wrong else f", not {counted(len(rows), 'row')}")
-            )
-        return grid_of(rows, symbols)
+    def _questions(self, number_T: np.ndarray, num_augmentations: int | None) -> "FixedQuestions":
+        names = tuple(f"puzzle {number + 1}" for number in number_T.tolist())
+        tests = Tests(names, self.tests.chosen(number_T), self._seen_T[number_T])
+        # among all puzzles, from which symmetries are drawn
+        numbers = len(self.examples_G) + number_T
+        return FixedQuestions(self._family, tests, numbers, self._seed, num_augmentations)
 
     def baselines(self) -> Mapping[str, Mapping[str, Any]]:
         return {}
@@ -201,31 +243,34 @@ class FixedPuzzles:
         return name_of(self._family) if puzzle_id == PUZZLE_ID else ""
 
     def training_digest(self) -> str:
-        decides = (self._seed, self._family.num_augmentations)
+        decides = (self._seed, self._family.num_augmentations, self.trained.first_G is None)
         digest = hashlib.sha256(repr(decides).encode())
-        for question, solution in self.trained:
-            digest.update(question.tobytes() + solution.tobytes())
+        digest.update(self._first_G.astype(np.int64).tobytes())
+        for part in (self.trained.inputs_NxS, self.trained.outputs_NxS):
+            digest.update(np.ascontiguousarray(part))
         return digest.hexdigest()[:16]
 
     def tests_digest(self) -> str:
         digest = hashlib.sha256()
-        for test in self.tests:
-            digest.update(test.input.tobytes() + b">")
-            digest.update(b"?" if test.output is None else test.output.tobytes())
+        for part in (self.tests.inputs_NxS, self.tests.known_N, self.tests.outputs_NxS):
+            digest.update(np.ascontiguousarray(part))
         return digest.hexdigest()[:16]
 
     def trained_digests(self) -> list[str]:
-        return sorted(_digest(question) for question, _ in self.trained)
+        """See `family.Puzzles`; none of a set so large that a checkpoint can't hold them."""
+        if len(self.examples_G) > _MOST_DIGESTS:
+            return []
+        return sorted(f"{form:016x}" for form in self._trained_forms().tolist())
 
     def answered_in(self, digests: Iterable[str]) -> list[str]:
-        """See `family.Puzzles`; a puzzle is known as it is, not under a symmetry."""
-        trained = set(digests)
-        return [test.task for test in self.tests if _digest(test.input) in trained]
+        """See `family.Puzzles`; a puzzle is known under any symmetry."""
+        trained = np.array([int(digest, 16) for digest in digests], np.uint64)
+        seen_T = np.isin(self._family.canonical(self.tests.inputs_NxS), trained)
+        return [f"puzzle {number + 1}" for number in np.flatnonzero(seen_T).tolist()]
 
     def describe(self) -> str:
-        return (
-            f"{counted(len(self.trained), 'puzzle')} to train on, {len(self.tests):,} to be solved"
-        )
+        puzzles = counted(len(self.examples_G), "puzzle")
+        return f"{puzzles} to train on, {len(self.tests):,} to be solved"
 
 
 def name_of(family: FixedBoard) -> str:
@@ -233,118 +278,126 @@ def name_of(family: FixedBoard) -> str:
     return type(family).__name__.lower()
 
 
-def laid_out(family: FixedBoard, grid: np.ndarray, symmetry_A: np.ndarray) -> np.ndarray:
-    """A grid of symbols as tokens (S,) under a symmetry."""
-    return family.augment(grid + np.uint8(family.vocabulary.first), symmetry_A).reshape(-1)
+def _number(puzzle: Any) -> int | None:
+    """Of a test of a run by its name, from 0; None if it is no such name."""
+    word, _, number = puzzle.partition(" ") if isinstance(puzzle, str) else ("", "", "")
+    named = word == "puzzle" and number.isdecimal() and number == str(int(number))
+    return int(number) - 1 if named and int(number) > 0 else None
 
 
-def _digest(question: np.ndarray) -> str:
-    return hashlib.blake2b(question.tobytes(), digest_size=_DIGEST_BYTES).hexdigest()
+def read_board(puzzle: Any, symbols: str, board: Board) -> np.ndarray:
+    """A grid (h, w) uint8 of symbols from what people give.
+
+    Args:
+      puzzle: rows of symbols, as one text of lines or of all cells, or as several; or the path of a
+        file with such rows.
+
+    Raises:
+      InputError: it isn't such a board.
+    """
+    height, width = board
+    text = puzzle if isinstance(puzzle, str) else None
+    if isinstance(puzzle, str | Path) and not (text and _is_board(text, height, width)):
+        if not Path(puzzle).is_file():
+            raise InputError(f"{puzzle}: neither a puzzle of this run, nor a file of one")
+        text = Path(puzzle).read_text(encoding="utf-8")
+    if text is None:
+        rows = ["".join(map(str, row)) for row in puzzle]
+    else:
+        rows = _rows_of(text, symbols, height, width)
+    if "." in symbols and "0" not in symbols:  # both are written for a blank cell
+        rows = [row.replace("0", ".") for row in rows]
+    wrong = [row for row in rows if len(row) != width or not set(row) <= set(symbols)]
+    if len(rows) != height or wrong:
+        raise InputError(
+            f"the puzzle: must be {counted(height, 'row')} of {counted(width, 'character')} "
+            f"out of {symbols}"
+            + (f", not {wrong[0]!r}" if wrong else f", not {counted(len(rows), 'row')}")
+        )
+    return grid_of(rows, symbols)
+
+
+def _is_board(text: str, height: int, width: int) -> bool:
+    """Whether a text is a board, if maybe a wrong one, and not a path."""
+    lines = len(text.strip("\n").split("\n"))
+    return lines > 1 or len(text.split()) == height or len(text) == height * width
+
+
+def _rows_of(text: str, symbols: str, height: int, width: int) -> list[str]:
+    """Lines; or words where no symbol is a space; or all cells in one line."""
+    rows = text.strip("\r\n").splitlines() if " " in symbols else text.split()
+    if len(rows) == 1 and height > 1 and len(rows[0]) == height * width:
+        return [rows[0][start : start + width] for start in range(0, height * width, width)]
+    return rows
 
 
 class FixedQuestions:
-    """Puzzles under symmetries; see `family.Questions`."""
+    """Puzzles under symmetries, V of each; see `family.Questions`."""
 
-    def __init__(self, family: FixedBoard, tests: Sequence[Test], ways: Sequence[np.ndarray]):
+    def __init__(
+        self,
+        family: FixedBoard,
+        tests: Tests,
+        number_T: np.ndarray,
+        seed: int,
+        num_augmentations: int | None,
+    ):
         """Args:
-        ways: of each test its symmetries (V, A), of which the first is the identity.
+        number_T, seed: what symmetries are drawn from.
         """
         self._family, self._tests = family, tests
-        counts = [len(way_VxA) for way_VxA in ways]
-        self.count = sum(counts)
+        self._number_T, self._seed = number_T, seed
+        self._each = 1 + (num_augmentations or 0)
+        self.count = len(number_T) * self._each
         self.board_R = np.zeros(self.count, np.int64)
-        self.plain = (np.cumsum(counts, dtype=np.int64) - counts).tolist()
-        self._test_R = np.repeat(np.arange(len(tests)), np.array(counts, np.int64))
-        self._symmetry_RxA = np.array([way for way_VxA in ways for way in way_VxA], np.uint8)
+        self.shown = range(min(len(number_T), tests.most_shown) * self._each)
+        self.plain = range(0, len(self.shown), self._each)
 
     def rows(self, row_N: np.ndarray, board: Board) -> tuple[np.ndarray, np.ndarray]:
-        inputs = [self._lay_out(self._tests[self._test_R[row]].input, row) for row in row_N]
-        return np.array(inputs), np.full(len(row_N), PUZZLE_ID, np.int32)
+        inputs_NxS = self._laid_out(self._tests.puzzles.inputs_NxS, row_N)
+        return inputs_NxS, np.full(len(row_N), PUZZLE_ID, np.int32)
 
-    def _lay_out(self, grid: np.ndarray, row: int) -> np.ndarray:
-        return laid_out(self._family, grid, self._symmetry_RxA[row])
+    def _laid_out(self, symbols_TxS: np.ndarray, row_N: np.ndarray) -> np.ndarray:
+        """(N, S) tokens of these candidates, under their symmetries."""
+        first = np.uint8(self._family.vocabulary.first)
+        tokens_NxS = symbols_TxS[row_N // self._each] + first
+        if self._each == 1:
+            return tokens_NxS
+        return self._family.augment_all(tokens_NxS[:, None], self.symmetries(row_N))[:, 0]
+
+    def symmetries(self, row_N: np.ndarray) -> np.ndarray:
+        """(N, A) those of some candidates; the first one of each test is the identity."""
+        return self._family.symmetries(
+            self._seed, self._number_T[row_N // self._each], row_N % self._each
+        )
 
     def reaches_border(self, predicted_NxS: np.ndarray, board: Board) -> np.ndarray:
         return np.zeros(len(predicted_NxS), bool)  # the board is the whole one
 
     def truths(self, row_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        height, width = self._family.board
-        truth_NxS = np.zeros((len(row_N), height * width), np.uint8)
-        known_N = np.zeros(len(row_N), bool)
-        for n, row in enumerate(row_N):
-            solution = self._tests[self._test_R[row]].output
-            if solution is not None:
-                truth_NxS[n], known_N[n] = self._lay_out(solution, row), True
+        known_N = self._tests.puzzles.known_N[row_N // self._each]
+        truth_NxS = self._laid_out(self._tests.puzzles.outputs_NxS, row_N)
+        truth_NxS[~known_N] = 0
         return truth_NxS, np.repeat(known_N[:, None], truth_NxS.shape[1], axis=1)
 
     def candidate(self, row: int) -> Candidate:
-        test = self._tests[self._test_R[row]]
+        puzzles, test = self._tests.puzzles, row // self._each
+        board = self._family.board
         return Candidate(
-            task=test.task,
+            task=self._tests.names[test],
             test=0,
-            question=test.input,
-            truth=test.output,
+            question=puzzles.inputs_NxS[test].reshape(board),
+            truth=puzzles.outputs_NxS[test].reshape(board) if puzzles.known_N[test] else None,
             puzzle_id=PUZZLE_ID,
-            augmentation_A=self._symmetry_RxA[row],
+            augmentation_A=self.symmetries(np.array([row]))[0],
         )
 
-    def judge(self) -> "FixedJudge":
-        return FixedJudge(self._family, self._tests, self._test_R, self._symmetry_RxA)
+    def judge(self) -> ExactJudge:
+        return ExactJudge(self._family, self._tests, self._each, self._plain_answers)
 
-
-class FixedJudge(VotingJudge):
-    """Exact match of the answer with the most votes; each puzzle is a task of one test."""
-
-    def __init__(
-        self,
-        family: FixedBoard,
-        tests: Sequence[Test],
-        test_R: np.ndarray,
-        symmetry_RxA: np.ndarray,
-    ):
-        super().__init__(tests, test_R)
-        self._family, self._symmetry_RxA = family, symmetry_RxA
-
-    def add(
-        self, row_N: np.ndarray, predicted_NxS: np.ndarray, q_halt_N: np.ndarray, board: Board
-    ) -> None:
-        boards = predicted_NxS.reshape(-1, *board)
-        plain = map(self._family.undo, boards, self._symmetry_RxA[row_N])
-        self.cast(row_N, [self._family.to_grid(tokens, board) for tokens in plain], q_halt_N)
-
-    def scores(self, accuracy_R: np.ndarray) -> dict[str, Any]:
-        per_task, solved = {}, []
-        for test in self.tests:
-            right = rank_of_truth(self.ranked(test), test.output) == 0
-            known = test.output is not None
-            solved += [right] * known
-            per_task[test.task] = {"test_inputs": 1, **({"exact": float(right)} if known else {})}
-        found = {
-            "candidates": self.candidates(),
-            "tasks": len(self.tests),
-            "test_inputs": len(solved),
-            **({"exact": float(np.mean(solved))} if solved else {}),
-            "per_task": per_task,
-        }
-        return with_cell_accuracy(found, self.tests, self.cell_accuracies(accuracy_R))
-
-    def submission(self) -> Mapping[str, Any]:
-        """The best answer to each puzzle, {name: rows of text}; [] where there is none."""
-        best = {test.task: self.ranked(test)[:1] for test in self.tests}
-        symbols = self._family.vocabulary.symbols
-        return {
-            name: grid_rows(answers[0].grid, symbols) if answers else []
-            for name, answers in best.items()
-        }
-
-    def answers(self) -> list[dict[str, Any]]:
-        symbols = self._family.vocabulary.symbols
-        return [
-            {
-                "id": test.task,
-                "source": name_of(self._family),
-                "demonstrations": [],
-                "tests": [self.described(test, symbols)],
-            }
-            for test in self.tests
-        ]
+    def _plain_answers(self, row_N: np.ndarray, predicted_NxS: np.ndarray) -> np.ndarray:
+        """Answers (N, S) uint8 of symbols, symmetries undone, from tokens."""
+        if self._each > 1:
+            symmetry_NxA = self.symmetries(row_N)
+            predicted_NxS = self._family.undo_all(predicted_NxS[:, None], symmetry_NxA)[:, 0]
+        return self._family.to_symbols(predicted_NxS)

@@ -8,7 +8,7 @@ first-seen order. An answer without cells can't be right, and stands behind all 
 import dataclasses
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,40 @@ def rank_of_truth(answers: Sequence[Answer], truth: np.ndarray | None) -> int | 
     return None
 
 
+def described(
+    question: np.ndarray,
+    truth: np.ndarray | None,
+    answers: Sequence[Answer],
+    symbols: str,
+    more: Callable[[Answer], Mapping[str, Any]],
+) -> dict[str, Any]:
+    """A test with its best answers, and the right one if it was proposed, for people.
+
+    Args:
+      answers: best first.
+      more: what else to say of an answer.
+    """
+    right = rank_of_truth(answers, truth)
+    kept = [rank for rank in range(len(answers)) if rank < _BEST or rank == right]
+    return {
+        "input": grid_rows(question, symbols),
+        "output": grid_rows(truth, symbols),
+        "candidates": sum(answer.votes for answer in answers),
+        "distinct": len(answers),
+        "rank_of_truth": None if right is None else right + 1,
+        "answers": [
+            {
+                "rank": rank + 1,
+                "grid": grid_rows(answers[rank].grid, symbols),
+                "votes": answers[rank].votes,
+                "score": round(answers[rank].score, 6),
+                **more(answers[rank]),
+            }
+            for rank in kept
+        ],
+    }
+
+
 # --- a judge of votes ----------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True, eq=False)
 class Test:
@@ -170,26 +204,13 @@ class VotingJudge:
 
     def described(self, test: Test, symbols: str) -> dict[str, Any]:
         """A test with its best answers, and the right one if it was proposed, for people."""
-        answers = self.ranked(test)
-        right = rank_of_truth(answers, test.output)
-        kept = [rank for rank in range(len(answers)) if rank < _BEST or rank == right]
-        return {
-            "input": grid_rows(test.input, symbols),
-            "output": grid_rows(test.output, symbols),
-            "candidates": sum(answer.votes for answer in answers),
-            "distinct": len(answers),
-            "rank_of_truth": None if right is None else right + 1,
-            "answers": [
-                {
-                    "rank": rank + 1,
-                    "grid": grid_rows(answers[rank].grid, symbols),
-                    "votes": answers[rank].votes,
-                    "score": round(answers[rank].score, 6),
-                    **self.describe_voters(answers[rank].voters),
-                }
-                for rank in kept
-            ],
-        }
+        return described(
+            test.input,
+            test.output,
+            self.ranked(test),
+            symbols,
+            lambda answer: self.describe_voters(answer.voters),
+        )
 
     def describe_voters(self, voters: Sequence[int]) -> dict[str, Any]:
         """What else to say of those who gave an answer: nothing, if a family doesn't."""

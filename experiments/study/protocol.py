@@ -18,7 +18,7 @@ from drm_jax.model.recursion import Recursion
 from drm_jax.model.transformer import Transformer
 from drm_jax.plan.flops import count_flops
 from drm_jax.puzzles.arc.family import Arc
-from drm_jax.puzzles.sudoku.family import Sudoku
+from experiments.study.minimal_sudoku import MinimalSudoku
 from experiments.study.tasks import CANVAS, chosen
 
 FAMILIES = ("arc", "sudoku4", "sudoku6")
@@ -123,7 +123,7 @@ def quick_runs() -> Iterator[Run]:
             yield Run("quick", family, method, 1e-3, 0)
 
 
-def data_of(family: str, held_out: bool) -> Arc | Sudoku:
+def data_of(family: str, held_out: bool) -> Arc | MinimalSudoku:
     """The puzzles of a run. Sudoku has others for the final table; at 4x4, which has 288 solutions
     in all, a test's solution is never that of a puzzle that is trained on."""
     if family == "arc":
@@ -132,7 +132,7 @@ def data_of(family: str, held_out: bool) -> Arc | Sudoku:
             num_augmentations=16,
         )  # fmt: skip
     side = int(family.removeprefix("sudoku"))
-    return Sudoku(
+    return MinimalSudoku(
         side=side,
         train_puzzles=1000,
         test_puzzles=64,

@@ -44,6 +44,7 @@ class ArcQuestions:
         self._tasks, self._ids, self._whole = tasks, ids, boards[-1]
         self._rows = evaluation_rows(tasks, ids, num_augmentations)
         self.count = len(self._rows)
+        self.shown = range(self.count)
         self.board_R = first_windows(tasks, self._rows, [side for side, _ in boards])
         self.plain = np.flatnonzero(ids.is_identity[self._rows[:, 2]]).tolist()
         nothing = np.zeros((0, 0), np.uint8)

@@ -1,1 +1,1 @@
-"""Sudoku puzzles as numpy arrays: a generator, symmetries, exact match. Neither jax nor grain."""
+"""Sudoku puzzles as numpy arrays: a generator, symmetries, rules. Neither jax nor grain."""

@@ -1,156 +1,104 @@
-"""Sudoku puzzles with one solution each, made from a seed."""
+"""Sudoku puzzles with one solution each, made from a seed.
 
-import functools
+random solution ── clues are taken while singles alone solve it ──► "singles"
+                └── then while there is one solution            ──► "search"
+"""
+
+import dataclasses
 import hashlib
-import random
+from typing import Literal
 
 import numpy as np
 
 from drm_jax.errors import InputError
+from drm_jax.puzzles.made import keep, progress
+from drm_jax.puzzles.sets import PuzzleSet
+from drm_jax.puzzles.sudoku.solver import dig_by_search, dig_by_singles, fill, rate
+from drm_jax.random_bits import draw_bits
 
-BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
-"""Rows and columns of the boxes, by the side of the board."""
-_MOST_MISSES = 1000
-"""So many puzzles in a row of which none is new and wanted: there are hardly more."""
-Puzzle = tuple[np.ndarray, np.ndarray]
-"""A grid (n, n) uint8 of digits, 0 where it is blank, and its solution."""
-_Cells = list[int]  # row by row
+_VERSION = 1
+"""Raised when other code makes other puzzles."""
+_PART = 512
+"""Boards that are made at a time."""
+_MOST_MISSES = 40
+"""So many parts in a row without a new puzzle that is wanted: there are hardly more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Which puzzles to make."""
+
+    side: int
+    logic: Literal["singles", "search"]
+    clues: int  # at least
+    least_difficulty: int  # backtracks
+    most_difficulty: int | None
 
 
 def make_puzzles(
-    side: int, train: int, test: int, seed: int, tested_part: int | None = None
-) -> tuple[list[Puzzle], list[Puzzle]]:
-    """Distinct puzzles to train on, and others to be solved; the same for the same arguments.
+    wanted: Wanted, count: int, seed: int, other_than: PuzzleSet | None = None
+) -> PuzzleSet:
+    """Distinct puzzles, the same for the same arguments. The user's cache folder keeps them.
 
     Args:
-      side: 4, 6 or 9.
-      train, test: how many.
-      tested_part: 8 or 9: which tenth of all solutions the tests have; those that are trained on
-        then have the tenths 0 to 7. None: any.
+      other_than: puzzles that none of them may equal.
 
     Raises:
-      InputError: there are not so many.
+      InputError: there are hardly so many.
     """
-    rng = random.Random(seed)
-    trained: dict[bytes, Puzzle] = {}
-    tested: dict[bytes, Puzzle] = {}
-    misses = 0
-    while len(trained) < train or len(tested) < test:
-        if misses > _MOST_MISSES:
-            found = f"{len(trained)} to train on and {len(tested)} to test with"
-            raise InputError(f"data.train, data.test: only {found} were found; ask for fewer")
-        puzzle, solution = make_puzzle(side, rng)
-        if tested_part is None:
-            goes_to = trained if len(trained) < train else tested
-        else:
-            part = part_of(solution)
-            goes_to = tested if part == tested_part else trained if part < 8 else {}
-        most = test if goes_to is tested else train
-        key, misses = puzzle.tobytes(), misses + 1
-        if len(goes_to) < most and key not in trained and key not in tested:
-            goes_to[key] = puzzle, solution
-            misses = 0
-    return list(trained.values()), list(tested.values())
+    taken = set() if other_than is None else {row.tobytes() for row in other_than.inputs_NxS}
+    digest = hashlib.sha256(repr((_VERSION, wanted, count, seed)).encode())
+    digest.update(b"".join(sorted(taken)))
+
+    def make() -> dict[str, np.ndarray]:
+        return _make(wanted, count, seed, taken)
+
+    arrays = keep(f"sudoku_{digest.hexdigest()[:24]}", make)
+    known_N = np.ones(count, bool)
+    return PuzzleSet(arrays["inputs"], arrays["outputs"], known_N, arrays["difficulty"])
 
 
-def part_of(solution: np.ndarray) -> int:
-    """Which tenth of all solutions this one belongs to, 0 to 9."""
-    return int(hashlib.sha256(str(solution.tolist()).encode()).hexdigest(), 16) % 10
+def _make(wanted: Wanted, count: int, seed: int, taken: set[bytes]) -> dict[str, np.ndarray]:
+    found: dict[bytes, tuple[np.ndarray, np.ndarray, int]] = {}
+    part = misses = 0
+    with progress(f"Sudoku {wanted.side}x{wanted.side}", count) as advance:
+        while len(found) < count:
+            before = len(found)
+            for puzzle_S, solution_S, difficulty in zip(*_part(wanted, seed, part), strict=True):
+                key = puzzle_S.tobytes()
+                if len(found) < count and key not in taken:
+                    found.setdefault(key, (puzzle_S, solution_S, int(difficulty)))
+            part, misses = part + 1, misses + 1 if len(found) == before else 0
+            advance(len(found) - before)
+            if misses > _MOST_MISSES:
+                raise InputError(
+                    f"data: only {len(found):,} of {count:,} puzzles of this kind were found: ask "
+                    "for fewer puzzles, fewer clues or another difficulty"
+                )
+    inputs, outputs, difficulty = zip(*found.values(), strict=True) if found else ((), (), ())
+    cells = wanted.side**2
+    return {
+        "inputs": np.array(inputs, np.uint8).reshape(-1, cells),
+        "outputs": np.array(outputs, np.uint8).reshape(-1, cells),
+        "difficulty": np.array(difficulty, np.int64),
+    }
 
 
-def make_puzzle(side: int, rng: random.Random) -> Puzzle:
-    """A puzzle from which no clue can be taken without a second solution, and its solution."""
-    solution = [0] * side**2
-    _fill(solution, side, rng)
-    puzzle, cells = solution.copy(), list(range(side**2))
-    rng.shuffle(cells)
-    for cell in cells:
-        kept, puzzle[cell] = puzzle[cell], 0
-        if _has_other(puzzle, side, cell, kept):
-            puzzle[cell] = kept
-    puzzle, solution = (np.array(x, np.uint8).reshape(side, side) for x in (puzzle, solution))
-    return puzzle, solution
-
-
-def _has_other(puzzle: _Cells, side: int, cell: int, digit: int) -> bool:
-    """Whether there is a solution with another digit in this blank cell."""
-    used = _used(puzzle, side)
-    row, column, box = _units(side)[cell]
-    left = _every(side) & ~(used[row] | used[column] | used[box]) & ~(1 << digit)
-    while left:
-        bit = left & -left
-        left ^= bit
-        trial = puzzle.copy()
-        trial[cell] = bit.bit_length() - 1
-        if _fill(trial, side):
-            return True
-    return False
-
-
-def _fill(grid: _Cells, side: int, rng: random.Random | None = None) -> bool:
-    """Fills the blanks in place, if there is a way; with `rng` in any of all ways.
-
-    The blank with the fewest digits left is filled first.
-    """
-    units, every, used = _units(side), _every(side), _used(grid, side)
-    blanks = [cell for cell, digit in enumerate(grid) if not digit]
-
-    def fill() -> bool:
-        if not blanks:
-            return True
-        fewest = side + 1
-        for place, cell in enumerate(blanks):
-            row, column, box = units[cell]
-            left = every & ~(used[row] | used[column] | used[box])
-            count = left.bit_count()
-            if count < fewest:
-                fewest, chosen, digits = count, place, left
-                if count <= 1:
-                    break
-        if not digits:
-            return False
-        cell = blanks.pop(chosen)
-        row, column, box = units[cell]
-        order = [digit for digit in range(1, side + 1) if digits >> digit & 1]
-        if rng is not None:
-            rng.shuffle(order)
-        for digit in order:
-            bit = 1 << digit
-            used[row] ^= bit
-            used[column] ^= bit
-            used[box] ^= bit
-            if fill():
-                grid[cell] = digit
-                return True
-            used[row] ^= bit
-            used[column] ^= bit
-            used[box] ^= bit
-        blanks.insert(chosen, cell)
-        return False
-
-    return fill()
-
-
-@functools.cache
-def _units(side: int) -> list[tuple[int, int, int]]:
-    """The row, column and box of each cell, as numbers of all units."""
-    box_rows, box_columns = BOXES[side]
-    return [
-        (r, side + c, 2 * side + r // box_rows * box_rows + c // box_columns)
-        for r in range(side)
-        for c in range(side)
-    ]
-
-
-def _every(side: int) -> int:
-    """A bit for each digit, from 1."""
-    return 2 ** (side + 1) - 2
-
-
-def _used(grid: _Cells, side: int) -> list[int]:
-    """The digits that stand in each unit, as bits."""
-    used = [0] * (3 * side)
-    for digit, units in zip(grid, _units(side), strict=True):
-        for unit in units if digit else ():
-            used[unit] |= 1 << digit
-    return used
+def _part(wanted: Wanted, seed: int, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Puzzles (N, S), solutions and difficulties of one part of the endless row of them."""
+    side, cells = wanted.side, wanted.side**2
+    bits_NxB = draw_bits((seed, side), part * _PART, _PART, 2 * cells)
+    solution_NxS = fill(bits_NxB[:, :cells], side)
+    filled_N = solution_NxS[:, 0] > 0
+    solution_NxS, order_NxS = solution_NxS[filled_N], np.argsort(bits_NxB[filled_N, cells:], axis=1)
+    clues_N = np.full(len(solution_NxS), wanted.clues)
+    puzzle_NxS = dig_by_singles(solution_NxS, order_NxS, clues_N, side)
+    if wanted.logic == "search":
+        puzzle_NxS = dig_by_search(puzzle_NxS, order_NxS, clues_N, side)
+        difficulty_N = rate(puzzle_NxS, side)
+    else:
+        difficulty_N = np.zeros(len(puzzle_NxS), np.int64)
+    fits_N = difficulty_N >= wanted.least_difficulty
+    if wanted.most_difficulty is not None:
+        fits_N &= difficulty_N <= wanted.most_difficulty
+    return puzzle_NxS[fits_N], solution_NxS[fits_N], difficulty_N[fits_N]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from drm_jax.errors import InputError
-from drm_jax.puzzles.sudoku.generator import BOXES, make_puzzle, make_puzzles, part_of
+from experiments.study.minimal_sudoku import BOXES, make_puzzle, make_puzzles, part_of
 
 
 def is_solved(grid: np.ndarray) -> bool:
@@ -48,7 +48,7 @@ def test_puzzles_of_4x4_have_one_solution_and_no_clue_too_many():
             assert len(solutions_of(without)) > 1
 
 
-@pytest.mark.parametrize("side", BOXES)
+@pytest.mark.parametrize("side", [4, 6, 9])
 def test_solutions_are_solved_boards_that_fit_their_clues(side):
     puzzle, solution = make_puzzle(side, random.Random(side))
     assert is_solved(solution)
@@ -78,8 +78,8 @@ def test_tests_have_solutions_of_their_own():
 
 
 def test_more_puzzles_than_there_are(monkeypatch):
-    monkeypatch.setattr("drm_jax.puzzles.sudoku.generator._MOST_MISSES", 5)
+    monkeypatch.setattr("experiments.study.minimal_sudoku._MOST_MISSES", 5)
     puzzle = make_puzzle(4, random.Random(0))
-    monkeypatch.setattr("drm_jax.puzzles.sudoku.generator.make_puzzle", lambda side, rng: puzzle)
+    monkeypatch.setattr("experiments.study.minimal_sudoku.make_puzzle", lambda side, rng: puzzle)
     with pytest.raises(InputError, match="only 1 to train on and 0 to test with were found"):
         make_puzzles(4, 2, 0, 0)

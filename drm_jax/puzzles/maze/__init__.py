@@ -1,0 +1,1 @@
+"""Mazes as numpy arrays: a generator, symmetries, rules. Neither jax nor grain."""
