@@ -1,15 +1,16 @@
-"""Two families with rules, for what pictures and reports mark: small stand-ins."""
+"""Families with and without rules, for what pictures and reports mark: small stand-ins."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from drm_jax.evaluate.answers import answers_bytes, read_answers
+from drm_jax.puzzles.boards import grid_of
 from drm_jax.puzzles.family import Board, Vocabulary
 from drm_jax.puzzles.fixed import FixedBoard, Pair
 from drm_jax.puzzles.sudoku.family import Sudoku
-from drm_jax.puzzles.sudoku.generator import BOXES
 
 
 def twice(grid_HxW: np.ndarray) -> np.ndarray:
@@ -26,7 +27,7 @@ class Ruled(Sudoku):
 
     @property
     def blocks(self) -> Board:
-        return BOXES[self.side]
+        return {4: (2, 2), 6: (2, 3), 9: (3, 3)}[self.side]
 
     def given(self, question_HxW: np.ndarray) -> np.ndarray:
         return question_HxW > 0
@@ -34,6 +35,16 @@ class Ruled(Sudoku):
     def conflicts(self, question_HxW: np.ndarray, grid_HxW: np.ndarray) -> np.ndarray:
         changed = (question_HxW > 0) & (question_HxW != grid_HxW)
         return changed | twice(grid_HxW) | twice(grid_HxW.T).T
+
+
+@dataclasses.dataclass(frozen=True)
+class Unruled(Sudoku):
+    """Sudoku of which nothing is marked."""
+
+    blocks = None
+    difficulty = ""
+    given = FixedBoard.given
+    conflicts = FixedBoard.conflicts
 
 
 WALL, FREE, START, GOAL, PATH = range(5)
@@ -60,7 +71,9 @@ class Corridors(FixedBoard):
         return self.side, self.side
 
     def pairs(self) -> tuple[Sequence[Pair], Sequence[Pair]]:
-        made = [corridors(self.side, seed) for seed in range(self.train_puzzles + self.test_puzzles)]
+        made = [
+            corridors(self.side, seed) for seed in range(self.train_puzzles + self.test_puzzles)
+        ]
         return made[: self.train_puzzles], made[self.train_puzzles :]
 
     def given(self, question_HxW: np.ndarray) -> np.ndarray:
@@ -96,7 +109,7 @@ def corridors(side: int, seed: int) -> Pair:
         way.append(new[rng.integers(len(new))])
         question[way[-1]] = question[(row + way[-1][0]) // 2, (column + way[-1][1]) // 2] = FREE
     truth = question.copy()
-    for (r, c), (s, d) in zip(solution, solution[1:], strict=False):
+    for (r, c), (s, d) in itertools.pairwise(solution):
         truth[r, c] = truth[(r + s) // 2, (c + d) // 2] = PATH
     for grid in (question, truth):
         grid[corner], grid[goal] = START, GOAL
@@ -107,8 +120,6 @@ def with_difficulty(folder, family) -> list[int]:
     """Adds a difficulty to each test of an evaluation's folder, and to each answer whether it is
     valid; gives the difficulties."""
     answers, symbols = read_answers(folder, family.vocabulary), family.vocabulary.symbols
-    from drm_jax.puzzles.boards import grid_of
-
     levels = [7 * number % 23 for number in range(len(answers.tasks))]
     for task, level in zip(answers.tasks, levels, strict=True):
         (test,) = task["tests"]

@@ -478,8 +478,12 @@ def _tile(frame: Frame, vocabulary: Vocabulary, blocks: Board | None, cell: int)
     for x in (column * cell for column in columns):
         draw.rectangle((x - 1, 0, x, height), fill="black")
     for row, column in np.argwhere(frame.conflicts_hxw).tolist():
-        square = _square(row, column, cell)
-        draw.rectangle(square, outline=_BROKEN_LINE, width=max(1, round(cell / 8)))
+        left, top, right, bottom = _square(row, column, cell)
+        line = max(1, round(cell / 8))
+        draw.rectangle((left, top, right, bottom), outline=_BROKEN_LINE, width=line)
+        if vocabulary.colours:  # so that it is seen on any of them
+            inside = left + line, top + line, right - line, bottom - line
+            draw.rectangle(inside, outline="white")
     return tile
 
 

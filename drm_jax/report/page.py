@@ -56,10 +56,11 @@ def comparison_page(runs: Sequence[Run]) -> str:
     tasks: dict[str, dict[str, Any]] = {}
     for name, run in zip(names, runs, strict=True):
         for task in described_tasks(run, unpacked(run)):
-            asked = [{k: test[k] for k in ("input", "output")} for test in task["tests"]]
+            asked = [{k: test[k] for k in _ASKED if k in test} for test in task["tests"]]
             # Tasks of the same id with other tests are other tasks: ARC-AGI-1 and 2 share some.
             key = f"{task['id']} {json.dumps(asked)}"
-            shown = {k: task[k] for k in ("id", "source", "demos", "side")} | {"tests": asked}
+            wanted = ("id", "source", "demos", "side", "difficulty")
+            shown = {k: task[k] for k in wanted if k in task} | {"tests": asked}
             here = tasks.setdefault(key, shown | {"runs": {}})
             tests = [_first(test, run.experiment.data.attempts) for test in task["tests"]]
             here["runs"][name] = {"tests": tests, "outcome": task["outcome"]}
@@ -73,9 +74,13 @@ def comparison_page(runs: Sequence[Run]) -> str:
     return _render("compare", runs, {"tasks": listed, "runs": names}, [], differing)
 
 
+_ASKED = ("input", "output", "given", "input_conflicts", "output_conflicts")
+"""What of a test has nothing to do with its answers."""
+
+
 def _first(test: Mapping[str, Any], attempts: int) -> dict[str, Any]:
-    wanted = ("rank", "grid", "votes", "right")
-    answers = [{k: a[k] for k in wanted} for a in test["answers"][:attempts]]
+    wanted = ("rank", "grid", "votes", "right", "valid", "conflicts")
+    answers = [{k: a[k] for k in wanted if k in a} for a in test["answers"][:attempts]]
     return {"answers": answers, "rank": test["rank"], "candidates": test["candidates"]}
 
 
@@ -155,6 +160,8 @@ def _render(
         "attempts": family.attempts,
         "outcomes": list(words.items()),
         "vocabulary": dataclasses.asdict(vocabulary) | {"written": vocabulary.written},
+        "blocks": family.blocks,
+        "difficulty": family.difficulty,
         **data,
     }
     files = importlib.resources.files("drm_jax.report") / "page"
@@ -177,6 +184,9 @@ def _render(
         unscored=[name for name, run in zip(names, runs, strict=True) if not run.answers.steps],
         has_colours=bool(vocabulary.colours),
         has_safe_colours=bool(vocabulary.safe_colours),
+        writes_digits=all(map(str.isdigit, vocabulary.symbols)),
+        marks_given=any("given" in test for task in data["tasks"] for test in task["tests"]),
+        difficulty=family.difficulty if any("difficulty" in x for x in data["tasks"]) else "",
         columns=_score_columns(runs),
         charts=charts,
         tasks=data["tasks"],

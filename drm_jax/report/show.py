@@ -81,8 +81,10 @@ def show_denoising(
     found = [unpack(packed) for packed in kept if packed.task == task_id]
     shown = found[:SHOWN_PATHS]
     settings = settings_in(folder)
+    levels = [str(test["difficulty"]) for test in task["tests"] if "difficulty" in test]
     console.print(
         f"Task {task_id} at step {answers.steps[-1]}"
+        f"{f', {family.difficulty}: ' if levels else ''}{', '.join(levels)}"
         f"{f', with other settings than the run: {settings}' if settings else ''}",
         soft_wrap=True,
     )
