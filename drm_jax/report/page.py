@@ -168,15 +168,7 @@ def _render(
     style, script = (
         (files / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
     )
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (files / name).read_text(encoding="utf-8")),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"in_words": words.__getitem__, "dash": dash}
-    return environment.get_template("report.html.jinja").render(
+    return _template(files, words).render(
         mode=mode,
         runs=[overview(run) | {"name_here": name} for name, run in zip(names, runs, strict=True)],
         attempts=family.attempts,
@@ -197,6 +189,19 @@ def _render(
         data=_json_for_html(data),
         chunks=chunks,
     )
+
+
+def _template(files: Any, words: Mapping[str, str]) -> jinja2.Template:
+    """The page's, from the folder that has it; `words`: the outcomes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (files / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"in_words": words.__getitem__, "dash": dash}
+    return environment.get_template("report.html.jinja")
 
 
 def _score_columns(runs: Sequence[Run]) -> dict[str, list[str]]:

@@ -314,7 +314,7 @@
     if (!compares) {
       const score = mean(task.tests.map((t) => (first(t) ? first(t).score : null)));
       const right = mean(task.tests.map((t) => t.accuracy));
-      said.push(score === null ? null : `score ${score.toFixed(2)}`, right === null ? null : `cells right ${(100 * right).toFixed(0)}%`, `${task.tests.map((t) => t.distinct).join(", ")} distinct`);
+      said.push(score === null ? null : `score ${score.toFixed(2)}`, right === null ? null : `cells right ${right < 1 ? Math.min(99, Math.round(100 * right)) : 100}%`, `${task.tests.map((t) => t.distinct).join(", ")} distinct`);
     }
     said.push(difficulty(task));
     if (said.some(Boolean)) parts.push(make("div", { class: "dim said" }, said.filter(Boolean).join(" · ")));
