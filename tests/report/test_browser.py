@@ -508,6 +508,17 @@ def test_a_path_stands_out_from_its_maze_and_conflicts_are_outlined(open_page, m
     assert seen
 
 
+def test_all_cells_are_right_only_where_they_are(open_page, sudoku, tmp_path):
+    """One of 256 is wrong: 99.6% is not 100%."""
+    workdir = work_path(tmp_path / "made")
+    made_run(workdir, dataclasses.replace(sudoku, data=Corridors(side=16)))
+    page = open_page(write_report([workdir]))
+    for task in data_of(page)["tasks"]:
+        share = 100 if task["tests"][0]["accuracy"] == 1 else 99
+        card = page.locator(f'.card[aria-label="task {task["id"]}"]')
+        assert f"cells right {share}%" in card.inner_text()
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_captions_stand_on_one_line(open_page, workdir, width):
     """Beside flat grids and tall ones: of the cards, of a task's answers, and of the player."""

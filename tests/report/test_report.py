@@ -548,6 +548,17 @@ def test_each_step_of_a_path_has_its_marks(ruled_workdir):
     assert seen
 
 
+def test_drm_show_tells_the_difficulty_and_marks(ruled_workdir, capsys):
+    tasks = embedded(single_page(read_run(ruled_workdir)))["tasks"]
+    wrong = next(task for task in tasks if "conflicts" in task["tests"][0]["answers"][0])
+    assert main(["show", str(ruled_workdir), wrong["id"]]) == 0
+    said = capsys.readouterr().out
+    assert f"Task {wrong['id']} at step 4, backtracks: {wrong['difficulty']}\n" in said
+    assert "breaks a rule" in said
+    assert "!" in said.split("truth")[1]
+    assert "─────┼────" in said
+
+
 def test_marks_of_a_large_board_are_short():
     """A byte for six cells."""
     assert len(packed_bits(np.ones((30, 30), bool))) <= 152
