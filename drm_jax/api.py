@@ -26,6 +26,7 @@ from drm_jax.evaluate.answers import Trajectory, unpack
 from drm_jax.evaluate.files import Evaluation
 from drm_jax.evaluate.loop import answer_questions
 from drm_jax.evaluate.pictures import (
+    Ranked,
     Row,
     asked_of,
     attempts_row,
@@ -37,8 +38,8 @@ from drm_jax.evaluate.pictures import (
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
 from drm_jax.io.metrics import read_metrics
+from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.tasks import Task, load_source
-from drm_jax.puzzles.arc.tokens import VOCABULARY
 from drm_jax.puzzles.boards import grid_of
 from drm_jax.report.curves import curve
 from drm_jax.report.write import write_report
@@ -274,6 +275,8 @@ class Proposed:
     """Candidates (the test input under one augmentation each) that gave it."""
     score: float
     """Mean sigmoid of their halting logits."""
+    valid: bool | None = None
+    """Whether it keeps every rule of its puzzle; None where a family has no rules that tell."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -304,11 +307,11 @@ class Answers:
         """The test inputs, the attempts with their votes, the truths, and the denoising of the
         unaugmented candidates, as a PNG."""
         rows = [row for test in range(len(self.tests)) for row in self._rows(test)]
-        return png(image(rows, self.experiment.data.vocabulary))
+        return png(image(rows, self.experiment.data))
 
     def _rows(self, number: int) -> list[Row]:
         test, family = self.tests[number], self.experiment.data
-        answers = [(answer.grid, answer.votes) for answer in test.answers]
+        answers = [Ranked(of.grid, of.votes, of.valid) for of in test.answers]
         of_test = test.question, test.truth, test.candidates
         asked = asked_of(*of_test, answers, family.attempts)
         rows = [attempts_row(f"task {self.task}, test input {number + 1}", asked, family)]
@@ -337,7 +340,12 @@ def _answers(
             grid_of(test["input"], symbols),
             grid_of(test["output"], symbols),
             tuple(
-                Proposed(grid_of(answer["grid"], symbols), answer["votes"], answer["score"])
+                Proposed(
+                    grid_of(answer["grid"], symbols),
+                    answer["votes"],
+                    answer["score"],
+                    answer.get("valid"),
+                )
                 for answer in test["answers"]
             ),
             test["candidates"],
@@ -361,13 +369,13 @@ class ArcTask:
 
     def picture(self) -> bytes:
         """The demonstrations and tests as a PNG."""
-        rows = []
+        family, rows = Arc(), []
         for kind, pairs in (("demonstration", self.task.demonstrations), ("test", self.task.tests)):
             for number, pair in enumerate(pairs):
                 grids = [("input", pair.input)]
                 grids += [("output", pair.output)] if pair.output is not None else []
-                rows.append(grids_row(f"{kind} {number + 1}", grids, VOCABULARY))
-        return png(image(rows, VOCABULARY))
+                rows.append(grids_row(f"{kind} {number + 1}", grids, pair.input, family))
+        return png(image(rows, family))
 
     def _repr_png_(self) -> bytes:
         return self.picture()

@@ -51,7 +51,7 @@ def run(argv: list[str]) -> int:
     import_jax_on_cpu()
     from drm_jax.io.files import work_path
     from drm_jax.puzzles.arc.describe import find_task
-    from drm_jax.puzzles.arc.tokens import VOCABULARY
+    from drm_jax.puzzles.arc.family import Arc
     from drm_jax.report.show import show_denoising, show_task
     from drm_jax.runtime.console import open_console
 
@@ -72,5 +72,5 @@ def run(argv: list[str]) -> int:
         )
     else:
         task = find_task(task_id, options.source or _SOURCES)
-        show_task(task, VOCABULARY, console, png_path)
+        show_task(task, Arc(), console, png_path)
     return 0

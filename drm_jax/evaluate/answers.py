@@ -55,16 +55,20 @@ class Trajectory:
 
 def answer_of(trajectory: Trajectory, family: Family) -> np.ndarray:
     """The grid that was answered, its augmentation undone."""
-    grid, first = family.to_grid(trajectory.predicted_NxS[-1], trajectory.board), _first(family)
+    grid, first = (
+        family.to_grid(trajectory.predicted_NxS[-1], trajectory.board),
+        first_symbol(family),
+    )
     return family.undo(grid + first, trajectory.augmentation_A) - first
 
 
 def augmented(grid: np.ndarray, augmentation_A: np.ndarray, family: Family) -> np.ndarray:
     """A grid of symbols under a symmetry."""
-    return family.augment(grid + _first(family), augmentation_A) - _first(family)
+    return family.augment(grid + first_symbol(family), augmentation_A) - first_symbol(family)
 
 
-def _first(family: Family) -> np.uint8:
+def first_symbol(family: Family) -> np.uint8:
+    """The token of the first symbol: grids are tokens less this."""
     return np.uint8(family.vocabulary.first)
 
 
@@ -89,11 +93,13 @@ class Answers:
         candidates         how many were asked
         distinct           how many different answers they gave
         rank_of_truth      from 1; None where it was not proposed, or is hidden
+        difficulty         a whole number, if the family has one: see `Family.difficulty`
         answers            the best ones, and the right one if it was proposed; of each its rank,
                            from 1; grid; votes; score, the mean halting probability of its voters;
-                           and if a family tells who they are, voters, pairs of puzzle id and
-                           symmetry in words of the first ones, and votes_by, how many there are
-                           of each kind of symmetry, by its name
+                           valid, if a family has rules that tell: whether it keeps all of them,
+                           be it the truth or not; and if a family tells who the voters are,
+                           voters, pairs of puzzle id and symmetry in words of the first ones, and
+                           votes_by, how many there are of each kind of symmetry, by its name
     """
 
     steps: tuple[int, ...]
@@ -145,10 +151,13 @@ def _check_answers(content: Any, vocabulary: Vocabulary) -> None:
     for task in content["tasks"]:
         for test in task["tests"]:
             counts = [test["candidates"], test["distinct"], test["rank_of_truth"] or 0]
+            counts += [test.get("difficulty", 0)]
             for answer in test["answers"]:
                 counts += [answer["rank"], answer["votes"], *answer.get("votes_by", {}).values()]
                 counts += [voter for voter, _ in answer.get("voters", [])]
                 float(answer["score"])
+                if type(answer.get("valid", True)) is not bool:
+                    raise ValueError(f"task {task['id']}: valid must be true or false")
             if not all(type(count) is int for count in counts):
                 raise ValueError(f"task {task['id']}: counts must be whole numbers")
         pairs = [*task["demonstrations"], *task["tests"]]

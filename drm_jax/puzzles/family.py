@@ -124,7 +124,8 @@ class Family(Protocol):
 
     def conflicts(self, question_HxW: np.ndarray, grid_HxW: np.ndarray) -> np.ndarray:
         """(H, W) bool: which cells of an answer break a rule that needs no right answer to be
-        seen: a digit that stands twice in a row, a clue that was changed. Grids of symbols."""
+        seen: a digit that stands twice in a row, a clue that was changed. Grids of symbols, both as
+        they are or both under one symmetry."""
 
 
 class Puzzles(Protocol):

@@ -5,6 +5,7 @@ metrics.jsonl                curves
 eval/step_N/                 scores, answers, trajectories
 """
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -34,8 +35,9 @@ from drm_jax.evaluate.files import (
     other_evaluations,
     settings_in,
 )
+from drm_jax.evaluate.marks import conflicts_in, conflicts_of_steps, given_in
 from drm_jax.io.metrics import read_metrics
-from drm_jax.puzzles.boards import grid_rows
+from drm_jax.puzzles.boards import grid_of, grid_rows
 from drm_jax.puzzles.family import PAD, Board, Family
 from drm_jax.run.differences import in_words, options_of, plain
 from drm_jax.run.history import read_history
@@ -337,6 +339,7 @@ def _task(
         {
             "input": test["input"],
             "output": test["output"],
+            **_marks_of_test(test, family),
             "candidates": test["candidates"],
             "distinct": test["distinct"],
             "rank": test["rank_of_truth"],
@@ -348,6 +351,8 @@ def _task(
                     "votes": answer["votes"],
                     "score": answer["score"],
                     "right": answer["rank"] == test["rank_of_truth"],
+                    **({"valid": answer["valid"]} if "valid" in answer else {}),
+                    **_conflicts(test["input"], answer["grid"], family),
                     "by": [[count, words] for words, count in answer.get("votes_by", {}).items()],
                     "voters": answer.get("voters", []),
                 }
@@ -359,15 +364,43 @@ def _task(
     ]
     paths = [_path(of, task["tests"][of.test], family) for of in trajectories]
     grids = [rows for p in (*task["demonstrations"], *tests) for rows in (p["input"], p["output"])]
+    levels = [test["difficulty"] for test in task["tests"] if "difficulty" in test]
     return {
         "id": task["id"],
         "source": task["source"],
+        **({"difficulty": max(levels)} if levels else {}),
         "demos": task["demonstrations"],
         "tests": tests,
         "paths": paths,
         "outcome": _outcome(tests, paths, family.attempts),
         "side": max((len(x) for rows in grids if rows for x in (rows, rows[0])), default=0),
     }
+
+
+def _marks_of_test(test: Mapping[str, Any], family: Family) -> dict[str, Any]:
+    """What is marked on a test's own boards: `given`, `input_conflicts` and `output_conflicts`, as
+    `packed_bits`; what there is nothing of is left out."""
+    question = grid_of(test["input"], family.vocabulary.symbols)
+    found = {"given": packed_bits(given_in(question, question.shape, family))}
+    for name in ("input", "output"):
+        bits = _conflicts(test["input"], test[name], family).get("conflicts", "")
+        found[f"{name}_conflicts"] = bits
+    return {name: bits for name, bits in found.items() if bits}
+
+
+def _conflicts(
+    question: Sequence[str], rows: Sequence[str] | None, family: Family
+) -> dict[str, str]:
+    """{"conflicts": `packed_bits`} of a board; {} where no cell breaks a rule."""
+    symbols = family.vocabulary.symbols
+    grid = grid_of(rows or [], symbols)
+    bits = packed_bits(conflicts_in(grid_of(question, symbols), grid, family))
+    return {"conflicts": bits} if bits else {}
+
+
+def packed_bits(cells_hxw: np.ndarray) -> str:
+    """Bool cells, row by row, as bits in base64; "" where none is set."""
+    return base64.b64encode(np.packbits(cells_hxw)).decode() if cells_hxw.any() else ""
 
 
 OUTCOMES = {
@@ -501,9 +534,9 @@ def undo_map(family: Family, augmentation_A: np.ndarray, shape: Sequence[int]) -
 def path_cells(trajectory: Trajectory, path: Mapping[str, Any], family: Family) -> bytes:
     """The cells of a trajectory that the page shows, h x w of `_path`'s box at each of N steps.
 
-    Predicted tokens, then masked as bits, then confidence in percent; then, once, `UndoMap.cell_I`
-    as 16-bit numbers, low byte first; the tokens of the question and, if it is known, of the truth,
-    as they were asked.
+    Predicted tokens, then masked as bits, then conflicts of what was predicted as bits, then
+    confidence in percent; then, once, given cells as bits; `UndoMap.cell_I` as 16-bit numbers, low
+    byte first; the tokens of the question and, if it is known, of the truth, as they were asked.
     """
     (height, width), augmentation_A = path["box"], trajectory.augmentation_A
     first = np.uint8(family.vocabulary.first)
@@ -511,11 +544,19 @@ def path_cells(trajectory: Trajectory, path: Mapping[str, Any], family: Family) 
     def boxed(cells_NxS: np.ndarray) -> np.ndarray:
         return cells_NxS.reshape(-1, *trajectory.board)[:, :height, :width]
 
+    asked = augmented(trajectory.question, augmentation_A, family)
+    conflicts_NxHxW = np.zeros((len(trajectory.levels_N), height, width), bool)
+    for here, found in zip(
+        conflicts_NxHxW, conflicts_of_steps(trajectory, family, True), strict=True
+    ):
+        here[: found.shape[0], : found.shape[1]] = found
     grids = [grid for grid in (trajectory.question, trajectory.truth) if grid is not None]
     parts = (
         boxed(trajectory.predicted_NxS),
         np.packbits(boxed(trajectory.masked_NxS)),
+        np.packbits(conflicts_NxHxW),
         boxed(trajectory.confidence_NxS),
+        np.packbits(given_in(asked, (height, width), family)),
         undo_map(family, augmentation_A, path["box"]).cell_I.astype("<u2"),
         *(augmented(grid, augmentation_A, family) + first for grid in grids),
     )

@@ -56,10 +56,11 @@ def comparison_page(runs: Sequence[Run]) -> str:
     tasks: dict[str, dict[str, Any]] = {}
     for name, run in zip(names, runs, strict=True):
         for task in described_tasks(run, unpacked(run)):
-            asked = [{k: test[k] for k in ("input", "output")} for test in task["tests"]]
+            asked = [{k: test[k] for k in _ASKED if k in test} for test in task["tests"]]
             # Tasks of the same id with other tests are other tasks: ARC-AGI-1 and 2 share some.
             key = f"{task['id']} {json.dumps(asked)}"
-            shown = {k: task[k] for k in ("id", "source", "demos", "side")} | {"tests": asked}
+            wanted = ("id", "source", "demos", "side", "difficulty")
+            shown = {k: task[k] for k in wanted if k in task} | {"tests": asked}
             here = tasks.setdefault(key, shown | {"runs": {}})
             tests = [_first(test, run.experiment.data.attempts) for test in task["tests"]]
             here["runs"][name] = {"tests": tests, "outcome": task["outcome"]}
@@ -73,9 +74,13 @@ def comparison_page(runs: Sequence[Run]) -> str:
     return _render("compare", runs, {"tasks": listed, "runs": names}, [], differing)
 
 
+_ASKED = ("input", "output", "given", "input_conflicts", "output_conflicts")
+"""What of a test has nothing to do with its answers."""
+
+
 def _first(test: Mapping[str, Any], attempts: int) -> dict[str, Any]:
-    wanted = ("rank", "grid", "votes", "right")
-    answers = [{k: a[k] for k in wanted} for a in test["answers"][:attempts]]
+    wanted = ("rank", "grid", "votes", "right", "valid", "conflicts")
+    answers = [{k: a[k] for k in wanted if k in a} for a in test["answers"][:attempts]]
     return {"answers": answers, "rank": test["rank"], "candidates": test["candidates"]}
 
 
@@ -155,21 +160,15 @@ def _render(
         "attempts": family.attempts,
         "outcomes": list(words.items()),
         "vocabulary": dataclasses.asdict(vocabulary) | {"written": vocabulary.written},
+        "blocks": family.blocks,
+        "difficulty": family.difficulty,
         **data,
     }
     files = importlib.resources.files("drm_jax.report") / "page"
     style, script = (
         (files / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
     )
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (files / name).read_text(encoding="utf-8")),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"in_words": words.__getitem__, "dash": dash}
-    return environment.get_template("report.html.jinja").render(
+    return _template(files, words).render(
         mode=mode,
         runs=[overview(run) | {"name_here": name} for name, run in zip(names, runs, strict=True)],
         attempts=family.attempts,
@@ -177,6 +176,9 @@ def _render(
         unscored=[name for name, run in zip(names, runs, strict=True) if not run.answers.steps],
         has_colours=bool(vocabulary.colours),
         has_safe_colours=bool(vocabulary.safe_colours),
+        writes_digits=all(map(str.isdigit, vocabulary.symbols)),
+        marks_given=any("given" in test for task in data["tasks"] for test in task["tests"]),
+        difficulty=family.difficulty if any("difficulty" in x for x in data["tasks"]) else "",
         columns=_score_columns(runs),
         charts=charts,
         tasks=data["tasks"],
@@ -187,6 +189,19 @@ def _render(
         data=_json_for_html(data),
         chunks=chunks,
     )
+
+
+def _template(files: Any, words: Mapping[str, str]) -> jinja2.Template:
+    """The page's, from the folder that has it; `words`: the outcomes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (files / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"in_words": words.__getitem__, "dash": dash}
+    return environment.get_template("report.html.jinja")
 
 
 def _score_columns(runs: Sequence[Run]) -> dict[str, list[str]]:

@@ -27,7 +27,7 @@ from drm_jax.evaluate.pictures import (
     terminal_row,
 )
 from drm_jax.io.files import write_whole
-from drm_jax.puzzles.family import Vocabulary
+from drm_jax.puzzles.family import Family
 from drm_jax.report.collect import SHOWN_PATHS, evaluation_of, of_one_evaluation
 from drm_jax.run.workdir import read_config
 from drm_jax.words import counted
@@ -35,7 +35,7 @@ from drm_jax.words import counted
 
 def show_task(
     task: Mapping[str, Any],
-    vocabulary: Vocabulary,
+    family: Family,
     console: Console,
     png_path: epath.Path | None = None,
 ) -> None:
@@ -45,7 +45,7 @@ def show_task(
       task: as one of `evaluate.answers.Answers.tasks`; answers aren't needed.
     """
     console.print(f"Task {task['id']} of {task['source']}", soft_wrap=True)
-    _put(task_rows(task, vocabulary), vocabulary, console, png_path)
+    _put(task_rows(task, family), family, console, png_path)
 
 
 def show_denoising(
@@ -81,8 +81,10 @@ def show_denoising(
     found = [unpack(packed) for packed in kept if packed.task == task_id]
     shown = found[:SHOWN_PATHS]
     settings = settings_in(folder)
+    levels = [str(test["difficulty"]) for test in task["tests"] if "difficulty" in test]
     console.print(
         f"Task {task_id} at step {answers.steps[-1]}"
+        f"{f', {family.difficulty}: ' if levels else ''}{', '.join(levels)}"
         f"{f', with other settings than the run: {settings}' if settings else ''}",
         soft_wrap=True,
     )
@@ -93,7 +95,7 @@ def show_denoising(
         for number in range(len(task["tests"]))
         for row in answer_rows(task, number, [of for of in shown if of.test == number], family)
     ]
-    _put(rows, family.vocabulary, console, png_path, legend(answers, shown, family))
+    _put(rows, family, console, png_path, legend(answers, shown, family))
     if len(found) > len(shown):
         console.print(f"\nand {counted(len(found) - len(shown), 'more candidate')}, kept too")
     if not found:
@@ -106,14 +108,14 @@ def show_denoising(
 
 def _put(
     rows: Sequence[Row],
-    vocabulary: Vocabulary,
+    family: Family,
     console: Console,
     png_path: epath.Path | None,
     lines_above: Sequence[str] = (),
 ) -> None:
     for row in rows:
         console.print()
-        console.print(terminal_row(row, vocabulary, console.width))
+        console.print(terminal_row(row, family, console.width))
     if png_path is not None:
-        write_whole(png_path, png(image(rows, vocabulary, legend=lines_above)))
+        write_whole(png_path, png(image(rows, family, legend=lines_above)))
         console.print(f"\nWritten: {png_path}", soft_wrap=True)

@@ -119,9 +119,7 @@ class Scorer:
             for of in pictured
             for row in answer_rows(result.answers.task(of.task), of.test, [of], family, 10)
         ]
-        picture_HxWx3 = image(
-            rows, family.vocabulary, legend=legend(result.answers, pictured, family)
-        )
+        picture_HxWx3 = image(rows, family, legend=legend(result.answers, pictured, family))
         path = folder / picture_name
         write_whole(path, png(picture_HxWx3))
         self.paths.append(path)

@@ -81,7 +81,17 @@ def _text(cell: Any) -> Text:
 
 
 # What stands for these where a stream can't show them; any other character is a question mark.
-_PLAIN = {"░": ":", "│": "|", "█": "#", "–": "-", "×": "x", "→": ">", "…": "..."}
+_PLAIN = {
+    "░": ":",
+    "│": "|",
+    "─": "-",
+    "┼": "+",
+    "█": "#",
+    "–": "-",
+    "×": "x",
+    "→": ">",
+    "…": "...",
+}
 
 
 def _shown(character: str, encoding: str) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 from made_run import made_run
+from ruled import Corridors, Ruled, with_difficulty
 
 from drm_jax.io.files import work_path
 from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
@@ -39,5 +40,26 @@ def sudoku_workdir(sudoku, tmp_path_factory):
 def workdir(experiment, tmp_path_factory):
     workdir = work_path(tmp_path_factory.mktemp("report") / "made")
     made_run(workdir, experiment)
+    write_report([workdir])
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def ruled_workdir(sudoku, tmp_path_factory):
+    """Sudoku with rules, verdicts and difficulties."""
+    data = Ruled(side=4, train_puzzles=2, test_puzzles=12)
+    workdir = work_path(tmp_path_factory.mktemp("ruled") / "made")
+    made_run(workdir, dataclasses.replace(sudoku, data=data))
+    with_difficulty(workdir / "eval" / "step_4", data)
+    write_report([workdir])
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def maze_workdir(sudoku, tmp_path_factory):
+    """Mazes: rules, and colours."""
+    workdir = work_path(tmp_path_factory.mktemp("mazes") / "made")
+    evaluation = dataclasses.replace(sudoku.evaluate, num_augmentations=0)
+    made_run(workdir, dataclasses.replace(sudoku, data=Corridors(side=8), evaluate=evaluation))
     write_report([workdir])
     return workdir

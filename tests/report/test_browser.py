@@ -15,13 +15,20 @@ import numpy as np
 import pytest
 from made_run import made_run
 from PIL import Image
+from ruled import Corridors, Ruled
 
 from benchmarks.browser import launch
-from drm_jax.evaluate.answers import answer_of, read_answers, read_trajectories, unpack
+from drm_jax.evaluate.answers import (
+    answer_of,
+    augmented,
+    read_answers,
+    read_trajectories,
+    unpack,
+)
 from drm_jax.io.files import work_path
 from drm_jax.puzzles.arc.augment import from_vector, undo_tokens
 from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, VOCABULARY, grid_sizes
-from drm_jax.puzzles.boards import grid_rows
+from drm_jax.puzzles.boards import grid_of, grid_rows
 from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.report.write import write_report
 
@@ -350,6 +357,196 @@ def test_symbols_without_colours_are_written(open_page, sudoku_workdir):
         page.locator(".player input[type=checkbox]").set_checked(undone)
         for what, rows in expected.items():
             assert (in_words(rows) in label(what)) == undone, what
+
+
+# --- marks ----------------------------------------------------------------------------------------
+GIVEN, BROKEN, BROKEN_LINE, RULE = "#E3E3DF", "#FBD3CE", "#C0271D", "#1D1F23"
+
+
+def pixels_of(page, selector: str) -> tuple[np.ndarray, int]:
+    """(H, W, 3) of a board's canvas, and its pixels a cell."""
+    found = page.eval_on_selector(
+        f"{selector} >> canvas",
+        """canvas => [Number(canvas.dataset.cell), canvas.width, [...canvas.getContext("2d")
+          .getImageData(0, 0, canvas.width, canvas.height).data]]""",
+    )
+    cell, width, data = found
+    return np.array(data).reshape(-1, width, 4)[..., :3], cell
+
+
+def is_colour(pixels: np.ndarray, colour: str) -> np.ndarray:
+    return (pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=-1)
+
+
+def check_marks(page, selector: str, given: np.ndarray, conflicts: np.ndarray, what) -> None:
+    """Each cell's paper, in a corner inside of outlines; the outlines; the lines between blocks."""
+    pixels, cell = pixels_of(page, selector)
+    inside, middle = max(2, cell // 5), cell // 2
+    paper = pixels[cell - inside - 2 :: cell, inside + 1 :: cell]
+    np.testing.assert_array_equal(is_colour(paper, BROKEN), conflicts, str(what))
+    np.testing.assert_array_equal(is_colour(paper, GIVEN), given & ~conflicts, str(what))
+    outlined = is_colour(pixels[cell - 2 :: cell, middle::cell], BROKEN_LINE)
+    np.testing.assert_array_equal(outlined, conflicts, str(what))
+    half = len(given) // 2 * cell
+    for line, other in (
+        (pixels[half], pixels[half - cell]),
+        (pixels[:, half], pixels[:, half // 2]),
+    ):
+        assert is_colour(line, RULE).all()
+        assert not is_colour(other, RULE).all()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_boards_of_a_family_with_rules_are_marked(open_page, ruled_workdir, dark):
+    """The input, the answer, the truth; and each step, as it was asked and undone."""
+    page = open_page(ruled_workdir / "report.html")
+    if dark:
+        page.click("#theme")
+    family, folder = Ruled(side=4), ruled_workdir / "eval" / "step_4"
+    symbols = family.vocabulary.symbols
+    answers = read_answers(folder, family.vocabulary)
+    stored = list(map(unpack, read_trajectories(folder, answers, family.vocabulary)))
+    task = next(t for t in data_of(page)["tasks"] if t["outcome"] == "lost" and len(t["paths"]) > 1)
+    test, of_task = task["tests"][0], [t for t in stored if t.task == task["id"]]
+    question, none = grid_of(test["input"], symbols), np.zeros((4, 4), bool)
+    first = grid_of(test["answers"][0]["grid"], symbols)
+    assert family.conflicts(question, first).any()
+    card = f'.card[aria-label="task {task["id"]}"] .shown >> nth='
+    open_task(page, task["id"])
+    for at in ("#task .answers .shown >> nth=", card):
+        boards = [(0, none), (1, family.conflicts(question, first)), (2, none)]
+        for number, conflicts in boards:
+            check_marks(page, f"{at}{number}", question > 0, conflicts, (at, number))
+    for place, trajectory in enumerate(of_task):
+        page.locator(".player select").select_option(index=place)
+        for undone, step in itertools.product((False, True), (0, 1, 3)):
+            page.locator(".player input[type=checkbox]").set_checked(undone)
+            page.locator(".player input[type=range]").fill(str(step + 1))
+            way = np.asarray(trajectory.augmentation_A)
+            grid = family.to_grid(trajectory.predicted_NxS[step], (4, 4))
+            grid = family.undo(grid + 1, way) - 1 if undone else grid
+            asked = question if undone else augmented(question, way, family)
+            conflicts = family.conflicts(asked, grid)
+            check_steps(page, asked > 0, conflicts, (place, undone, step))
+    label = page.get_attribute("#task .answers .shown >> nth=1 >> canvas", "aria-label")
+    count = family.conflicts(question, first).sum()
+    assert f"; {count} cells in conflict: row 1 column 1" in label
+
+
+def check_steps(page, given: np.ndarray, conflicts: np.ndarray, what) -> None:
+    """Of the player: what was predicted, beside the rings of what has changed; its facts."""
+    pixels, cell = pixels_of(page, '.player [data-what="predicted"]')
+    outlined = is_colour(pixels[1::cell, 4::cell], BROKEN_LINE)
+    np.testing.assert_array_equal(outlined, conflicts, str(what))
+    facts = page.inner_text(".facts >> nth=0")
+    assert ("in conflict" in facts) == conflicts.any(), what
+    check_marks(page, '.player [data-what="asked"]', given, np.zeros((4, 4), bool), what)
+
+
+def test_what_breaks_a_rule_is_said(open_page, ruled_workdir):
+    page = open_page(ruled_workdir / "report.html")
+    for task in data_of(page)["tasks"]:
+        card = page.locator(f'.card[aria-label="task {task["id"]}"]')
+        card.scroll_into_view_if_needed()
+        answer = task["tests"][0]["answers"][0]
+        said = "valid" if answer["valid"] else "breaks a rule"
+        assert card.locator("figcaption >> nth=1").inner_text().endswith(f", {said}")
+        assert f"backtracks: {task['difficulty']}" in card.inner_text()
+    open_task(page, task["id"])
+    assert f"backtracks: {task['difficulty']}" in page.inner_text("#task > p")
+    assert "in conflict" in page.inner_text(".player")
+
+
+def test_tasks_are_filtered_and_sorted_by_difficulty(open_page, ruled_workdir, workdir):
+    both = write_report([ruled_workdir] * 2, output=ruled_workdir / "both.html")
+    for path in (ruled_workdir / "report.html", both):
+        page = open_page(path)
+        level = {task["id"]: task["difficulty"] for task in data_of(page)["tasks"]}
+        every = sorted(level, key=lambda name: int(name.split()[1]))
+        assert shown_ids(page) == every  # puzzle 2 before puzzle 10
+        texts = page.locator("#difficulty option").all_inner_texts()
+        assert texts[0] == "any"
+        counts = []
+        for text in texts[1:]:
+            page.select_option("#difficulty", label=text)
+            low, high, count = re.fullmatch(r"(\d+)(?: to (\d+))? \((\d+)\)", text).groups()
+            wanted = [name for name in every if int(low) <= level[name] <= int(high or low)]
+            assert shown_ids(page) == wanted
+            assert len(wanted) == int(count)
+            assert page.inner_text("#count") == f"{count} of 12 tasks"
+            counts.append(int(count))
+        assert sum(counts) == 12
+        assert len(counts) == 5
+        page.select_option("#difficulty", label="any")
+        page.select_option("#sort", label="backtracks")
+        assert shown_ids(page) == sorted(level, key=level.get)
+        page.check("#reverse")
+        assert shown_ids(page) == sorted(level, key=level.get, reverse=True)
+    assert open_page(workdir / "report.html").locator("#difficulty").count() == 0
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_path_stands_out_from_its_maze_and_conflicts_are_outlined(open_page, maze_workdir, safe):
+    page, family = open_page(maze_workdir / "report.html"), Corridors(side=8)
+    if safe:
+        page.check("#safe")
+    vocabulary, seen = family.vocabulary, 0
+    palette = vocabulary.safe_colours if safe else vocabulary.colours
+    for task in data_of(page)["tasks"]:
+        open_task(page, task["id"])
+        question, answer = (
+            grid_of(rows, vocabulary.symbols)
+            for rows in (task["tests"][0]["input"], task["tests"][0]["answers"][0]["grid"])
+        )
+        picture = "#task .answers .shown >> nth=1"
+        assert colours(page, picture) == [[palette[i].upper() for i in row] for row in answer]
+        pixels, cell = pixels_of(page, picture)
+        outlined = is_colour(pixels[1::cell, cell // 2 :: cell], BROKEN_LINE)
+        conflicts = family.conflicts(question, answer)
+        np.testing.assert_array_equal(outlined, conflicts)
+        seen += conflicts.any()
+    assert seen
+
+
+def test_all_cells_are_right_only_where_they_are(open_page, sudoku, tmp_path):
+    """One of 256 is wrong: 99.6% is not 100%."""
+    workdir = work_path(tmp_path / "made")
+    made_run(workdir, dataclasses.replace(sudoku, data=Corridors(side=16)))
+    page = open_page(write_report([workdir]))
+    for task in data_of(page)["tasks"]:
+        share = 100 if task["tests"][0]["accuracy"] == 1 else 99
+        card = page.locator(f'.card[aria-label="task {task["id"]}"]')
+        assert f"cells right {share}%" in card.inner_text()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_captions_stand_on_one_line(open_page, workdir, width):
+    """Beside flat grids and tall ones: of the cards, of a task's answers, and of the player."""
+    page = open_page(workdir / "report.html", width=width)
+    lines = """where => [...document.querySelectorAll(where)].map(figures => {
+        const box = (x) => x.getBoundingClientRect();
+        return [...figures.querySelectorAll('.shown')].map(f => [box(f.firstChild).bottom,
+          box(f.querySelector('figcaption')).top, box(f.firstChild).height]); })"""
+
+    def check(where: str) -> int:
+        uneven = 0
+        for figures in page.evaluate(lines, where):
+            beside = {}  # captions of one line, and those below
+            for bottom, top, height in figures:
+                beside.setdefault(round(top / 30), []).append((bottom, top, height))
+            for row in beside.values():
+                bottoms, tops, heights = zip(*row, strict=True)
+                assert max(tops) - min(tops) < 1, where
+                assert max(bottoms) - min(bottoms) < 1, where
+                uneven += max(heights) - min(heights) > 5
+        return uneven
+
+    for card in page.locator(".card").all():
+        card.scroll_into_view_if_needed()
+    assert check(".card .figures")
+    for task in data_of(page)["tasks"]:
+        open_task(page, task["id"])
+        check("#task .figures")
 
 
 HOSTILE = [

@@ -1,5 +1,6 @@
 """The page's contents, without a browser; see test_browser.py for what it does."""
 
+import base64
 import dataclasses
 import gzip
 import itertools
@@ -12,12 +13,14 @@ import tempfile
 import numpy as np
 import pytest
 from made_run import KINDS, kind_of, made_run
+from ruled import Ruled
 
 from drm_jax.commands.main import main
 from drm_jax.errors import InputError
 from drm_jax.evaluate.answers import (
     answer_of,
     answers_bytes,
+    augmented,
     began_from,
     read_answers,
     read_trajectories,
@@ -40,6 +43,8 @@ from drm_jax.report.collect import (
     curves,
     described_tasks,
     overview,
+    packed_bits,
+    path_cells,
     read_run,
     undo_map,
     unpacked,
@@ -470,6 +475,107 @@ def test_a_family_without_votes_or_colours(sudoku_workdir, workdir):
     assert "attempt" not in text
     with pytest.raises(InputError, match="different families"):
         comparison_page([run, read_run(workdir)])
+
+
+def bits(text: str, shape) -> np.ndarray:
+    """What `packed_bits` packed."""
+    cells = np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8))
+    return np.resize(cells, shape[0] * shape[1]).reshape(shape).astype(bool)
+
+
+def test_marks_difficulty_and_verdicts_are_in_the_page(ruled_workdir, workdir):
+    family, data = Ruled(side=4), embedded(single_page(read_run(ruled_workdir)))
+    symbols = family.vocabulary.symbols
+    assert (data["blocks"], data["difficulty"]) == ([2, 2], "backtracks")
+    marked = 0
+    for number, task in enumerate(data["tasks"]):
+        assert task["difficulty"] == 7 * number % 23
+        (test,) = task["tests"]
+        question = grid_of(test["input"], symbols)
+        np.testing.assert_array_equal(bits(test["given"], (4, 4)), question > 0)
+        assert "input_conflicts" not in test
+        assert "output_conflicts" not in test
+        for answer in test["answers"]:
+            conflicts = family.conflicts(question, grid_of(answer["grid"], symbols))
+            found = bits(answer.get("conflicts", "AAA="), (4, 4))
+            np.testing.assert_array_equal(found, conflicts)
+            assert answer["valid"] == (not conflicts.any())
+            marked += "conflicts" in answer
+    assert marked
+    html = single_page(read_run(ruled_workdir))
+    assert 'id="difficulty"' in html
+    assert "<dt>in conflict</dt>" in html
+    plain = single_page(read_run(workdir))
+    assert 'id="difficulty"' not in plain
+    assert "<dt>in conflict</dt>" not in plain
+    names = {name for task in embedded(plain)["tasks"] for test in task["tests"] for name in test}
+    assert not {"given", "valid", "input_conflicts"} & names
+
+
+def test_a_comparison_has_the_marks_too(ruled_workdir):
+    run = read_run(ruled_workdir)
+    whole, compared = embedded(single_page(run)), embedded(comparison_page([run, run]))
+    tasks = {task["id"]: task for task in compared["tasks"]}
+    for task in whole["tasks"]:
+        (test,), other = task["tests"], tasks[task["id"]]
+        assert other["difficulty"] == task["difficulty"]
+        assert other["tests"][0]["given"] == test["given"]
+        first = other["runs"]["made"]["tests"][0]["answers"][0]
+        for name in ("valid", "conflicts"):
+            assert first.get(name) == test["answers"][0].get(name)
+
+
+def test_each_step_of_a_path_has_its_marks(ruled_workdir):
+    """As the network saw it; a symmetry keeps the rules."""
+    run, trajectories = with_paths(ruled_workdir)
+    family, seen, area = Ruled(side=4), 0, 16
+    for task in described_tasks(run, trajectories):
+        for of, path in zip(trajectories[task["id"]], task["paths"], strict=True):
+            steps = len(of.levels_N)
+            cells = np.frombuffer(path_cells(of, path, family), np.uint8)
+            masked, broken, sure, given, _ = np.split(
+                cells[steps * area :],
+                np.cumsum([steps * area // 8, steps * area // 8, steps * area, area // 8]),
+            )
+            np.testing.assert_array_equal(np.unpackbits(masked), of.masked_NxS.reshape(-1))
+            np.testing.assert_array_equal(sure, of.confidence_NxS.reshape(-1))
+            question = augmented(of.question, of.augmentation_A, family)
+            np.testing.assert_array_equal(np.unpackbits(given), (question > 0).reshape(-1))
+            grids = [family.to_grid(tokens, (4, 4)) for tokens in of.predicted_NxS]
+            expected = np.array([family.conflicts(question, grid) for grid in grids])
+            np.testing.assert_array_equal(np.unpackbits(broken), expected.reshape(-1))
+            seen += expected.any() and path["symmetry"] != "as it is"
+    assert seen
+
+
+def test_drm_show_tells_the_difficulty_and_marks(ruled_workdir, capsys):
+    tasks = embedded(single_page(read_run(ruled_workdir)))["tasks"]
+    wrong = next(task for task in tasks if "conflicts" in task["tests"][0]["answers"][0])
+    assert main(["show", str(ruled_workdir), wrong["id"]]) == 0
+    said = capsys.readouterr().out
+    assert f"Task {wrong['id']} at step 4, backtracks: {wrong['difficulty']}\n" in said
+    assert "breaks a rule" in said
+    assert "!" in said.split("truth")[1]
+    assert "─────┼────" in said
+
+
+def test_marks_of_a_large_board_are_short():
+    """A byte for six cells."""
+    assert len(packed_bits(np.ones((30, 30), bool))) <= 152
+    assert packed_bits(np.zeros((30, 30), bool)) == ""
+
+
+def test_a_difficulty_that_is_no_number_is_damage(ruled_workdir, tmp_path):
+    shutil.copytree(ruled_workdir, tmp_path / "copy")
+    path = tmp_path / "copy" / "eval" / "step_4" / "answers.json.gz"
+    for name, value in (("difficulty", "hard"), ("valid", 1)):
+        content = json.loads(gzip.decompress(path.read_bytes()))
+        test = content["tasks"][0]["tests"][0]
+        (test if name == "difficulty" else test["answers"][0])[name] = value
+        path.write_bytes(gzip.compress(json.dumps(content).encode()))
+        with pytest.raises(InputError, match=r"answers.json.gz: can't be read"):
+            read_run(work_path(tmp_path / "copy"))
+        shutil.copy(ruled_workdir / "eval" / "step_4" / "answers.json.gz", path)
 
 
 def test_an_evaluation_of_an_earlier_version_is_refused(workdir, tmp_path, capsys):

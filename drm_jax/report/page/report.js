@@ -5,6 +5,9 @@
   // Symbols as they stand in grids, and as they are written; tokens of the network: first, first + 1, …
   const { symbols, written, first: FIRST, colours: COLOURS, safe_colours: SAFE, colour_names: NAMES } = data.vocabulary;
   const MASK = FIRST + symbols.length;
+  // Marks: paper of given symbols, ink of answered ones, paper and outline of conflicts; and rules.
+  const GIVEN = "#e3e3df", ANSWERED = "#0a4fb0", BROKEN = "#fbd3ce", BROKEN_LINE = "#c0271d", RULE = "#1d1f23";
+  const MARKS = data.tasks.some((task) => task.tests.some((test) => test.given));
   const byId = (id) => document.getElementById(id);
 
   function make(tag, settings = {}, ...children) {
@@ -54,9 +57,40 @@
     return `${size}: ${rows.map((row) => [...row].join(" ")).join("; ")}`;
   }
 
+  // The cells that are set in a board's bits: see report/collect.py, packed_bits.
+  const isSet = (byte, i) => Boolean((byte(i >> 3) >> (7 - (i & 7))) & 1);
+  function cellsIn(text, width) {
+    if (!text) return () => false;
+    const bytes = atob(text);
+    return (r, c) => isSet((i) => bytes.charCodeAt(i), r * width + c);
+  }
+
+  // What is marked on a board that belongs to a test: functions of row and column.
+  function marksOf(test, rows, conflicts) {
+    const size = (of) => (of && of.length ? `${of.length} ${of[0].length}` : "");
+    const width = rows && rows.length ? rows[0].length : 0;
+    return { given: cellsIn(size(rows) === size(test.input) ? test.given : "", width), conflict: cellsIn(conflicts, width) };
+  }
+
+  function conflictsInWords(height, width, conflict) {
+    const found = [];
+    for (let r = 0; r < height; r++) for (let c = 0; c < width; c++) if (conflict(r, c)) found.push(`row ${r + 1} column ${c + 1}`);
+    if (!found.length) return "";
+    return `; ${counted(found.length, "cell")} in conflict: ${found.slice(0, 12).join(", ")}${found.length > 12 ? ", …" : ""}`;
+  }
+
+  // Thick lines between blocks, where they fill a board.
+  function ruleBlocks(pen, height, width, cell) {
+    if (!data.blocks || height % data.blocks[0] || width % data.blocks[1]) return;
+    const line = Math.max(2, Math.round(cell / 10)), from = (n) => n * cell - 1 - Math.floor((line - 1) / 2);
+    pen.fillStyle = RULE;
+    for (let r = data.blocks[0]; r < height; r += data.blocks[0]) pen.fillRect(0, from(r), width * cell, line);
+    for (let c = data.blocks[1]; c < width; c += data.blocks[1]) pen.fillRect(from(c), 0, line, height * cell);
+  }
+
   // A canvas of h x w cells; paintCell(pen, row, column, x, y, cell) paints one.
   function board(height, width, cell, words, paintCell) {
-    const canvas = make("canvas", { role: "img", "aria-label": words });
+    const canvas = make("canvas", { role: "img", "aria-label": words, class: COLOURS.length ? "" : "written" });
     canvas.width = width * cell;
     canvas.height = height * cell;
     canvas.dataset.cell = cell;
@@ -66,18 +100,19 @@
       for (let r = 0; r < height; r++) {
         for (let c = 0; c < width; c++) paintCell(pen, r, c, c * cell, r * cell, cell);
       }
+      ruleBlocks(pen, height, width, cell);
     };
     canvas.paint();
     return canvas;
   }
 
   // A cell of a colour, with a text on it where there is room; null: without.
-  function paint(pen, colour, x, y, cell, text, smallest = 10) {
+  function paint(pen, colour, x, y, cell, text, smallest = 10, ink = isDark(colour) ? "#ffffff" : "#000000") {
     const gap = cell >= 5 ? 1 : 0;
     pen.fillStyle = colour;
     pen.fillRect(x, y, cell - gap, cell - gap);
     if (text !== null && cell >= smallest) {
-      pen.fillStyle = isDark(colour) ? "#ffffff" : "#000000";
+      pen.fillStyle = ink;
       pen.font = `${Math.floor(cell * 0.6)}px system-ui, sans-serif`;
       pen.textAlign = "center";
       pen.textBaseline = "middle";
@@ -86,19 +121,36 @@
   }
 
   // A symbol by its number: its colour; where symbols have none, or digits are wanted, written.
-  function paintSymbol(pen, symbol, x, y, cell) {
+  function paintSymbol(pen, symbol, x, y, cell, given, conflict) {
     const text = !COLOURS.length || view.digits ? written[symbol] : null;
-    paint(pen, colourOf(symbol), x, y, cell, text, COLOURS.length ? 10 : 6);
+    if (COLOURS.length) paint(pen, colourOf(symbol), x, y, cell, text);
+    else paint(pen, conflict ? BROKEN : given ? GIVEN : "#ffffff", x, y, cell, text, 6, MARKS && !given ? ANSWERED : "#000000");
+    if (conflict) outline(pen, x, y, cell);
   }
 
-  function grid(rows, most, words, largest = 24) {
+  // Around a conflict; on a coloured cell with a white line inside, so that it is seen on any colour.
+  const outlineWidth = (cell) => Math.max(1, Math.round(cell / 9));
+  function outline(pen, x, y, cell) {
+    const side = cell >= 5 ? cell - 1 : cell, line = outlineWidth(cell);
+    pen.strokeStyle = BROKEN_LINE;
+    pen.lineWidth = line;
+    pen.strokeRect(x + line / 2, y + line / 2, side - line, side - line);
+    if (!COLOURS.length || cell < 7) return;
+    pen.strokeStyle = "#ffffff";
+    pen.lineWidth = 1;
+    pen.strokeRect(x + line + 0.5, y + line + 0.5, side - 2 * line - 1, side - 2 * line - 1);
+  }
+
+  function grid(rows, most, words, marks, largest = 24) {
     if (rows === null) return make("span", { class: "empty" }, "hidden");
     if (!rows.length) return make("span", { class: "empty" }, "no cells");
     const height = rows.length, width = rows[0].length;
     const cell = Math.max(2, Math.min(largest, Math.floor(most / Math.max(height, width))));
-    const label = `${words}: ${inWords(rows)}`;
-    return board(height, width, cell, label, (pen, r, c, x, y) => paintSymbol(pen, symbols.indexOf(rows[r][c]), x, y, cell));
+    const label = `${words}: ${inWords(rows)}${conflictsInWords(height, width, marks.conflict)}`;
+    return board(height, width, cell, label, (pen, r, c, x, y) => paintSymbol(pen, symbols.indexOf(rows[r][c]), x, y, cell, marks.given(r, c), marks.conflict(r, c)));
   }
+  const inputGrid = (test, most) => grid(test.input, most, "test input", marksOf(test, test.input, test.input_conflicts));
+  const truthGrid = (test, most) => grid(test.output, most, "truth", marksOf(test, test.output, test.output_conflicts));
 
   function shown(caption, picture, tone = "") {
     return make("figure", { class: `shown ${tone}`, "data-what": caption }, picture, make("figcaption", {}, caption));
@@ -122,6 +174,10 @@
     ]
     : data.outcomes.map(([key, name]) => [name, (task) => task.outcome === key]);
   const SIDES = [[0, Infinity, "any"], [0, 5, "to 5"], [6, 10, "6 to 10"], [11, 15, "11 to 15"], [16, 20, "16 to 20"], [21, 30, "21 to 30"]];
+  // At most five bands of difficulty, with about as many tasks in each.
+  const levels = data.tasks.map((task) => task.difficulty).filter((level) => level !== undefined).sort((a, b) => a - b);
+  const lowest = levels.length ? [...new Set([0, 1, 2, 3, 4].map((i) => levels[Math.floor(i * levels.length / 5)]))] : [];
+  const BANDS = lowest.map((low, i) => [low, i + 1 < lowest.length ? lowest[i + 1] - 1 : levels[levels.length - 1]]);
   const mean = (values) => {
     const known = values.filter((value) => value !== null && value !== undefined);
     return known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
@@ -130,6 +186,7 @@
   const FIGURES = {
     "id": null,
     "largest side": (task) => task.side,
+    ...(levels.length ? { [data.difficulty]: (task) => (task.difficulty === undefined ? null : task.difficulty) } : {}),
     ...(data.tasks.some((task) => task.demos.length) ? { "demonstrations": (task) => task.demos.length } : {}),
     "test inputs": (task) => task.tests.length,
     ...(compares
@@ -143,19 +200,22 @@
         "step from which it is right": (task) => mean(task.paths.map((p) => p.right_from)),
       }),
   };
-  const state = { outcome: -1, find: "", side: 0, source: "", sort: "id", reverse: false, marked: null, order: [] };
+  const state = { outcome: -1, find: "", side: 0, source: "", band: -1, sort: "id", reverse: false, marked: null, order: [] };
 
   function passes(task) {
     const [low, high] = SIDES[state.side];
     return (state.outcome < 0 || filters[state.outcome][1](task))
       && task.side >= low && task.side <= high
       && (!state.source || task.source === state.source)
+      && (state.band < 0 || (task.difficulty >= BANDS[state.band][0] && task.difficulty <= BANDS[state.band][1]))
       && task.id.toLowerCase().includes(state.find);
   }
 
+  // Puzzle 2 stands before puzzle 10.
+  const nameOf = (task) => task.id.replace(/ (\d+)$/, (_, number) => ` ${number.padStart(12, "0")}`);
   function sorted(tasks) {
     const figure = FIGURES[state.sort];
-    const byName = (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+    const byName = (one, other) => { const [a, b] = [nameOf(one), nameOf(other)]; return a < b ? -1 : a > b ? 1 : 0; };
     const list = [...tasks].sort((a, b) => {
       if (!figure) return byName(a, b);
       const [x, y] = [figure(a), figure(b)];
@@ -208,48 +268,56 @@
   // Attempts are handed in, and are right or wrong; other answers only had votes.
   const isAttempt = (answer) => answer.rank <= data.attempts && answer.grid.length > 0;
   const answerName = (answer) => (!isAttempt(answer) ? `${ORDINAL(answer.rank)} answer` : data.attempts === 1 ? "answer" : `attempt ${answer.rank}`);
+  const verdict = (answer) => (answer.valid === undefined ? "" : answer.valid ? ", valid" : ", breaks a rule");
+  const answerGrid = (answer, test, most, words) => grid(answer.grid, most, words, marksOf(test, answer.grid, answer.conflicts));
   function answerFigure(answer, test, most) {
     const tone = test.output === null || !isAttempt(answer) ? "" : answer.right ? "good" : "bad";
     const sign = { good: "✓ ", bad: "✗ " }[tone] || "";
     const votes = test.candidates === 1 ? "" : `, ${answer.votes} of ${counted(test.candidates, "vote")}`;
     const truth = answer.right && !tone ? ", the truth" : "";
-    const words = `${answerName(answer)}${{ good: ", right", bad: ", wrong" }[tone] || truth}`;
-    return shown(`${sign}${answerName(answer)}${votes}${truth}`, grid(answer.grid, most, words), tone);
+    const words = `${answerName(answer)}${{ good: ", right", bad: ", wrong" }[tone] || truth}${verdict(answer)}`;
+    return shown(`${sign}${answerName(answer)}${votes}${truth}${verdict(answer)}`, answerGrid(answer, test, most, words), tone);
   }
 
+  const UNMARKED = { given: () => false, conflict: () => false };
   function demonstrations(task, most, limit) {
     const pairs = task.demos.slice(0, limit).map((pair) => make("div", { class: "pair" },
-      grid(pair.input, most, "demonstration input"), make("span", { class: "arrow" }, "→"),
-      grid(pair.output, most, "demonstration output")));
+      grid(pair.input, most, "demonstration input", UNMARKED), make("span", { class: "arrow" }, "→"),
+      grid(pair.output, most, "demonstration output", UNMARKED)));
     const more = task.demos.length - pairs.length;
     return make("div", { class: "row pairs" }, ...pairs, more > 0 ? make("span", { class: "dim" }, `and ${more} more`) : null);
   }
 
+  const difficulty = (task) => (task.difficulty === undefined ? null : `${data.difficulty}: ${task.difficulty}`);
+  const THUMB = data.tasks.some((task) => task.demos.length) ? 60 : 96;
+  byId("cards").style.setProperty("--thumb", `${THUMB}px`);
   function fill(card, task) {
     const link = make("a", { class: "id", href: `#task=${encodeURIComponent(task.id)}` }, make("bdi", {}, task.id));
-    const parts = [make("div", { class: "head" }, link, compares ? null : outcomeTag(task.outcome)), demonstrations(task, 44, 3)];
+    const parts = [make("div", { class: "head" }, link, compares ? null : outcomeTag(task.outcome)), task.demos.length ? demonstrations(task, 44, 3) : null].filter(Boolean);
     for (const [t, test] of task.tests.slice(0, 2).entries()) {
-      const figures = [shown(task.tests.length > 1 ? `test input ${t + 1}` : "test input", grid(test.input, 60, "test input"))];
+      const figures = [shown(task.tests.length > 1 ? `test input ${t + 1}` : "test input", inputGrid(test, THUMB))];
       if (compares) {
         for (const name of data.runs) {
           const of = ofRun(task, name) && task.runs[name].tests[t];
           const good = of && of.rank !== null && of.rank <= data.attempts;
           const sign = test.output === null ? "" : !good ? "✗ " : of.rank === 1 ? "✓ " : `✓ by attempt ${of.rank} `;
           const attempt = good ? of.answers[of.rank - 1] : of && of.answers[0];
-          if (attempt) figures.push(shown(`${sign}${name}`, grid(attempt.grid, 60, `${answerName(attempt)} of ${name}`), test.output === null ? "" : good ? "good" : "bad"));
+          if (attempt) figures.push(shown(`${sign}${name}${verdict(attempt)}`, answerGrid(attempt, test, THUMB, `${answerName(attempt)} of ${name}${verdict(attempt)}`), test.output === null ? "" : good ? "good" : "bad"));
           else figures.push(shown(name, make("span", { class: "empty" }, of ? "no answer" : "not asked")));
         }
-      } else figures.push(...test.answers.filter(isAttempt).map((answer) => answerFigure(answer, test, 60)));
-      figures.push(shown("truth", grid(test.output, 60, "truth")));
-      parts.push(make("div", { class: "row" }, ...figures));
+      } else figures.push(...test.answers.filter(isAttempt).map((answer) => answerFigure(answer, test, THUMB)));
+      figures.push(shown("truth", truthGrid(test, THUMB)));
+      parts.push(make("div", { class: "figures" }, ...figures));
     }
     if (task.tests.length > 2) parts.push(make("p", { class: "dim" }, `and ${counted(task.tests.length - 2, "more test input")}`));
+    const said = [];
     if (!compares) {
       const score = mean(task.tests.map((t) => (first(t) ? first(t).score : null)));
       const right = mean(task.tests.map((t) => t.accuracy));
-      const said = [score === null ? null : `score ${score.toFixed(2)}`, right === null ? null : `cells right ${(100 * right).toFixed(0)}%`, `${task.tests.map((t) => t.distinct).join(", ")} distinct`];
-      parts.push(make("div", { class: "row dim tag" }, said.filter(Boolean).join(" · ")));
+      said.push(score === null ? null : `score ${score.toFixed(2)}`, right === null ? null : `cells right ${right < 1 ? Math.min(99, Math.round(100 * right)) : 100}%`, `${task.tests.map((t) => t.distinct).join(", ")} distinct`);
     }
+    said.push(difficulty(task));
+    if (said.some(Boolean)) parts.push(make("div", { class: "dim said" }, said.filter(Boolean).join(" · ")));
     card.replaceChildren(...parts);
   }
 
@@ -297,7 +365,7 @@
         make("button", { type: "button", onclick: close }, "← all tasks"), step(-1, "‹ before"), step(1, "next ›"),
         make("span", { class: "dim" }, at < 0 ? "" : `${at + 1} of ${state.order.length}`)),
       make("h2", {}, make("bdi", {}, task.id), " ", compares ? null : outcomeTag(task.outcome)),
-      make("p", { class: "dim" }, make("bdi", {}, task.source), ` · largest side ${task.side}`),
+      make("p", { class: "dim" }, make("bdi", {}, task.source), ` · largest side ${task.side}`, difficulty(task) && ` · ${difficulty(task)}`),
       ...(task.demos.length ? [make("h3", {}, "Demonstrations"), demonstrations(task, 130, 99)] : []),
     ];
     for (const [t, test] of task.tests.entries()) parts.push(compares ? comparedTest(task, test, t) : testSection(task, test, t));
@@ -309,13 +377,13 @@
   }
 
   function comparedTest(task, test, t) {
-    const figures = [shown("test input", grid(test.input, 170, "test input")), shown("truth", grid(test.output, 170, "truth"))];
+    const figures = [shown("test input", inputGrid(test, 170)), shown("truth", truthGrid(test, 170))];
     const rows = data.runs.map((name) => {
       const of = ofRun(task, name) && task.runs[name].tests[t];
       const answers = of ? of.answers.map((answer) => answerFigure(answer, { ...test, candidates: of.candidates }, 170)) : [];
-      return make("div", {}, make("h3", {}, make("bdi", {}, name), of ? "" : " was not asked"), make("div", { class: "panels" }, ...answers));
+      return make("div", {}, make("h3", {}, make("bdi", {}, name), of ? "" : " was not asked"), make("div", { class: "figures" }, ...answers));
     });
-    return make("section", { class: "test" }, make("h3", {}, `Test input ${t + 1}`), make("div", { class: "panels" }, ...figures), ...rows);
+    return make("section", { class: "test" }, make("h3", {}, `Test input ${t + 1}`), make("div", { class: "figures" }, ...figures), ...rows);
   }
 
   function testSection(task, test, t) {
@@ -323,16 +391,16 @@
       const kinds = answer.by.map(([count, words]) => `${count} ${words}`).join(", ");
       const voters = answer.voters.map(([id, words]) => make("div", {}, `id ${id}: ${words}`));
       const more = answer.votes - voters.length;
-      return make("div", { class: "answer" }, answerFigure(answer, test, 150),
+      return make("div", { class: "answer" }, answerFigure(answer, test, 150), make("div", {},
         make("p", {}, `score ${answer.score.toFixed(3)}`),
-        voters.length ? make("details", {}, make("summary", {}, "who voted for it"), make("p", {}, kinds), ...voters, more > 0 ? make("div", {}, `and ${more} more`) : null) : null);
+        voters.length ? make("details", {}, make("summary", {}, "who voted for it"), make("p", {}, kinds), ...voters, more > 0 ? make("div", {}, `and ${more} more`) : null) : null));
     };
     const attempts = test.answers.filter(isAttempt), others = test.answers.filter((answer) => !isAttempt(answer));
     const parts = [
       make("h3", {}, task.tests.length > 1 ? `Test input ${t + 1}` : "Test input"),
-      make("div", { class: "answers" }, shown("test input", grid(test.input, 150, "test input")), ...attempts.map(described), shown("truth", grid(test.output, 150, "truth"))),
+      make("div", { class: "figures answers" }, shown("test input", inputGrid(test, 150)), ...attempts.map(described), shown("truth", truthGrid(test, 150))),
       make("p", { class: "dim" }, `${counted(test.candidates, "candidate")}, ${counted(test.distinct, "distinct answer")}; the truth ${test.output === null ? "is unknown" : test.rank === null ? "was not proposed" : `stands at rank ${test.rank}`}`),
-      ...(others.length ? [make("h3", {}, "Other answers"), make("div", { class: "answers" }, ...others.map(described))] : []),
+      ...(others.length ? [make("h3", {}, "Other answers"), make("div", { class: "figures answers" }, ...others.map(described))] : []),
     ];
     const paths = task.paths.map((path, i) => [path, i]).filter(([path]) => path.test === t);
     if (paths.length) parts.push(player(task, test, paths));
@@ -355,7 +423,7 @@
     const play = make("button", { type: "button", onclick: () => toggle() }, "▶ play");
     const undone = make("input", { type: "checkbox", checked: view.undone, onchange: () => { view.undone = undone.checked; for (const p of players) p.redraw(); } });
     const facts = make("p", { class: "facts", "aria-live": "polite" });
-    const panels = make("div", { class: "panels" });
+    const panels = make("div", { class: "figures panels" });
     const count = () => paths[chosen][0].levels.length;
 
     function choose(which) {
@@ -390,13 +458,16 @@
     function partsOf(place) {
       const path = task.paths[place], area = path.box[0] * path.box[1], total = area * path.levels.length;
       const start = task.paths.slice(0, place).reduce((sum, p) => sum + sizeOf(p), 0);
-      const bits = start + total, sure = bits + Math.ceil(total / 8), map = sure + total, asked = map + 2 * area;
+      const bits = start + total, broken = bits + Math.ceil(total / 8), sure = broken + Math.ceil(total / 8);
+      const given = sure + total, map = given + Math.ceil(area / 8), asked = map + 2 * area;
       const truth = asked + path.asked[0] * path.asked[1];
       const at = (i, r, c) => i * area + r * path.box[1] + c;
       const table = (from, [rows, columns]) => Array.from({ length: rows }, (_, r) => [...cells.subarray(from + r * columns, from + (r + 1) * columns)]);
       return {
         token: (i, r, c) => cells[start + at(i, r, c)],
-        masked: (i, r, c) => { const k = at(i, r, c); return (cells[bits + (k >> 3)] >> (7 - (k & 7))) & 1; },
+        masked: (i, r, c) => isSet((k) => cells[bits + k], at(i, r, c)),
+        conflict: (i, r, c) => isSet((k) => cells[broken + k], at(i, r, c)),
+        given: (r, c) => isSet((k) => cells[given + k], at(0, r, c)),
         sure: (i, r, c) => cells[sure + at(i, r, c)],
         source: (i) => cells[map + 2 * i] + 256 * cells[map + 2 * i + 1],
         asked: table(asked, path.asked),
@@ -406,22 +477,26 @@
 
     function draw() {
       const [path, place] = paths[chosen], [height, width] = path.box;
-      const { token, masked, sure, source, asked, truth } = partsOf(place);
+      const { token, masked, conflict, given, sure, source, asked, truth } = partsOf(place);
       const inside = (size, r, c) => r < size[0] && c < size[1];
       const size = path.sizes[step], before = path.sizes[Math.max(0, step - 1)];
       const from = path.levels[0] >= 0;
-      const counts = { masked: 0, changed: 0, wrong: 0 };
+      const counts = { masked: 0, changed: 0, wrong: 0, broken: 0 };
       let sum = 0, seenCells = 0;
       const square = Array.from({ length: height }, (_, r) => Array.from({ length: width }, (_, c) => {
         const here = token(step, r, c);
-        const cell = { token: here, on: inside(size, r, c), was: inside(before, r, c), masked: Boolean(masked(step, r, c)), began: MASK };
+        const cell = { token: here, on: inside(size, r, c), was: inside(before, r, c), masked: masked(step, r, c), began: MASK };
         if (step > 0 && !cell.masked) cell.began = token(step - 1, r, c);
         cell.changed = step > 0 && (cell.on !== cell.was || (cell.on && token(step - 1, r, c) !== here));
         cell.wrong = truth !== null && cell.on && !(truth[r] && truth[r][c] === here);
+        cell.given = given(r, c);
+        cell.conflict = cell.on && conflict(step, r, c);
+        cell.hadConflict = step > 0 && cell.was && conflict(step - 1, r, c);
         cell.sure = sure(step, r, c);
         if (cell.was && cell.masked) counts.masked++;
         if (cell.changed) counts.changed++;
         if (cell.wrong) counts.wrong++;
+        if (cell.conflict) counts.broken++;
         if (cell.on) { sum += cell.sure; seenCells++; }
         return cell;
       }));
@@ -438,28 +513,34 @@
       const rows = cellsShown.length, columns = cellsShown[0].length;
       const edge = Math.max(rows, columns), px = Math.max(6, Math.min(36, Math.floor(Math.min(230, window.innerWidth - 60) / edge)));
       const words = (what) => `${what}, step ${step + 1}`;
+      // Conflicts of the input and of the truth are known where the augmentation is undone.
+      const onGrid = (conflicts) => ({
+        given: (r, c) => Boolean(cellsShown[r] && cellsShown[r][c] && cellsShown[r][c].given),
+        conflict: view.undone ? cellsIn(conflicts, test.input[0].length) : () => false,
+      });
 
       const pictures = [];
       const longest = Math.max(askedShown.length, askedShown[0].length);
-      pictures.push(shown("asked", grid(askedShown, Math.min(longest * px, 160), "the test input as it was asked", px)));
+      pictures.push(shown("asked", grid(askedShown, Math.min(longest * px, 230), "the test input as it was asked", onGrid(test.input_conflicts), px)));
       if (from) {
         pictures.push(shown("began from", board(rows, columns, px, words("what the step began from"), (pen, r, c, x, y) => {
           const cell = cellsShown[r][c];
           if (!cell.was) return;
           if (cell.began === MASK) hatch(pen, x, y, px);
-          else if (isSymbol(cell.began)) paintSymbol(pen, symbolOf(cell.began), x, y, px);
+          else if (isSymbol(cell.began)) paintSymbol(pen, symbolOf(cell.began), x, y, px, cell.given, cell.hadConflict);
         })));
       }
       const final = cellsShown.map((row) => row.filter((cell) => cell.on && isSymbol(cell.token)).map((cell) => symbols[symbolOf(cell.token)]).join("")).filter(Boolean);
-      pictures.push(shown("predicted", board(rows, columns, px, `${words("predicted")}: ${inWords(final)}`, (pen, r, c, x, y) => {
+      pictures.push(shown("predicted", board(rows, columns, px, `${words("predicted")}: ${inWords(final)}${conflictsInWords(rows, columns, (r, c) => cellsShown[r][c].conflict)}`, (pen, r, c, x, y) => {
         const cell = cellsShown[r][c];
         if (!cell.on || !isSymbol(cell.token)) return;
-        paintSymbol(pen, symbolOf(cell.token), x, y, px);
+        paintSymbol(pen, symbolOf(cell.token), x, y, px, cell.given, cell.conflict);
         const ink = isDark(colourOf(symbolOf(cell.token))) ? "#ffffff" : "#000000";
         if (cell.changed) {
           pen.strokeStyle = ink;
           pen.lineWidth = Math.max(1, px / 12);
-          pen.strokeRect(x + 1.5, y + 1.5, px - 4, px - 4);
+          const inset = 1.5 + (cell.conflict ? outlineWidth(px) + 1 : 0);
+          pen.strokeRect(x + inset, y + inset, px - 1 - 2 * inset, px - 1 - 2 * inset);
         }
         if (cell.wrong) {
           const arm = Math.max(3, Math.floor(px * 0.36));
@@ -476,12 +557,14 @@
         if (!cell.on) return;
         paint(pen, confidenceColour(cell.sure), x, y, px, view.digits && cell.sure <= 99 ? cell.sure : null);
       })));
-      if (truthShown !== null) pictures.push(shown("truth", grid(truthShown, Math.max(truthShown.length, truthShown[0].length) * px, "truth", px)));
+      if (truthShown !== null) pictures.push(shown("truth", grid(truthShown, Math.max(truthShown.length, truthShown[0].length) * px, "truth", onGrid(test.output_conflicts), px)));
+      panels.style.setProperty("--least", `${columns * px}px`);
       panels.replaceChildren(...pictures);
       const said = [`step ${step + 1} of ${count()}`];
       if (from) said.push(`noise level ${path.levels[step]}`, `${counted(counts.masked, "cell")} of the grid masked`);
       if (step > 0) said.push(`${counts.changed} changed`);
       if (truth !== null) said.push(`${counted(counts.wrong + missing, "cell")} unlike the truth${missing ? ` (${missing} missing)` : ""}`);
+      if (counts.broken) said.push(`${counted(counts.broken, "cell")} in conflict`);
       said.push(`halting ${path.halt[step].toFixed(3)}`, seenCells ? `mean confidence ${Math.round(sum / seenCells)}%` : "no cells");
       facts.textContent = said.join(" · ");
     }
@@ -494,7 +577,8 @@
       make("div", { class: "bar" }, make("label", {}, "candidate ", select), make("label", {}, undone, " augmentation undone")),
       make("div", { class: "bar" }, play, slider), facts, panels,
       data.ensemble_of ? make("p", { class: "legend" }, `Answers and votes are of the ensemble; this is the denoising of step ${data.ensemble_of} alone, of which the candidates of its own best answers were kept.`) : null,
-      make("p", { class: "legend" }, "Hatched: masked. Ring: changed since the step before. Corner: unlike the truth. Confidence: from pale yellow, 0%, to dark blue, 100%."));
+      make("p", { class: "legend" }, "Hatched: masked. Ring: changed since the step before. Corner: unlike the truth. Confidence: from pale yellow, 0%, to dark blue, 100%."),
+      MARKS ? make("p", { class: "legend" }, `${COLOURS.length ? "" : "Black on grey: given. "}Red outline: in conflict, which breaks a rule; on what a step began from, in the answer before.`) : null);
   }
 
   // From pale yellow over teal to dark blue: no confidence has the colour of the page, light or dark.
@@ -508,7 +592,7 @@
   const sizeOf = (path) => {
     const area = ([height, width]) => height * width, total = area(path.box) * path.levels.length;
     const grids = area(path.asked) + (path.truth === null ? 0 : area(path.truth));
-    return 2 * total + Math.ceil(total / 8) + 2 * area(path.box) + grids;
+    return 2 * total + 2 * Math.ceil(total / 8) + Math.ceil(area(path.box) / 8) + 2 * area(path.box) + grids;
   };
 
   function hatch(pen, x, y, cell) {
@@ -581,11 +665,16 @@
   SIDES.forEach(([low, high, text], i) => option(byId("size"), i, text));
   option(byId("source"), "", "any");
   for (const source of [...new Set(data.tasks.map((task) => task.source))].sort()) option(byId("source"), source, source);
+  if (levels.length) {
+    option(byId("difficulty"), -1, "any");
+    BANDS.forEach(([low, high], i) => option(byId("difficulty"), i, `${low === high ? low : `${low} to ${high}`} (${levels.filter((level) => level >= low && level <= high).length})`));
+  }
   for (const name of Object.keys(FIGURES)) option(byId("sort"), name, name);
   const listen = (id, kind, change) => byId(id).addEventListener(kind, (event) => { change(event.target); refresh(); });
   listen("search", "input", (element) => { state.find = element.value.trim().toLowerCase(); });
   listen("size", "change", (element) => { state.side = Number(element.value); });
   listen("source", "change", (element) => { state.source = element.value; });
+  if (levels.length) listen("difficulty", "change", (element) => { state.band = Number(element.value); });
   listen("sort", "change", (element) => { state.sort = element.value; });
   listen("reverse", "change", (element) => { state.reverse = element.checked; });
   for (const task of data.tasks) {
