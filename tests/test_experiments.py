@@ -22,17 +22,20 @@ from drm_jax.training.state import state_shardings
 from drm_jax.training.step import make_train_step
 
 FOLDER = Path(__file__).parent.parent / "experiments"
-FILES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "paper")
+FILES = sorted(path for path in FOLDER.glob("*.py") if not path.stem.startswith("paper"))
 PAPER = {
     f"{tasks}_{method}_{size}"
     for tasks in ("arc1", "arc2")
     for method in ("drm", "trm", "sprm")
     for size in ("7m", "14m")
 }
+BOARDS = {"sudoku_trm_mlp", "sudoku_trm_att", "sudoku_drm", "maze_trm", "maze_drm"}
 
 
 def test_all_are_found():
-    assert PAPER | {"debug", "demo"} <= {path.stem for path in FILES}
+    assert PAPER | BOARDS | {"debug", "demo", "sudoku_demo", "maze_demo"} <= {
+        path.stem for path in FILES
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -42,14 +45,16 @@ def test_contract(path):
     assert from_json(to_json(experiment)) == experiment
     docstring = path.read_text().split('"""')[1]
     assert f"drm train experiments/{path.name}" in docstring
-    told = (FOLDER / "paper.py").read_text() if path.stem in PAPER else docstring
+    of_paper = {**dict.fromkeys(PAPER, "paper.py"), **dict.fromkeys(BOARDS, "paper_boards.py")}
+    told = (FOLDER / of_paper.get(path.stem, path.name)).read_text()
     for word in ("Expected time", "memory", "Expected result"):
         assert word in told
 
     mesh, trained = make_mesh(jax.devices()[:1]), trained_parts(experiment, "cpu")
     state = jax.eval_shape(state_maker(trained, 0, 10))
     data, train, evaluate = experiment.data, experiment.train, experiment.evaluate
-    cells = data.canvas**2
+    height, width = data.boards[-1]
+    cells = height * width
     batch = abstract_batch(trained.method, data.boards, data.vocabulary.mask, train.batch_size)
     new_state, sums = jax.eval_shape(make_train_step(trained, mesh), state, batch)
     chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)

@@ -1,4 +1,4 @@
-"""Boards of Sudoku and mazes against what the published builders wrote: arrays, shuffles, metrics."""
+"""Boards of Sudoku and mazes against what the published builders wrote: arrays, shuffles."""
 
 from pathlib import Path
 

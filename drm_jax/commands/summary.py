@@ -8,7 +8,7 @@ from rich.console import Console
 
 from drm_jax.evaluate.answers import unpack
 from drm_jax.evaluate.pictures import terminal_legend, terminal_picture
-from drm_jax.evaluate.tables import score_table, task_table
+from drm_jax.evaluate.tables import difficulty_table, score_table, task_table
 from drm_jax.parallel import processes
 from drm_jax.report.write import write_report
 
@@ -27,6 +27,9 @@ def print_summary(console: Console, report: "Report", workdir: os.PathLike) -> N
     _print_denoising(console, report)
     if last.metrics["tasks"] <= 40:
         console.print(task_table(last))
+    by_difficulty = difficulty_table(last)
+    if by_difficulty is not None:
+        console.print(by_difficulty)
     console.print(score_table(report.evaluations, report.setup.puzzles.baselines()))
     _print_remarks(console, report)
     paths = set(report.paths)

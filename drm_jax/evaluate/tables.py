@@ -147,6 +147,21 @@ def _plain_task_table(title: str, per_task: Mapping[str, Mapping[str, Any]]) -> 
     return table
 
 
+def difficulty_table(evaluation: Scored) -> Table | None:
+    """Scores by band of difficulty; None where a family has no measure of it."""
+    rows = evaluation.metrics.get("by_difficulty")
+    if not rows:
+        return None
+    title = f"Test puzzles by difficulty, at step {evaluation.step}"
+    table, names = Table(title=title), shares(rows)
+    for name in ("difficulty", "puzzles", *map(score_words, names)):
+        table.add_column(name, justify="right")
+    for row in rows:
+        scores = (_percent(row[name]) if name in row else "?" for name in names)
+        table.add_row(row["difficulty"], f"{row['test_inputs']:,}", *scores)
+    return table
+
+
 def as_html(*tables: Table) -> str:
     """Tables as the HTML of a notebook's cell."""
     console = Console(file=io.StringIO(), record=True, width=100, force_jupyter=False)

@@ -118,7 +118,8 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
     """
     check_split(experiment.train, experiment.evaluate, topology.devices)
     platform = "tpu" if topology.is_tpu else "gpu"
-    trained, puzzles = trained_parts(experiment, platform), load_puzzles(experiment)
+    trained = trained_parts(experiment, platform)
+    puzzles = experiment.data.blank_puzzles() or load_puzzles(experiment)
     questions = puzzles.questions(experiment.evaluate.num_augmentations)
     windows = _windows(experiment.data.boards, puzzles.board_E, questions.board_R)
     cost = _mean_cost(experiment, trained.network.vocab, windows, platform, topology.chip.lanes)

@@ -199,7 +199,8 @@ def _array(folder: Path, name: str) -> np.ndarray:
         found = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(
-            f"{path}: is missing: expected a CSV file, or a folder that TRM's or HRM's builder wrote"
+            f"{path}: is missing: expected a CSV file, or a folder that the builder of TRM or HRM "
+            "wrote"
         ) from error
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: can't be read: {error}") from error

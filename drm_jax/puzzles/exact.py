@@ -164,14 +164,7 @@ class ExactJudge:
         for band, start in enumerate(edges):
             here_T = band_T == band
             if here_T.any():
-                last = edges[band + 1] - 1 if band + 1 < len(edges) else None
-                name = (
-                    f"{start}+"
-                    if last is None
-                    else f"{start}-{last}"
-                    if last > start
-                    else f"{start}"
-                )
+                name = _band_name(start, edges[band + 1 :])
                 rows.append({"difficulty": name, "test_inputs": int(here_T.sum()),
                              **_means(columns, here_T)})  # fmt: skip
         return {"by_difficulty": rows}
@@ -221,6 +214,13 @@ class ExactJudge:
         if puzzles.difficulty_N is not None:
             said["difficulty"] = int(puzzles.difficulty_N[test])
         return said
+
+
+def _band_name(start: int, later: Sequence[int]) -> str:
+    """`0`, `1-4`, `100+`: from a start to before the next one."""
+    if not later:
+        return f"{start}+"
+    return f"{start}" if later[0] == start + 1 else f"{start}-{later[0] - 1}"
 
 
 def _means(columns: Mapping[str, np.ndarray], which_T: np.ndarray) -> dict[str, float]:

@@ -88,6 +88,10 @@ class Family(Protocol):
           InputError: a source is wrong, or a puzzle doesn't fit the board.
         """
 
+    def blank_puzzles(self) -> "Puzzles | None":
+        """As many blank puzzles as a run would have, for its plan where files that it names aren't
+        at hand; None where none is missing, or where it can't be told."""
+
     def to_tokens(self, grid_HxW: np.ndarray, board: Board) -> np.ndarray:
         """A grid of symbols as the tokens (S,) of a board."""
 

@@ -124,7 +124,12 @@ class FixedBoard:
         return {}
 
     def load(self, seed: int, kept: Mapping[str, Path]) -> "FixedPuzzles":
-        return FixedPuzzles(self, seed)
+        return FixedPuzzles(self, seed, *self.sets())
+
+    def blank_puzzles(self) -> "FixedPuzzles | None":
+        """As many blank puzzles as the options ask for, for a plan of a run whose files aren't at
+        hand; None where none is missing."""
+        return None
 
     def to_tokens(self, grid_HxW: np.ndarray, board: Board) -> np.ndarray:
         return (grid_HxW + np.uint8(self.vocabulary.first)).reshape(-1)
@@ -153,12 +158,20 @@ class FixedPuzzles:
 
     num_ids = 1 + PUZZLE_ID
 
-    def __init__(self, family: FixedBoard, seed: int):
+    def __init__(
+        self,
+        family: FixedBoard,
+        seed: int,
+        trained: PuzzleSet,
+        tests: PuzzleSet,
+        notes: Sequence[str],
+    ):
         """Args:
         seed: that symmetries are drawn from.
+        trained, tests, notes: from `FixedBoard.sets`.
         """
         self._family, self._seed = family, seed
-        self.trained, self.tests, notes = family.sets()
+        self.trained, self.tests = trained, tests
         first_G = self.trained.first_G
         self._first_G = np.arange(len(self.trained) + 1) if first_G is None else first_G
         count = len(self._first_G) - 1
@@ -170,8 +183,9 @@ class FixedPuzzles:
         self._seen_T = self._find_seen()
         self.notes = tuple(notes)
         if self._seen_T.any():
-            seen = counted(int(self._seen_T.sum()), "test puzzle")
-            self.notes += (f"{seen} of {len(self.tests):,} are trained on, up to symmetry",)
+            tests = counted(len(self.tests), "test puzzle")
+            seen = f"{int(self._seen_T.sum()):,} of {tests}"
+            self.notes += (f"trained on, up to symmetry: {seen}",)
 
     def _find_seen(self) -> np.ndarray:
         """(T,) bool: which tests are trained on, up to symmetry."""
@@ -271,6 +285,23 @@ class FixedPuzzles:
     def describe(self) -> str:
         puzzles = counted(len(self.examples_G), "puzzle")
         return f"{puzzles} to train on, {len(self.tests):,} to be solved"
+
+
+def blank_puzzles(family: Any, sources: Sequence[str]) -> FixedPuzzles | None:
+    """See `FixedBoard.blank_puzzles`.
+
+    Args:
+      family: with train_puzzles and test_puzzles.
+      sources: paths of files and folders.
+    """
+    if all(Path(source).expanduser().exists() for source in sources):
+        return None
+    height, width = family.board
+    sets = [
+        PuzzleSet(*np.zeros((2, count, height * width), np.uint8), np.ones(count, bool))
+        for count in (family.train_puzzles, family.test_puzzles or 0)
+    ]
+    return FixedPuzzles(family, 0, *sets, ())
 
 
 def name_of(family: FixedBoard) -> str:

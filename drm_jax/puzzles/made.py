@@ -19,8 +19,8 @@ def keep(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.n
     """
     path = _folder() / f"{name}.npz"
     with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile):
-        with np.load(io.BytesIO(path.read_bytes())) as kept:
-            return {key: kept[key] for key in kept.files}
+        kept = np.load(io.BytesIO(path.read_bytes()))
+        return {key: kept[key] for key in kept.files}
     arrays = make()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

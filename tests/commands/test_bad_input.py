@@ -394,7 +394,7 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("tasks of sudoku", nothing, T + "--data sudoku --data.only x", 2,
      "--data.only: there is no such option"),
     ("a side of sudoku", nothing, T + "--data sudoku --data.side 5", 2,
-     "data.side: must be 4, 6 or 9, not 5"),
+     "data.side: must be 4, 6, 9 or 16, not 5"),
     ("windows for trm", nothing, T + "--data.canvas fit --method trm", 2, "data.canvas: fit"),
     ("trm on windows", lambda f: fits(f), B + " --method trm", 2, "data.canvas: fit"),
     ("windows for a token mixer", lambda f: fits(f), B + " --model token_mixer", 2,
@@ -713,7 +713,8 @@ def test_a_dry_run_refuses_candidates_without_end(folder, capsys):
     sudoku = "--data sudoku --data.side 4 --data.train-puzzles 4 --data.test-puzzles 4"
     argv = f"{T} --dry-run {sudoku} --evaluate.num-augmentations 100000000"
     assert main(argv.split()) == 1
-    assert "400,000,004 candidates don't fit: at most 1,048,576" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "the answers of 400,000,004 candidates don't fit in memory: at most 33,554,431" in err
 
 
 def test_a_dry_run_makes_no_extreme_batch(folder, capsys):

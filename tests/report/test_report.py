@@ -468,7 +468,7 @@ def test_a_family_without_votes_or_colours(sudoku_workdir, workdir):
     assert any(path["symmetry"] != "as it is" for path in paths)
     html = single_page(run)
     text = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", html.split('<script type="app')[0]))
-    assert "exact cells right" in text
+    assert "exact valid cells right" in text
     assert f"{100 * run.metrics['exact']:.1f}%" in text
     assert 'id="safe"' not in html
     assert "pass@" not in text

@@ -117,6 +117,9 @@ class Arc:
             ids = adopt_identifiers(read_identifiers(path), tasks, path, notes.append)
         return ArcPuzzles(tasks, ids, self.boards, notes)
 
+    def blank_puzzles(self) -> None:
+        return None  # how many puzzle ids there are follows from the tasks alone
+
     def to_tokens(self, grid_HxW: np.ndarray, board: Board) -> np.ndarray:
         return tokens.to_tokens(grid_HxW, board[0])
 

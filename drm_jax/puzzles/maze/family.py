@@ -10,7 +10,7 @@ from drm_jax.errors import InputError
 from drm_jax.fields import Count, CountOrZero, check_fields
 from drm_jax.puzzles.board_files import read_sources
 from drm_jax.puzzles.family import Board, Vocabulary
-from drm_jax.puzzles.fixed import FixedBoard
+from drm_jax.puzzles.fixed import FixedBoard, FixedPuzzles, blank_puzzles
 from drm_jax.puzzles.maze import rules, symmetries
 from drm_jax.puzzles.maze.generator import Wanted, make_mazes
 from drm_jax.puzzles.sets import PuzzleSet, choose
@@ -112,8 +112,11 @@ class Maze(FixedBoard):
             found, count, self.puzzles_seed, self.least_difficulty, self.most_difficulty, role
         )
         if odd:
-            notes.append(f"data.{role}: the answers of {odd:,} mazes are no shortest paths")
+            notes.append(f"data.{role}: no shortest path in the answer of {counted(odd, 'maze')}")
         return chosen, notes
+
+    def blank_puzzles(self) -> FixedPuzzles | None:
+        return blank_puzzles(self, (*self.train, *self.evaluate))
 
     # --- symmetries
     def symmetries(self, seed: int, puzzle_N: np.ndarray, variant_N: np.ndarray) -> np.ndarray:

@@ -110,10 +110,9 @@ def carve(bits_NxB: np.ndarray, side: int, least_moves: int) -> tuple[np.ndarray
     parent_NxP, depth_NxP, cells_NxHxW = _walk(bits_NxB[:, 3:], start_N, places)
     far_NxP = (2 * depth_NxP >= max(least_moves, 1)) & (depth_NxP > 0)
     # the goal is any of the places that are far enough: that with the largest mixed number
-    mixed = (np.arange(1, places * places + 1, dtype=np.uint32) * np.uint32(2654435761))[None]
-    key_NxP = np.where(
-        far_NxP, (mixed ^ bits_NxB[:, 1:2]) * np.uint32(2246822519) | np.uint32(1), 0
-    )
+    mixed_P = np.arange(1, places * places + 1, dtype=np.uint32) * np.uint32(2654435761)
+    mixed_NxP = (mixed_P ^ bits_NxB[:, 1:2]) * np.uint32(2246822519) | np.uint32(1)
+    key_NxP = np.where(far_NxP, mixed_NxP, 0)
     goal_N = np.argmax(key_NxP, axis=1)
     moves_N = np.where(far_NxP.any(axis=1), 2 * depth_NxP[rows, goal_N], 0)
     _draw_path(cells_NxHxW, parent_NxP, start_N, goal_N, places)

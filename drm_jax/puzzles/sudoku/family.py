@@ -10,7 +10,7 @@ from drm_jax.errors import InputError
 from drm_jax.fields import Count, CountOrZero, check, check_fields
 from drm_jax.puzzles.board_files import read_sources
 from drm_jax.puzzles.family import Board, Vocabulary
-from drm_jax.puzzles.fixed import FixedBoard
+from drm_jax.puzzles.fixed import FixedBoard, FixedPuzzles, blank_puzzles
 from drm_jax.puzzles.sets import PuzzleSet, choose
 from drm_jax.puzzles.sudoku import rules, symmetries
 from drm_jax.puzzles.sudoku.generator import Wanted, make_puzzles
@@ -130,6 +130,9 @@ class Sudoku(FixedBoard):
         if role == "train" and hidden:
             raise InputError(f"{', '.join(sources)}: {counted(hidden, 'puzzle')} without an answer")
         return choose(found, count, self.puzzles_seed, self.least_difficulty, most, role)
+
+    def blank_puzzles(self) -> FixedPuzzles | None:
+        return blank_puzzles(self, (*self.train, *self.evaluate))
 
     # --- symmetries
     def symmetries(self, seed: int, puzzle_N: np.ndarray, variant_N: np.ndarray) -> np.ndarray:

@@ -190,7 +190,7 @@ def rate(digits_NxS: np.ndarray, side: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-# --- puzzles from solutions ------------------------------------------------------------------------
+# --- puzzles from solutions -----------------------------------------------------------------------
 def dig_by_singles(
     solution_NxS: np.ndarray, order_NxS: np.ndarray, clues_N: np.ndarray, side: int
 ) -> np.ndarray:

@@ -210,7 +210,7 @@ def test_tests_that_are_trained_on_are_counted(puzzles, tmp_path):
     outputs = np.concatenate([tests.outputs_NxS, copies[:, 1]])
     path = write_csv(tmp_path / "tests.csv", inputs, outputs, [0] * 5)
     mixed = Sudoku(side=6, train_puzzles=20, evaluate=(str(path),)).load(0, {})
-    assert mixed.notes == ("2 test puzzles of 5 are trained on, up to symmetry",)
+    assert mixed.notes == ("trained on, up to symmetry: 2 of 5 test puzzles",)
     assert mixed.answered_in(puzzles.trained_digests()) == ["puzzle 4", "puzzle 5"]
     questions = mixed.questions(None)
     answers_RxS, _ = questions.truths(np.arange(5))
@@ -273,10 +273,10 @@ def test_a_csv_that_can_not_be_used(row, tmp_path):
 
 
 def test_sources_that_are_not_there(tmp_path):
-    with pytest.raises(InputError, match="data.evaluate: nowhere.csv: there is no such file"):
+    with pytest.raises(InputError, match=r"data.evaluate: nowhere.csv: there is no such file"):
         Sudoku(side=6, evaluate=("nowhere.csv",)).load(0, {})
     (tmp_path / "x").mkdir()
-    with pytest.raises(InputError, match="all__inputs.npy: is missing: expected a CSV file, or"):
+    with pytest.raises(InputError, match=r"all__inputs.npy: is missing: expected a CSV file, or"):
         Sudoku(side=6, train=(str(tmp_path / "x"),)).load(0, {})
 
 
@@ -309,5 +309,5 @@ def test_a_dataset_folder_of_trm(puzzles, tmp_path):
     with pytest.raises(InputError, match="has token 9, but there are only 7"):
         Sudoku(**options).load(0, {})
     np.save(tmp_path / "d/train/all__labels.npy", made.outputs_NxS)
-    with pytest.raises(InputError, match="all__labels.npy: every cell|is not a solution"):
+    with pytest.raises(InputError, match=r"all__labels.npy: every cell|is not a solution"):
         Sudoku(**options).load(0, {})

@@ -165,7 +165,7 @@ def test_rules():
     assert is_solved(question_NxS, wrong_NxS, 9).tolist() == [False, False, True]
     assert not conflicts(question_NxS[0].reshape(9, 9), solution_NxS[0].reshape(9, 9)).any()
     marked = conflicts(question_NxS[0].reshape(9, 9), wrong_NxS[0].reshape(9, 9))
-    assert marked[0, 0] and marked[0, 1]
+    assert marked[0, :2].all()
     assert marked.sum() >= 2
     changed = question_NxS[0].reshape(9, 9).copy()
     row, column = np.argwhere(changed > 0)[0]
