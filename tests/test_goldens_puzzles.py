@@ -32,7 +32,7 @@ from drm_jax.training.step import SLOT_IDS, Trained, make_train_step
 MODELS = ("trm_sudoku_mlp", "trm_sudoku_att", "trm_maze")
 STRIDE, LARGEST = 29, 4096
 EVAL_STEPS = 16
-QUICK = {"xla_backend_optimization_level": 0}
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 """These programs run a few times: to compile them takes longer."""
 _SUMS = {"lm_loss": "cell_loss", "q_halt_loss": "halt_loss"}
 _SUMS_OF_LEFT = {
@@ -420,7 +420,7 @@ def test_sums_of_the_loss_head(facts, family):
     }
     target = np.where(stored["labels"] == -100, 0, stored["labels"])
     q = np.stack([stored["q_halt_logits"], np.zeros_like(stored["q_halt_logits"])], axis=1)
-    examples = score_examples(stored["logits"], q, target, target != 0)
+    examples = jax.jit(score_examples)(stored["logits"], q, target, target != 0)
     sums = weighted_sums(examples, np.ones(len(q)))
     assert float(sums["loss"]) == pytest.approx(float(stored["loss"]), rel=1e-6)
     counted = stored["halted"] & (target != 0).any(axis=-1)
