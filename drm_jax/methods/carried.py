@@ -141,18 +141,20 @@ def carried_loss(
       batch, carry: from `refill`; batch has least_steps (B,) int32 beside the examples.
       max_steps: training steps that an example has at most.
 
-    The sums that begin with `left` are over the examples that leave after this step: their
-    number, accuracies and steps; as the published code logs them.
+    The sums that begin with `left` are over the examples that leave after this step, where a cell
+    of them is scored: their number, accuracies and steps; as the published code logs them.
     """
     x = network.embed(params, batch["inputs"], rows_BxD)
     logits_BxSxV, q_Bx2, (y, z) = forward(
         network, recursion, params, x, carry.y.astype(x.dtype), carry.z.astype(x.dtype)
     )
     target_BxS, weight_B = batch["target"], batch["weight"]
-    examples = score_examples(logits_BxSxV, q_Bx2, target_BxS, target_BxS != PAD)
+    scored_BxS = target_BxS != PAD
+    examples = score_examples(logits_BxSxV, q_Bx2, target_BxS, scored_BxS)
     sums, steps_B = weighted_sums(examples, weight_B), carry.steps + 1
     left_B = leaves_slot(q_Bx2[:, 0], steps_B, batch["least_steps"], max_steps)
-    of_left = weighted_sums(examples | {"steps": steps_B}, weight_B * left_B)
+    counted_B = left_B & scored_BxS.any(axis=-1)
+    of_left = weighted_sums(examples | {"steps": steps_B}, weight_B * counted_B)
     sums["left"] = of_left["count"]
     for name in ("steps", "accuracy", "exact_accuracy", "halt_accuracy"):
         sums[f"left_{name}"] = of_left[name]
