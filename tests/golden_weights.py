@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
+import optax
 
 from drm_jax.config import Optimizer, Train
 from drm_jax.model.recursion import Recursion
 from drm_jax.model.transformer import Transformer
+from drm_jax.parallel.mesh import make_mesh
 from drm_jax.published.weights import JOINT, TRM, parameter_names, parameter_tree
+from drm_jax.training.optim import average, network_optimizer, sign_sgd
+from drm_jax.training.state import make_sharded, state_shardings
+from drm_jax.training.step import compile_train_step
 
 GOLDENS = Path(__file__).parent / "goldens"
 RECURSION = Recursion(cycles=3, inner_steps=2)
@@ -29,3 +35,33 @@ def read_params(arrays, prefix: str) -> dict:
 
     no_answers = {"embed_answers": np.zeros((13, 32), np.float32)}  # TRM has no such table
     return no_answers | parameter_tree(parameter_names(naming, 2, "attention"), get)
+
+
+def optimizer_step(trains_answers: bool):
+    """Compiled: (params, opt_state, averages by decay, gradients) -> the same after a step."""
+    optimizer = network_optimizer(OPTIMIZER, trains_answers)
+
+    @jax.jit
+    def step(params, opt_state, averages, grads):
+        changes, opt_state = optimizer.update(grads, opt_state, params)
+        params = optax.apply_updates(params, changes)
+        averages = {
+            decay: average(shadow, params, float(decay)) for decay, shadow in averages.items()
+        }
+        return params, opt_state, averages
+
+    return step
+
+
+@jax.jit
+def row_step(row, grads):
+    """A puzzle row after a step of sign-SGD."""
+    return sign_sgd(row, grads, 1e-2, 0.1)
+
+
+def whole_step(trained, make_state):
+    """(the state on one device, the compiled training step)"""
+    mesh = make_mesh(jax.devices()[:1])
+    shardings = state_shardings(jax.eval_shape(make_state), mesh)
+    state = make_sharded(make_state, shardings)
+    return state, compile_train_step(trained, mesh, shardings)

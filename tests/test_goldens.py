@@ -16,7 +16,10 @@ from golden_weights import (
     OPTIMIZER,
     RECURSION,
     TRAIN,
+    optimizer_step,
     read_params,
+    row_step,
+    whole_step,
 )
 
 from drm_jax.corruption.masking import blur_line, correlated_uniform, corrupt
@@ -24,12 +27,11 @@ from drm_jax.corruption.remasking import remask_confidence, remask_uniform
 from drm_jax.corruption.schedules import denoising_levels, ratio_table
 from drm_jax.methods.drm import Drm
 from drm_jax.model.recursion import forward
-from drm_jax.parallel.mesh import make_mesh
 from drm_jax.puzzles.arc import augment, identifiers
 from drm_jax.puzzles.arc.tokens import crop, to_tokens
-from drm_jax.training.optim import adam_atan2, average, network_optimizer, sign_sgd
+from drm_jax.training.optim import adam_atan2, network_optimizer
 from drm_jax.training.state import TrainState
-from drm_jax.training.step import Trained, make_train_step
+from drm_jax.training.step import Trained
 
 METHOD = Drm(RECURSION)
 
@@ -122,16 +124,26 @@ def test_forward_and_loss(drm, step):
     batch, key = golden_batch(drm, step), f"chain/step{step}"
     rows = drm["train/init/core.puzzle_emb.weights"][batch["puzzle_id"]]
     assert_forward(params, rows, constants, batch, drm, key)
-    loss, sums, _ = METHOD.loss(NETWORK, params, rows, constants, batch, None)
+    loss, sums, _ = loss_of(params, rows, constants, batch)
     assert_losses(loss, sums, drm, key)
+
+
+@jax.jit
+def forward_of(params, rows, constants, batch):
+    x = NETWORK.embed(params, batch["inputs"], rows)
+    y = NETWORK.embed(params, batch["noised"], rows, answers=True)
+    z = jnp.broadcast_to(constants["z_init"], x.shape)
+    return forward(NETWORK, RECURSION, params, x, y, z)
+
+
+@jax.jit
+def loss_of(params, rows, constants, batch):
+    return METHOD.loss(NETWORK, params, rows, constants, batch, None)
 
 
 def assert_forward(params, rows, constants, batch, drm, key: str) -> None:
     """Logits and latents of a training step."""
-    x = NETWORK.embed(params, batch["inputs"], rows)
-    y = NETWORK.embed(params, batch["noised"], rows, answers=True)
-    z = jnp.broadcast_to(constants["z_init"], x.shape)
-    logits, q, (y, z) = forward(NETWORK, RECURSION, params, x, y, z)
+    logits, q, (y, z) = forward_of(params, rows, constants, batch)
     np.testing.assert_allclose(logits, drm[f"{key}/out/logits"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(q[:, 0], drm[f"{key}/out/q_halt_logits"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(y, drm[f"{key}/carry_out/z_H"], rtol=0, atol=2e-5)
@@ -149,13 +161,13 @@ def test_gradients_and_optimizers(drm):
     """Each step's gradients at the weights reached; then the optimisers on stored gradients."""
     params, constants = read_params(drm, "train/init/"), constants_of(drm)
     table = drm["train/init/core.puzzle_emb.weights"].copy()
-    optimizer, shadow = network_optimizer(OPTIMIZER, METHOD.trains_answers), params
-    opt_state = optimizer.init(params)
+    take_step, shadows = optimizer_step(METHOD.trains_answers), {"0.999": params}
+    opt_state = network_optimizer(OPTIMIZER, METHOD.trains_answers).init(params)
 
     @jax.jit
     def step_gradients(params, rows, batch):
         def loss(params, rows):
-            total, sums, _ = METHOD.loss(NETWORK, params, rows, constants, batch, None)
+            total, sums, _ = loss_of(params, rows, constants, batch)
             return total / 3, (total, sums)
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, rows)
@@ -172,32 +184,32 @@ def test_gradients_and_optimizers(drm):
         ):
             assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
         for row in np.unique(ids):
-            table[row] = sign_sgd(table[row], row_grads[ids == row].sum(axis=0), 1e-2, 0.1)
-        changes, opt_state = optimizer.update(stored, opt_state, params)
-        params = optax.apply_updates(params, changes)
-        shadow = average(shadow, params, 0.999)
+            table[row] = row_step(table[row], row_grads[ids == row].sum(axis=0))
+        params, opt_state, shadows = take_step(params, opt_state, shadows, stored)
     expected = read_params(drm, "train/step3/params_after/")
     assert_trees_close(params, expected, rtol=0, atol=5e-7)
     np.testing.assert_allclose(
         table, drm["train/step3/params_after/core.puzzle_emb.weights"], rtol=0, atol=5e-7
     )
-    assert_trees_close(shadow, read_params(drm, "train/ema0.999/"), rtol=0, atol=5e-7)
+    assert_trees_close(shadows["0.999"], read_params(drm, "train/ema0.999/"), rtol=0, atol=5e-7)
 
 
 def test_three_whole_steps(drm):
     """The compiled step itself: loss of each step, and the parameters after the third."""
-    params, mesh = read_params(drm, "train/init/"), make_mesh(jax.devices()[:1])
+    params = read_params(drm, "train/init/")
     table = np.zeros((4096, 32), np.float32)
     table[:7] = drm["train/init/core.puzzle_emb.weights"]
-    state = TrainState(
-        step=jnp.zeros([], jnp.int32),
-        params=params,
-        constants=constants_of(drm),
-        opt_state=network_optimizer(OPTIMIZER, METHOD.trains_answers).init(params),
-        ema=params,
-        table=jnp.asarray(table),
+    state, train_step = whole_step(
+        Trained(METHOD, NETWORK, OPTIMIZER, TRAIN),
+        lambda: TrainState(
+            step=jnp.zeros([], jnp.int32),
+            params=params,
+            constants=constants_of(drm),
+            opt_state=network_optimizer(OPTIMIZER, METHOD.trains_answers).init(params),
+            ema=params,
+            table=jnp.asarray(table),
+        ),
     )
-    train_step = jax.jit(make_train_step(Trained(METHOD, NETWORK, OPTIMIZER, TRAIN), mesh))
     for step in (1, 2, 3):
         state, sums = train_step(state, golden_batch(drm, step))
         expected = float(drm[f"train/step{step}/loss"])
@@ -231,7 +243,7 @@ def test_denoising_steps(drm, remask):
     for step in range(1, 17):
         here = f"{run}/step{step:02}"
         logits, q, (new_y, new_z) = step_forward(y, z)
-        np.testing.assert_array_equal(jnp.argmax(logits, -1), drm[f"{here}/preds"])
+        np.testing.assert_array_equal(np.argmax(logits, -1), drm[f"{here}/preds"])
         np.testing.assert_allclose(q[:, 0], drm[f"{here}/q_halt_logits"], rtol=0, atol=1e-4)
         np.testing.assert_allclose(logits, drm[f"{here}/logits"], rtol=0, atol=1e-4)
         np.testing.assert_allclose(new_z, drm[f"{here}/z_L"], rtol=0, atol=1e-4)
@@ -293,11 +305,11 @@ def published_priority(predicted, confidence, permutation, level) -> np.ndarray:
 def test_adam_atan2_formula():
     """Two steps of one number, by hand."""
     optimizer = adam_atan2(lambda count: 0.1, 0.9, 0.95, 0.5, lambda params: False)
-    p, state = jnp.array(2.0), optimizer.init(jnp.array(2.0))
+    p, state, update = jnp.array(2.0), optimizer.init(jnp.array(2.0)), jax.jit(optimizer.update)
     m = v = 0.0
     expected = 2.0
     for t, g in ((1, 3.0), (2, -1.0)):
-        changes, state = optimizer.update(jnp.array(g), state, p)
+        changes, state = update(jnp.array(g), state, p)
         p = optax.apply_updates(p, changes)
         m, v = m + 0.1 * (g - m), v + 0.05 * (g * g - v)
         direction = np.arctan2(m, np.sqrt(v) / np.sqrt(1 - 0.95**t)) / (1 - 0.9**t)

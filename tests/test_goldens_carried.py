@@ -6,33 +6,37 @@ each of its steps is replayed from its own stored state.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from golden_weights import GOLDENS, NETWORK, RECURSION, TRAIN, read_params
+from golden_weights import (
+    GOLDENS,
+    NETWORK,
+    RECURSION,
+    TRAIN,
+    optimizer_step,
+    read_params,
+    row_step,
+    whole_step,
+)
 from golden_weights import OPTIMIZER as SETTINGS
 
-from drm_jax.methods.carried import (
-    Carry,
-    Halting,
-    empty_carry,
-    leaves_slot,
-    refill,
-    refine,
-)
+from drm_jax.methods import carried
+from drm_jax.methods.carried import Carry, Halting, empty_carry, leaves_slot, refine
 from drm_jax.methods.sprm import Sprm, kept_signal, perturb
 from drm_jax.methods.trm import Trm
 from drm_jax.model.recursion import forward
-from drm_jax.parallel.mesh import make_mesh
-from drm_jax.training.optim import average, network_optimizer, sign_sgd
+from drm_jax.training.optim import network_optimizer
 from drm_jax.training.state import TrainState
-from drm_jax.training.step import SLOT_IDS, Trained, make_train_step
+from drm_jax.training.step import SLOT_IDS, Trained
 
 TRM, SPRM = Trm(RECURSION, Halting(16, 0.1)), Sprm(RECURSION, Halting(16, 0.1))
 OPTIMIZER = network_optimizer(SETTINGS, TRM.trains_answers)
+take_step = optimizer_step(TRM.trains_answers)
+refill = jax.jit(carried.refill)
 HALTED_SUMS = {
     "count": "left",
     "accuracy": "left_accuracy",
@@ -103,9 +107,15 @@ def assert_losses(loss, sums, arrays, key: str) -> None:
         )
 
 
+@jax.jit
 def logits_of(params, rows, carry: Carry):
     x = NETWORK.embed(params, carry.example["inputs"], rows)
     return forward(NETWORK, RECURSION, params, x, carry.y, carry.z)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_of(method, params, rows, constants, batch, carry: Carry):
+    return method.loss(NETWORK, params, rows, constants, batch, carry)
 
 
 # --- trm ---------------------------------------------------------------------------------------
@@ -121,7 +131,7 @@ def test_trm_chain(trm):
         logits, q, _ = logits_of(params, rows, carry)
         np.testing.assert_allclose(logits, trm[f"{key}/out/logits"], rtol=0, atol=2e-5)
         np.testing.assert_allclose(q[:, 0], trm[f"{key}/out/q_halt_logits"], rtol=0, atol=2e-5)
-        loss, sums, carry = TRM.loss(NETWORK, params, rows, constants, batch, carry)
+        loss, sums, carry = loss_of(TRM, params, rows, constants, batch, carry)
         assert_losses(loss, sums, trm, key)
         assert_carry(carry, trm, f"{key}/carry_out")
 
@@ -144,7 +154,7 @@ class Follower:
 
     def __post_init__(self):
         self.params = read_params(self.arrays, "train/init/")
-        self.opt_state = OPTIMIZER.init(self.params)
+        self.opt_state = jax.jit(OPTIMIZER.init)(self.params)
         self.averages = dict.fromkeys(("0.999", "0.9"), self.params)
 
     def assert_step(self, step: int, batch, carry: Carry, constants):
@@ -166,11 +176,10 @@ class Follower:
             assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
         for row in np.unique(ids):
             summed = row_grads[ids == row].sum(axis=0)
-            self.table[row] = sign_sgd(self.table[row], summed, 1e-2, 0.1)
-        changes, self.opt_state = OPTIMIZER.update(stored, self.opt_state, self.params)
-        self.params = optax.apply_updates(self.params, changes)
-        for decay, shadow in self.averages.items():
-            self.averages[decay] = average(shadow, self.params, float(decay))
+            self.table[row] = row_step(self.table[row], summed)
+        self.params, self.opt_state, self.averages = take_step(
+            self.params, self.opt_state, self.averages, stored
+        )
         return carry, sums
 
     def assert_reached(self, table_name: str) -> None:
@@ -210,19 +219,21 @@ def test_trm_gradients_and_optimizers(trm):
 
 def test_trm_three_whole_steps(trm):
     """The compiled step itself, its carry in the state."""
-    params, mesh = read_params(trm, "train/init/"), make_mesh(jax.devices()[:1])
+    params = read_params(trm, "train/init/")
     table = np.zeros((4096, 32), np.float32)
     table[:7] = trm["train/init/inner.puzzle_emb.weights"]
-    state = TrainState(
-        step=jnp.zeros([], jnp.int32),
-        params=params,
-        constants=constants_of(trm),
-        opt_state=OPTIMIZER.init(params),
-        ema=params,
-        table=jnp.asarray(table),
-        carry=empty_carry(NETWORK, 3),
+    state, train_step = whole_step(
+        Trained(TRM, NETWORK, SETTINGS, TRAIN),
+        lambda: TrainState(
+            step=jnp.zeros([], jnp.int32),
+            params=params,
+            constants=constants_of(trm),
+            opt_state=OPTIMIZER.init(params),
+            ema=params,
+            table=jnp.asarray(table),
+            carry=empty_carry(NETWORK, 3),
+        ),
     )
-    train_step = jax.jit(make_train_step(Trained(TRM, NETWORK, SETTINGS, TRAIN), mesh))
     for step in (1, 2, 3):
         state, sums = train_step(state, golden_batch(trm, "train", step))
         key = f"train/step{step}"
@@ -247,7 +258,9 @@ def test_trm_evaluation(trm):
     params, constants = read_params(trm, "train/init/"), constants_of(trm)
     batch = example_of(trm, "eval/batch")
     rows = trm["train/init/inner.puzzle_emb.weights"][batch["puzzle_id"]]
-    answers = refine(NETWORK, params, constants, batch["inputs"], rows, RECURSION, 16)
+    answers = jax.jit(lambda *of: refine(NETWORK, params, constants, *of, RECURSION, 16))(
+        batch["inputs"], rows
+    )
     for step in range(16):
         key = f"eval/step{step + 1:02}"
         np.testing.assert_array_equal(answers.step_predicted[step], trm[f"{key}/preds"])
@@ -275,20 +288,22 @@ def test_sprm_chain(sprm, step):
     after = stored_carry(sprm, f"{key}/carry_out")
     # The joint code keeps the latents of a slot that it refills, and resets its steps alone.
     latents = stored_carry(sprm, before)
-    steps = jnp.where(latents.left, 0, latents.steps)
+    steps = np.where(latents.left, 0, latents.steps)
     carry = Carry(after.example, latents.y, latents.z, steps, latents.left)
     batch = golden_batch(sprm, "chain", step) | after.example
     rows = table[batch["puzzle_id"]]
     logits, q, _ = logits_of(params, rows, carry)
     np.testing.assert_allclose(logits, sprm[f"{key}/out/logits"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(q[:, 0], sprm[f"{key}/out/q_halt_logits"], rtol=0, atol=2e-5)
-    loss, sums, carry = SPRM.loss(NETWORK, params, rows, {}, batch, carry)
+    loss, sums, carry = loss_of(SPRM, params, rows, {}, batch, carry)
     assert_losses(loss, sums, sprm, key)
     np.testing.assert_array_equal(carry.left, after.left)
     np.testing.assert_array_equal(carry.steps, after.steps)
     rng = f"{key}/rng"
-    y = perturb(carry.y, sprm[f"{rng}/01_randint"], sprm[f"{rng}/00_randn_like"])
-    z = perturb(carry.z, sprm[f"{rng}/03_randint"], sprm[f"{rng}/02_randn_like"])
+    y, z = (
+        jax.jit(perturb)(latent, sprm[f"{rng}/{level}_randint"], sprm[f"{rng}/{noise}_randn_like"])
+        for latent, level, noise in ((carry.y, "01", "00"), (carry.z, "03", "02"))
+    )
     np.testing.assert_allclose(y, after.y, rtol=0, atol=2e-5)
     np.testing.assert_allclose(z, after.z, rtol=0, atol=2e-5)
 
@@ -301,7 +316,7 @@ def test_sprm_gradients_and_optimizers(sprm):
     for step in (1, 2, 3):
         key = f"train/step{step}"
         after, latents = stored_carry(sprm, f"{key}/carry_out"), stored_carry(sprm, before)
-        steps = jnp.where(latents.left, 0, latents.steps)
+        steps = np.where(latents.left, 0, latents.steps)
         carry = Carry(after.example, latents.y, latents.z, steps, latents.left)
         batch = golden_batch(sprm, "train", step) | after.example
         carry, _ = follower.assert_step(step, batch, carry, {})
@@ -319,11 +334,10 @@ def test_sprm_evaluation(sprm):
         sprm["eval/batch/puzzle_identifiers"].astype(int)
     ]
     carry = carry.replace(example=example_of(sprm, "eval/batch"))
-    step_forward = jax.jit(lambda carry: logits_of(params, rows, carry))
     for step in range(1, int(sprm["eval/num_steps"]) + 1):
-        logits, q, (y, z) = step_forward(carry)
+        logits, q, (y, z) = logits_of(params, rows, carry)
         key = f"eval/step{step:02}"
-        np.testing.assert_array_equal(jnp.argmax(logits, -1), sprm[f"{key}/preds"])
+        np.testing.assert_array_equal(np.argmax(logits, -1), sprm[f"{key}/preds"])
         if step <= 3:  # from the stored latents of the step before
             np.testing.assert_allclose(logits, sprm[f"{key}/logits"], rtol=0, atol=1e-4)
             np.testing.assert_allclose(q[:, 0], sprm[f"{key}/q_halt_logits"], rtol=0, atol=1e-4)
