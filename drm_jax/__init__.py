@@ -26,6 +26,7 @@ _HOMES = {
     "Evaluate": "drm_jax.config",
     "Arc": "drm_jax.puzzles.arc.family",
     "Sudoku": "drm_jax.puzzles.sudoku.family",
+    "Maze": "drm_jax.puzzles.maze.family",
     "Transformer": "drm_jax.model.transformer",
     "TokenMixer": "drm_jax.model.transformer",
     "Recursion": "drm_jax.model.recursion",

@@ -10,8 +10,8 @@ each Sudoku, 8 symmetries of each maze; 50,000 epochs, so 65,104 steps of 768 ex
 2604.18839) gives scores alone: drm has TRM's settings here.
 
 Data: CSV files source,question,answer,rating, which drm doesn't fetch. They are on Hugging Face:
-datasets/sapientinc/sudoku-extreme and datasets/sapientinc/maze-30x30-hard-1k, train.csv and test.csv
-each; lay them in data/sudoku-extreme/ and data/maze-hard/, or say where they are, as above.
+datasets/sapientinc/sudoku-extreme and datasets/sapientinc/maze-30x30-hard-1k, each a train.csv and
+a test.csv; lay them in data/sudoku-extreme/ and data/maze-hard/, or say where they are, as above.
 
 None of these was run to its end by us; docs/benchmarks.md has the published scores and the plans.
 Expected time: of sudoku_trm_mlp 3 to 8 hours on one H100, at 20% to 40% of its peak.
