@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -16,6 +16,8 @@ train. Works on the CPU; no code in a file is run.
 Examples:
   drm import step_155718 --config all_config.yaml --identifiers identifiers.json --workdir runs/trm
   drm import step_155718 --config all_config.yaml --reset-puzzle-table --workdir runs/trm_new
+  drm import step_65104 --config all_config.yaml --train train.csv --evaluate test.csv \
+    --workdir runs/trm_sudoku
 """
 
 
@@ -27,20 +29,23 @@ class ImportOptions:
     """The all_config.yaml of the checkpoint."""
     workdir: str
     """The work directory to make: a folder, or gs://BUCKET/FOLDER."""
+    data: Literal["arc", "sudoku", "maze"] | None = None
+    """The family of puzzles, if neither data_paths nor the vocabulary tells it."""
     identifiers: Path | None = None
-    """The identifiers.json of the checkpoint's dataset."""
+    """ARC: the identifiers.json of the checkpoint's dataset."""
     reset_puzzle_table: bool = False
-    """Instead of --identifiers: new puzzle ids, every row the mean of the old ones."""
+    """ARC, instead of --identifiers: new puzzle ids, every row the mean of the old ones."""
     step: int | None = None
     """The checkpoint's training steps, if it is not called step_N."""
     name: str | None = None
     """Name of the experiment; the work directory's by default."""
     train: tuple[str, ...] | None = None
-    """Sources of tasks trained on whole; by default those of the dataset that the config names."""
+    """Sources of puzzles trained on; by default those of the dataset that the config names."""
     evaluate: tuple[str, ...] | None = None
-    """Sources of tasks whose tests are answered."""
+    """Sources of puzzles whose tests are answered."""
     canvas: int | None = None
-    """Cells along a side of the canvas, where no file tells it (30 for the published data)."""
+    """Cells along a side of the board, where no file tells it (30 for the published ARC and
+    mazes)."""
 
 
 def run(argv: list[str]) -> int:
@@ -61,6 +66,7 @@ def run(argv: list[str]) -> int:
         reset_puzzle_table=options.reset_puzzle_table,
         step=options.step,
         name=options.name,
+        family=options.data,
         train=options.train,
         evaluate=options.evaluate,
         canvas=options.canvas,

@@ -1,12 +1,8 @@
 """all_config.yaml, the options of a published run, as an Experiment."""
 
-import contextlib
 import dataclasses
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from drm_jax.config import Evaluate, Experiment, Optimizer, Train, part_name
 from drm_jax.errors import InputError, UsageError
@@ -20,75 +16,16 @@ from drm_jax.methods.trm import Trm
 from drm_jax.model.backbone import Backbone
 from drm_jax.model.recursion import Recursion
 from drm_jax.model.transformer import TokenMixer, Transformer
-from drm_jax.published.torch_files import load_package
+from drm_jax.published.options import Options
+from drm_jax.published.puzzles import (
+    Data,
+    FamilyName,
+    find_kind,
+    find_side,
+    names_rows,
+    with_sources,
+)
 from drm_jax.published.weights import JOINT, LEGACY_DRM, TRM, Published
-from drm_jax.puzzles.arc.family import Arc
-from drm_jax.puzzles.arc.tasks import MAX_SIDE
-from drm_jax.puzzles.arc.tokens import MASK
-
-
-class _Options:
-    """A YAML file (or JSON, which is YAML) by dotted keys. Errors name the file and the key."""
-
-    def __init__(self, path: Path):
-        yaml = load_package("yaml", path, "pyyaml")
-        self.path = path
-        try:
-            self._values = yaml.safe_load(path.read_bytes())
-        except OSError as error:
-            raise InputError(f"{path}: can't be read: {error.strerror}") from error
-        except RecursionError as error:
-            raise InputError(f"{path}: not valid YAML: nested too deeply") from error
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
-            mark = getattr(error, "problem_mark", None)
-            where = f"line {mark.line + 1}: " if mark else ""
-            said = getattr(error, "problem", None) or str(error).splitlines()[0]
-            raise InputError(f"{path}: not valid YAML: {where}{said}") from error
-
-    def find(self, key: str) -> Any:
-        """A value as it is; None where there is none."""
-        value = self._values
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        return value
-
-    def get(self, key: str, kind: type, default: Any = None) -> Any:
-        """A value of a kind: str, bool, int, float. Needed where there is no default."""
-        value = self.find(key)
-        if value is None:
-            if default is None:
-                raise InputError(f"{self.path}: {key} is missing")
-            return default
-        if kind in (int, float) and not isinstance(value, bool):
-            with contextlib.suppress(TypeError, ValueError, OverflowError):
-                number = float(value)  # YAML takes 1e-4, without a point, for a text
-                if kind is float or number.is_integer():
-                    return kind(number)
-        elif type(value) is kind:
-            return value
-        raise InputError(f"{self.path}: {key}: {value!r} is not {_KINDS[kind]}")
-
-    def names(self, key: str) -> list[str]:
-        """A list of texts; a single one counts, and so does none."""
-        value = self.find(key)
-        value = [] if value is None else value if isinstance(value, list) else [value]
-        return [str(item) for item in value]
-
-    def refuse(self, key: str, reason: str) -> InputError:
-        return InputError(f"{self.path}: {key} is {_shown(self.find(key))}: {reason}")
-
-    def only(self, key: str, kind: type, allowed: Any, default: Any = None) -> None:
-        """Raises unless a value is the one that we have."""
-        value = self.get(key, kind, default)
-        if value != allowed:
-            raise self.refuse(key, f"only {_shown(allowed)} can be imported")
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-_KINDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def read_experiment(
@@ -97,6 +34,7 @@ def read_experiment(
     *,
     name: str,
     step: int,
+    family: FamilyName | None = None,
     identifiers: str | None = None,
     train: Sequence[str] | None = None,
     evaluate: Sequence[str] | None = None,
@@ -107,54 +45,43 @@ def read_experiment(
     Args:
       path: of all_config.yaml.
       step: training steps that the checkpoint has had.
-      identifiers, train, evaluate: for `Arc`; the sources are those of `data_paths` where
-        None.
+      family: of puzzles; needed where neither the file nor the checkpoint tells it.
+      identifiers: of ARC, the names of the puzzle rows.
+      train, evaluate: sources of puzzles; those of `data_paths` where None.
       canvas: cells along a side; needed where nothing else tells it.
 
     Raises:
       InputError: a key is missing, has a value that we have no like of, or says otherwise than the
         checkpoint.
-      UsageError: nothing tells the sources, or the canvas; the given canvas is another one.
+      UsageError: nothing tells the family, the sources or the canvas; the given canvas is another.
     """
-    options = _Options(path)
+    options = Options(path)
     if not isinstance(options.find("arch"), dict):
         raise InputError(f"{path}: must hold the options of a run: arch is missing")
-    side, canvas_notes = _canvas(options, published, canvas, identifiers)
+    kind = find_kind(options, published, family)
+    side, notes = find_side(options, published, kind, canvas, identifiers)
     try:
-        experiment = _experiment(options, published, name, step, side)
+        experiment = _experiment(options, published, name, step, kind.make(side))
     except UsageError as error:  # a value out of range, which our field's name stands for
         raise InputError(f"{path}: {error}") from error
-    paths = options.names("data_paths")
-    default = _sources(paths)
-    if default is None and (train is None or evaluate is None):
-        raise UsageError(
-            f"{path}: data_paths is {', '.join(paths) or 'missing'}, which doesn't tell the tasks: "
-            "name them with --train and --evaluate"
-        )
-    augmentations = re.search(r"aug-(\d{1,6})", " ".join(paths))
-    data = Arc(
-        train=default[0] if train is None else tuple(train),
-        evaluate=default[1] if evaluate is None else tuple(evaluate),
-        leaks="drop",
-        canvas=experiment.data.canvas,
-        num_augmentations=int(augmentations[1]) if augmentations else Arc.num_augmentations,
-        identifiers=identifiers,
-    )
-    notes = canvas_notes + _notes(options, published, experiment)
+    data, more = with_sources(experiment.data, options, kind, train, evaluate)
+    if names_rows(data):
+        data = dataclasses.replace(data, identifiers=identifiers)
+    notes += more + _notes(options, published, experiment)
     return dataclasses.replace(experiment, data=data), notes
 
 
 def _experiment(
-    options: _Options, published: Published, name: str, step: int, canvas: int
+    options: Options, published: Published, name: str, step: int, data: Data
 ) -> Experiment:
-    """All but the tasks."""
+    """All but the sources of puzzles."""
     get = options.get
-    method, denoise_steps = _method(options, published)
+    method, denoise_steps = _method(options, published, data.vocabulary.mask)
     batch_size = get("global_batch_size", int)
     return Experiment(
         name=name,
         seed=get("seed", int, 0),
-        data=Arc(canvas=canvas),
+        data=data,
         method=method,
         model=_model(options, published),
         optimizer=Optimizer(
@@ -173,8 +100,11 @@ def _experiment(
     )
 
 
-def _method(options: _Options, published: Published) -> tuple[Method, int]:
+def _method(options: Options, published: Published, mask: int) -> tuple[Method, int]:
     """The method, and the steps of a test: by its flags in the joint code, else by arch.name.
+
+    Args:
+      mask: the token MASK of the puzzles, if the checkpoint has it.
 
     Raises:
       InputError: it can't be told, or the checkpoint is of another code.
@@ -199,7 +129,7 @@ def _method(options: _Options, published: Published) -> tuple[Method, int]:
             f"{path} is of another code (its names start with {start}. and it has {table} table "
             "embed_tokens_labels): use the all_config.yaml of this very checkpoint",
         )
-    return _FLAGS[chosen[0]](options, published) if chosen else build(options, published)
+    return (_FLAGS[chosen[0]] if chosen else build)(options, published, mask)
 
 
 def _module(name: str) -> str:
@@ -207,12 +137,12 @@ def _module(name: str) -> str:
     return name.partition("@")[0].rpartition(".")[2]
 
 
-def _drm(options: _Options, published: Published) -> tuple[Drm, int]:
-    if published.vocab <= MASK:
+def _drm(options: Options, published: Published, mask: int) -> tuple[Drm, int]:
+    if published.vocab <= mask:
         raise InputError(f"{published.path}: has {published.vocab} tokens, no MASK: DRM needs it")
     for key in ("arch.noise_latent_H_step", "arch.noise_latent_L_step"):  # of the legacy code
         options.only(key, bool, False, False)
-    options.only("arch.mask_token_id", int, MASK, MASK)
+    options.only("arch.mask_token_id", int, mask, mask)
     options.only("arch.diffusion_num_training_steps", int, NUM_LEVELS, NUM_LEVELS)
     by_confidence = options.get("arch.diffusion_inference_confidence_masking", bool, False)
     noise = Noise(
@@ -224,27 +154,27 @@ def _drm(options: _Options, published: Published) -> tuple[Drm, int]:
     return Drm(_recursion(options), noise, denoising=denoising), steps
 
 
-def _trm(options: _Options, published: Published) -> tuple[Trm, int]:
+def _trm(options: Options, published: Published, mask: int) -> tuple[Trm, int]:
     halting = _halting(options)
-    method = Trm(_recursion(options), halting, mask_token=published.vocab > MASK)
+    method = Trm(_recursion(options), halting, mask_token=published.vocab > mask)
     return method, halting.max_steps
 
 
-def _sprm(options: _Options, published: Published) -> tuple[Sprm, int]:
+def _sprm(options: Options, published: Published, mask: int) -> tuple[Sprm, int]:
     options.only("arch.noise_scaling", str, "latents", "latents")
     options.only("arch.noise_inference", bool, False, False)
     # The legacy code draws from all levels of noise.
     levels = Sprm.latent_levels if published.naming == JOINT else NUM_LEVELS
-    halting, has_mask = _halting(options), published.vocab > MASK
+    halting, has_mask = _halting(options), published.vocab > mask
     method = Sprm(_recursion(options), halting, mask_token=has_mask, latent_levels=levels)
     return method, halting.max_steps
 
 
-def _recursion(options: _Options) -> Recursion:
+def _recursion(options: Options) -> Recursion:
     return Recursion(options.get("arch.H_cycles", int), options.get("arch.L_cycles", int))
 
 
-def _halting(options: _Options) -> Halting:
+def _halting(options: Options) -> Halting:
     return Halting(
         options.get("arch.halt_max_steps", int), options.get("arch.halt_exploration_prob", float)
     )
@@ -261,7 +191,7 @@ _FLAGS = {"arch.discrete_diffusion_init": _drm, "arch.state_perturbation": _sprm
 """What makes the joint code, rm, one of DRM or SPRM."""
 
 
-def _model(options: _Options, published: Published) -> Backbone:
+def _model(options: Options, published: Published) -> Backbone:
     """What decides the network, as far as we have the like of it, and as the checkpoint has it.
 
     The published code doesn't read arch.H_layers: a second stack would show in the checkpoint.
@@ -302,71 +232,7 @@ def _model(options: _Options, published: Published) -> Backbone:
 _LOSS = "stablemax_cross_entropy"
 
 
-_METADATA = Path("train/dataset.json")
-"""Of a published dataset, beside its identifiers.json."""
-_ARC_DATASETS = ("arc1concept-aug-1000", "arc2concept-aug-1000")
-"""What the published READMEs build; the canvas is 30x30."""
-
-
-def _canvas(
-    options: _Options, published: Published, given: int | None, identifiers: str | None
-) -> tuple[int, list[str]]:
-    """Cells along a side, and a note where they are only supposed.
-
-    The tensors of a Transformer don't tell it, and published runs keep it with their data alone.
-    """
-    if given is not None and not 2 <= given <= MAX_SIDE:
-        raise UsageError(f"--canvas: must be a whole number from 2 to {MAX_SIDE}, not {given}")
-    known = _known_cells(options, published, identifiers)
-    known += [] if given is None else [("--canvas squared", given**2)]
-    names = [Path(path).name for path in options.names("data_paths")]
-    if not known and names and set(names) <= set(_ARC_DATASETS):
-        note = f"Canvas: {MAX_SIDE}x{MAX_SIDE}, that of {names[0]}; say --canvas if it was another"
-        return MAX_SIDE, [note]
-    if not known:
-        raise UsageError(
-            f"{options.path}: doesn't tell the canvas (arch.seq_len), nor does {_METADATA} beside "
-            "identifiers.json: name its side with --canvas (30 for the published data of ARC)"
-        )
-    source, cells = known[0]
-    for other, number in known[1:]:
-        if number != cells:
-            kind = UsageError if other.startswith("--") else InputError
-            raise kind(f"{other} is {number}, but {source} is {cells}: both are the canvas's cells")
-    side = math.isqrt(max(cells, 0))
-    if side * side != cells:
-        raise InputError(f"{source} is {cells}: only a square canvas can be imported")
-    return side, []
-
-
-def _known_cells(
-    options: _Options, published: Published, identifiers: str | None
-) -> list[tuple[str, int]]:
-    """(where it stands, cells of the canvas) of each place that tells it."""
-    known = []
-    if published.tokens is not None:
-        prefix = options.get("arch.puzzle_emb_len", int) or 1
-        source = f"{published.path}: {published.tokens} tokens less arch.puzzle_emb_len"
-        known.append((source, published.tokens - prefix))
-    if options.find("arch.seq_len") is not None:
-        known.append((f"{options.path}: arch.seq_len", options.get("arch.seq_len", int)))
-    metadata = None if identifiers is None else Path(identifiers).parent / _METADATA
-    if metadata is not None and metadata.exists():
-        known.append((f"{metadata}: seq_len", _Options(metadata).get("seq_len", int)))
-    return known
-
-
-def _sources(data_paths: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """(train, evaluate) sources of a published dataset's name; None where it tells none."""
-    known = {"arc1": r"arc-?(agi-?)?1(?!\d)", "arc2": r"arc-?(agi-?)?2(?!\d)"}
-    text = " ".join(data_paths).lower().replace("_", "-")
-    found = [source for source, pattern in known.items() if re.search(pattern, text)]
-    if len(found) != 1:
-        return None
-    return (f"{found[0]}/training",), (f"{found[0]}/evaluation",)
-
-
-def _notes(options: _Options, published: Published, experiment: Experiment) -> list[str]:
+def _notes(options: Options, published: Published, experiment: Experiment) -> list[str]:
     """Where ours would differ, one line each."""
     notes, begins_from_latents = [], experiment.method.test_levels(1)[0] < 0
     if not begins_from_latents:

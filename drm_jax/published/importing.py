@@ -28,6 +28,7 @@ from drm_jax.io.files import make_folder, reaching, remove_halves, write_whole
 from drm_jax.model.backbone import Params
 from drm_jax.parallel.puzzle_table import padded_rows
 from drm_jax.published.config import read_experiment
+from drm_jax.published.puzzles import Data, FamilyName, first_row, names_rows
 from drm_jax.published.weights import Published, open_published, puzzle_rows, read_network
 from drm_jax.run import history
 from drm_jax.run.loop import describe
@@ -49,6 +50,7 @@ def import_published(
     reset_puzzle_table: bool = False,
     step: int | None = None,
     name: str | None = None,
+    family: FamilyName | None = None,
     train: Sequence[str] | None = None,
     evaluate: Sequence[str] | None = None,
     canvas: int | None = None,
@@ -65,7 +67,8 @@ def import_published(
       reset_puzzle_table: instead of it, draw puzzle ids and begin every row with the mean row.
       step: training steps done; the file's name, step_N, tells them where None.
       name: of the experiment; that of the work directory where None.
-      train, evaluate: sources of tasks; where None, those of the dataset that the config names.
+      family: of puzzles; needed where neither file tells it.
+      train, evaluate: sources of puzzles; where None, those of the dataset that the config names.
       canvas: cells along a side; needed where no file tells it.
 
     Raises:
@@ -74,7 +77,6 @@ def import_published(
     """
     if not file.exists():
         raise InputError(f"{file}: there is no such file: name the published checkpoint")
-    _check_table_options(identifiers, reset_puzzle_table)
     say = functools.partial(console.print, soft_wrap=True)
     step = _step(file, step)
     name = Experiment(name or workdir.name, train=Train(steps=step)).name
@@ -84,11 +86,13 @@ def import_published(
         published,
         name=name,
         step=step,
+        family=family,
         identifiers=None if identifiers is None else str(identifiers.absolute()),
         train=train,
         evaluate=evaluate,
         canvas=canvas,
     )
+    _check_table_options(experiment.data, identifiers, reset_puzzle_table)
     experiment = _joined(workdir, experiment, identifiers)
     setup = set_up(experiment, workdir=workdir)
     _check_ids(identifiers, setup.puzzles.num_ids, published)
@@ -122,7 +126,15 @@ def _join(
     return there
 
 
-def _check_table_options(identifiers: Path | None, reset_puzzle_table: bool) -> None:
+def _check_table_options(data: Data, identifiers: Path | None, reset_puzzle_table: bool) -> None:
+    if not names_rows(data):
+        if identifiers is not None or reset_puzzle_table:
+            option = "--reset-puzzle-table" if identifiers is None else "--identifiers"
+            raise UsageError(
+                f"{option} is for puzzles with rows of their own, as of ARC; this checkpoint has "
+                f"one row for all puzzles, which is kept: leave out {option}"
+            )
+        return
     if (identifiers is None) == reset_puzzle_table:
         return
     raise UsageError(
@@ -184,8 +196,9 @@ def _joined(workdir: epath.Path, experiment: Experiment, identifiers: Path | Non
     with reaching(workdir):
         if (workdir / "config.json").exists():
             before, kept = read_config(workdir), workdir / _IDENTIFIERS
-            if (before.data.identifiers is None) != (identifiers is None):
-                rows = "new rows" if before.data.identifiers is None else "the published rows"
+            new_before = first_row(before.data) is None
+            if new_before != (first_row(experiment.data) is None):
+                rows = "new rows" if new_before else "the published rows"
                 raise UsageError(
                     f"{workdir}: holds a run with {rows} in its puzzle table: use another --workdir"
                 )
@@ -207,7 +220,7 @@ def _state(setup: Setup, published: Published, step: int) -> TrainState:
     """A state as after `step` steps, but for moments and carry, which are fresh."""
     params, constants = read_network(published, setup.network)
     num_ids, width = setup.puzzles.num_ids, setup.network.hidden
-    keeps_rows = setup.experiment.data.identifiers is not None
+    keeps_rows = first_row(setup.experiment.data) is not None
 
     def begin(params: Params, constants: Params, row_D: jax.Array) -> TrainState:
         fresh = setup.make_state()
@@ -229,11 +242,12 @@ def _state(setup: Setup, published: Published, step: int) -> TrainState:
 
 def _table(setup: Setup, published: Published) -> jax.Array:
     """The published puzzle table, padded as ours are; each device reads its own rows."""
-    shape = (padded_rows(published.num_ids), setup.network.hidden)
+    first = first_row(setup.experiment.data) or 0
+    shape = (padded_rows(first + published.num_ids), setup.network.hidden)
 
     def rows_of_device(index: tuple[slice, ...]) -> np.ndarray:
         start, stop, _ = index[0].indices(shape[0])
-        return puzzle_rows(published, start, stop)
+        return puzzle_rows(published, start - first, stop - first)
 
     return jax.make_array_from_callback(shape, setup.shardings.table, rows_of_device)
 
@@ -284,7 +298,7 @@ def _summary(
     numbers = sum(math.prod(t.shape) for t in published.tensors.values())
     rows = math.prod(published.tensors[published.naming.table].shape)
     table = f"the puzzle table of {counted(published.num_ids, 'row')}"
-    if experiment.data.identifiers is None:
+    if first_row(experiment.data) is None:
         new = setup.puzzles.num_ids - 1
         table = (
             f"the mean of {counted(published.num_ids - 1, 'puzzle row')} for "
@@ -301,7 +315,7 @@ def _summary(
     lines += notes
     lines.append("Moments begin anew, and with them the warm-up of the network's learning rate")
     paths = [checkpoint.checkpoint_folder(workdir) / str(step), workdir / "config.json"]
-    if experiment.data.identifiers is not None:
+    if first_row(experiment.data) == 0:  # else nothing names the rows
         paths.append(workdir / _IDENTIFIERS)
     lines += [
         f"\n{'It lies in' if there else 'Written to'} {workdir}:",

@@ -1,7 +1,7 @@
 """Published PyTorch checkpoints of TRM, and of both codes of DRM and SPRM, in our terms.
 
     file (torch_files) -> tensors by name -> parameters, constants, puzzle rows
-    all_config.yaml (published.config)    -> Experiment
+    all_config.yaml (published.config)    -> Experiment, its puzzles (published.puzzles)
 
 The DRM repository has a joint code of TRM, SPRM and DRM, and the paper's own under legacy/.
 Names start with `inner.` (TRM, legacy) or `core.` (joint code), behind what wrappers put there.
@@ -21,7 +21,6 @@ import numpy as np
 from drm_jax.errors import InputError
 from drm_jax.model.backbone import Network, Params, init_params
 from drm_jax.published.torch_files import FLOATS, Tensor, explained, read_tensors
-from drm_jax.puzzles.arc.tokens import MASK
 
 CHUNK_ROWS = 2**16
 """Rows of a tensor that are converted at a time."""
@@ -157,13 +156,6 @@ def open_published(path: Path) -> Published:
         tokens=max(_rows(bare, name) for name in _sized_by_tokens(naming)) or None,
     )
     _check_names(published)
-    if published.vocab not in (MASK, MASK + 1):
-        raise InputError(
-            f"{path}: {published.vocab} tokens ({_INPUTS} has so many rows): ARC has 12 of them, "
-            "or 13 with MASK"
-        )
-    if published.num_ids < 2:
-        raise InputError(f"{path}: {wrapper}{naming.table} holds no puzzle beside the blank one")
     return published
 
 
@@ -236,14 +228,15 @@ def read_network(published: Published, network: Network) -> tuple[Params, Params
 
 
 def puzzle_rows(published: Published, start: int, stop: int) -> np.ndarray:
-    """Rows start..stop (N, D) float32 of the puzzle table; zeros after its last row.
+    """Rows start..stop (N, D) float32 of the puzzle table; zeros before its first row (`start` may
+    be negative) and after its last.
 
     Raises:
       InputError: one of them holds a NaN or an infinity.
     """
     name = published.naming.table
     rows_NxD = np.zeros((stop - start, published.tensors[name].shape[1]), np.float32)
-    for at, part in _parts(published, name, start, min(stop, published.num_ids)):
+    for at, part in _parts(published, name, max(start, 0), min(stop, published.num_ids)):
         rows_NxD[at - start : at - start + len(part)] = part
     return rows_NxD
 
