@@ -1,0 +1,196 @@
+"""`drm import` of published checkpoints of Sudoku and mazes, which have one puzzle row."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import published as files
+import pytest
+from golden_weights import GOLDENS
+
+from drm_jax.commands.main import main
+from drm_jax.config import from_json
+from drm_jax.io import checkpoint
+from drm_jax.io.files import work_path
+from drm_jax.published.weights import TRM, parameter_names, parameter_tree
+from drm_jax.puzzles.maze.family import Maze
+from drm_jax.puzzles.sudoku.family import Sudoku
+
+OF_SUDOKU = "data/sudoku-extreme-1k-aug-1000"
+KINDS = {
+    "trm_sudoku_mlp": {"mlp_t": True, "pos_encodings": "none"},
+    "trm_sudoku_att": {},
+    "trm_maze": {},
+}
+
+
+def tensors(kind: str) -> dict[str, np.ndarray]:
+    golden, start = np.load(GOLDENS / f"{kind}.npz"), "train/init/"
+    return {key.removeprefix(start): golden[key] for key in golden.files if key.startswith(start)}
+
+
+def write_options(folder: Path, kind: str, top: dict | None = None, **arch: object) -> None:
+    paths = ["data/maze-8x8-1k"] if kind == "trm_maze" else [OF_SUDOKU]
+    of_run = {
+        "data_paths": paths, "evaluators": [], "lr": 1e-4, "puzzle_emb_lr": 1e-4,
+        "weight_decay": 1.0, "puzzle_emb_weight_decay": 1.0, "lr_warmup_steps": 5,
+    }  # fmt: skip
+    of_network = {"seq_len": None} | KINDS[kind] | arch
+    options = files.config(files.TRM, of_run | (top or {}), **of_network)
+    files.write_config(folder / "all_config.yaml", options)
+
+
+def write_csv(folder: Path, kind: str) -> Path:
+    made = {"side": 9, "logic": "singles", "clues": 40} if "sudoku" in kind else {"side": 8}
+    family = (Sudoku if "sudoku" in kind else Maze)(**made, train_puzzles=3, test_puzzles=1)
+    symbols, puzzles = family.vocabulary.symbols, family.sets()[0]
+    lines = [
+        ",".join(["own", *("".join(symbols[cell] for cell in board) for board in pair), "0"])
+        for pair in zip(puzzles.inputs_NxS, puzzles.outputs_NxS, strict=True)
+    ]
+    path = folder / "puzzles.csv"
+    path.write_text("\n".join(["source,question,answer,rating", *lines]))
+    return path
+
+
+def write_all(folder: Path, kind: str) -> list[str]:
+    """A checkpoint, its options and puzzles; the command to import it."""
+    files.write_safetensors(folder / "step_7", tensors(kind))
+    write_options(folder, kind)
+    write_csv(folder, kind)
+    return [
+        "import", f"{folder}/step_7", "--config", f"{folder}/all_config.yaml",
+        "--workdir", f"{folder}/run", "--train", f"{folder}/puzzles.csv",
+        "--evaluate", f"{folder}/puzzles.csv",
+    ]  # fmt: skip
+
+
+def restored(workdir: Path, step: int):
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return checkpoint.restore(
+        work_path(workdir), step, lambda record: checkpoint.abstract_from_record(record, device)
+    )
+
+
+def data_of(workdir: Path):
+    return from_json((workdir / "config.json").read_text()).data
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_and_the_row_are_the_file_s_to_the_last_bit(kind, tmp_path, capsys):
+    argv, run = write_all(tmp_path, kind), tmp_path / "run"
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert "trm" in out
+    assert "the puzzle table of 1 row" in out
+    data = data_of(run)
+    expected = (Sudoku, 9, 1000) if "sudoku" in kind else (Maze, 8, 0)
+    assert (type(data), data.side, data.num_augmentations) == expected
+    assert data.train == data.evaluate == (f"{tmp_path}/puzzles.csv",)
+    assert data.train_puzzles == 1000
+
+    arrays, state = tensors(kind), restored(run, 7).state
+    mixer = "mlp" if KINDS[kind] else "attention"
+    params = parameter_tree(parameter_names(TRM, 2, mixer), arrays.__getitem__)
+    for name in ("params", "ema"):
+        state[name].pop("embed_answers")
+        jax.tree.map(np.testing.assert_array_equal, state[name], params)
+    row = arrays[TRM.table]
+    np.testing.assert_array_equal(state["table"][:2], np.concatenate([np.zeros_like(row), row]))
+    assert not np.any(state["table"][2:])
+
+    assert main(argv) == 0
+    assert "was imported before as step 7" in capsys.readouterr().out
+
+
+def test_mazes_are_scored(tmp_path):
+    assert main(write_all(tmp_path, "trm_maze")) == 0
+    assert main(["eval", str(tmp_path / "run")]) == 0
+    scores = json.loads((tmp_path / "run/eval/step_7/metrics.json").read_text())
+    assert (scores["checkpoint_step"], scores["tasks"]) == (7, 3)
+
+
+def test_sudoku_is_trained_on_and_scored(tmp_path):
+    """The one row moves with its rate, 1e-4, whatever the size of its gradient."""
+    assert main(write_all(tmp_path, "trm_sudoku_mlp")) == 0
+    run = tmp_path / "run"
+    assert main(["train", str(run), "--train.steps", "8"]) == 0
+    before, after = (restored(run, step).state["table"] for step in (7, 8))
+    change = np.abs(after[1] - (1 - 1e-4) * before[1])
+    np.testing.assert_allclose(change, 1e-4, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(after[0], before[0])
+    scores = json.loads((run / "eval/step_8/metrics.json").read_text())
+    assert (scores["checkpoint_step"], scores["tasks"]) == (8, 3)
+
+
+def refused(argv: list[str], code: int, words: str, capsys) -> None:
+    capsys.readouterr()
+    assert main(argv) == code
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    for word in words.split(" … "):
+        assert word in err
+
+
+def test_the_family_is_told_by_the_vocabulary_or_must_be_said(tmp_path, capsys):
+    argv, run = write_all(tmp_path, "trm_sudoku_att"), tmp_path / "run"
+    write_options(tmp_path, "trm_sudoku_att", {"data_paths": ["data/mine"]}, vocab_size=11)
+    assert main(argv) == 0  # 11 tokens are Sudoku
+    assert type(data_of(run)) is Sudoku
+    write_options(tmp_path, "trm_sudoku_att", {"data_paths": ["data/arc1concept-aug-1000"]})
+    words = "has 11 tokens and 1 puzzle row, and is not of arc … data_paths … say --data sudoku"
+    refused(argv, 1, words, capsys)
+    refused([*argv, "--data", "maze"], 1, "is not of maze (--data maze)", capsys)
+    assert main([*argv[:-4], "--data", "sudoku", *argv[-4:], "--workdir", f"{run}_2"]) == 0
+
+    (tmp_path / "other").mkdir()
+    argv, run = write_all(tmp_path / "other", "trm_maze"), tmp_path / "other/run"
+    write_options(tmp_path / "other", "trm_maze", {"data_paths": ["data/mine"]}, seq_len=64)
+    words = "6 tokens and 1 puzzle row, as sudoku and maze have … say --data sudoku or maze"
+    refused(argv, 2, words, capsys)
+    words = "arch.seq_len is 64 … board of such a Sudoku is 16"
+    refused([*argv, "--data", "sudoku"], 1, words.replace(" … ", " … ", 1), capsys)
+    assert main([*argv, "--data", "maze"]) == 0
+    assert (type(data_of(run)), data_of(run).train_puzzles) == (Maze, 2**31 - 1)
+
+
+def test_no_family_has_such_tokens(tmp_path, capsys):
+    arrays = tensors("trm_sudoku_att")
+    argv = write_all(tmp_path, "trm_sudoku_att")
+    write_options(tmp_path, "trm_sudoku_att", {"data_paths": ["data/mine"]})
+    arrays[TRM.table] = np.repeat(arrays[TRM.table], 2, axis=0)
+    files.write_safetensors(tmp_path / "step_7", arrays)
+    words = "has 11 tokens and 2 puzzle rows, as no family has: ARC has 12 … a maze has 6"
+    refused(argv, 1, words, capsys)
+
+
+def test_what_is_not_for_such_checkpoints_or_is_missing(tmp_path, capsys):
+    argv = write_all(tmp_path, "trm_maze")
+    for option in (["--identifiers", "x.json"], ["--reset-puzzle-table"]):
+        words = f"{option[0]} is for puzzles with rows of their own … leave out {option[0]}"
+        refused([*argv, *option], 2, words, capsys)
+    words = "data_paths is data/maze-8x8-1k … --train and --evaluate, CSV files or the folder"
+    refused(argv[: argv.index("--train")], 2, words, capsys)
+    refused([*argv, "--canvas", "9"], 2, "--canvas squared is 81 … data_paths is 64", capsys)
+    write_options(tmp_path, "trm_maze", {"data_paths": ["data/maze"]})
+    refused(argv, 2, "doesn't tell the canvas … --canvas", capsys)
+    write_options(tmp_path, "trm_maze", seq_len=81)
+    refused(argv, 1, "arch.seq_len is 81", capsys)
+    write_options(tmp_path, "trm_maze", vocab_size=11)
+    refused(argv, 1, "arch.vocab_size is 11", capsys)
+
+
+def test_the_folder_that_data_paths_names_is_the_source(tmp_path, monkeypatch, capsys):
+    """Where it is: its copies are trained on as they are."""
+    argv = write_all(tmp_path, "trm_sudoku_att")
+    golden = np.load(GOLDENS / "boards.npz")
+    for split in ("train", "test"):
+        (tmp_path / OF_SUDOKU / split).mkdir(parents=True)
+        for name in ("inputs", "labels", "puzzle_indices", "group_indices"):
+            array = golden[f"sudoku/{split}/all__{name}"]
+            np.save(tmp_path / OF_SUDOKU / split / f"all__{name}.npy", array)
+    monkeypatch.chdir(tmp_path)
+    assert main(argv[: argv.index("--train")]) == 0
+    assert "4 puzzles to train on, 3 to be solved" in capsys.readouterr().out
+    assert data_of(tmp_path / "run").train == (OF_SUDOKU,)
