@@ -1,5 +1,6 @@
 """Looking into the work directories that tests leave."""
 
+import functools
 import io
 import json
 
@@ -18,9 +19,13 @@ def quiet() -> Console:
 
 def saved(workdir, experiment, step):
     """The state of a checkpoint, on the host."""
+    return jax.device_get(checkpoint.restore(workdir, step, _target(experiment)).state)
+
+
+@functools.cache
+def _target(experiment):
     setup = set_up(experiment)
-    target = abstract_state(setup.make_state, setup.shardings)
-    return jax.device_get(checkpoint.restore(workdir, step, target).state)
+    return abstract_state(setup.make_state, setup.shardings)
 
 
 def log_lines(workdir) -> list[dict]:

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,9 @@ from drm_jax.model.transformer import Transformer
 from drm_jax.puzzles.arc.tokens import MASK, pad_outside
 
 METHOD = Drm(recursion=Recursion(cycles=2, inner_steps=1))
-MODEL = Transformer(hidden=16, heads=2, prefix=1, swiglu_multiple=8)
+MODEL = Transformer(hidden=16, heads=2, layers=1, prefix=1, swiglu_multiple=8)
 NETWORK = MODEL.network(13, ((4, 4),), "cpu")
-PARAMS, CONSTANTS = init_params(NETWORK, jax.random.key(0))
+PARAMS, CONSTANTS = jax.jit(lambda key: init_params(NETWORK, key))(jax.random.key(0))
 INPUTS = np.random.default_rng(0).integers(0, 12, (3, 16)).astype(np.uint8)
 ROWS = jax.random.normal(jax.random.key(2), (3, 16))
 KEYS = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(0), row))(jnp.arange(3))
@@ -24,9 +25,24 @@ KEYS = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(0), row))(jnp.aran
 
 def run(inputs=INPUTS, rows=ROWS, keys=KEYS, noise=METHOD.noise, **options):
     method = dataclasses.replace(METHOD, noise=noise, denoising=RecursiveDenoising(**options))
+    return answered(method, inputs, rows, keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def answered(method, inputs, rows, keys):
+    """Four steps."""
     return method.answer(
         NETWORK, PARAMS, CONSTANTS, inputs, rows, keys, steps=4, pad_outside=pad_outside
     )
+
+
+@jax.jit
+def forward_from(tokens, z=None):
+    """The network on an answer, from z or from the start of training."""
+    x = NETWORK.embed(PARAMS, INPUTS, ROWS)
+    y = NETWORK.embed(PARAMS, tokens, ROWS, answers=True)
+    z = jnp.broadcast_to(CONSTANTS["z_init"], x.shape) if z is None else z
+    return forward(NETWORK, METHOD.recursion, PARAMS, x, y, z)
 
 
 @pytest.mark.parametrize("remask", ["uniform", "confidence"])
@@ -48,12 +64,9 @@ def test_trajectory(remask):
 def test_denoising_is_a_loop_over_forward():
     """z carries over from step to step, y is embedded anew with the prefix of the start."""
     result = run()
-    x = NETWORK.embed(PARAMS, INPUTS, ROWS)
-    z = jnp.broadcast_to(CONSTANTS["z_init"], x.shape)
+    z = jnp.broadcast_to(CONSTANTS["z_init"], (3, 17, 16))
     for step in range(4):
-        tokens = result.step_tokens[step]
-        y = NETWORK.embed(PARAMS, tokens, ROWS, answers=True)
-        logits, q, (_, z) = forward(NETWORK, METHOD.recursion, PARAMS, x, y, z)
+        logits, q, (_, z) = forward_from(result.step_tokens[step], z)
         np.testing.assert_array_equal(logits.argmax(-1), result.step_predicted[step])
     np.testing.assert_allclose(result.q_halt, q[:, 0], atol=1e-5)
 
@@ -78,11 +91,7 @@ def test_the_share_that_is_masked_again_may_follow_the_training_schedule():
 
 def test_z_may_begin_each_step_as_in_training():
     result = run(carry_z=False)
-    tokens = result.step_tokens[2]
-    x = NETWORK.embed(PARAMS, INPUTS, ROWS)
-    y = NETWORK.embed(PARAMS, tokens, ROWS, answers=True)
-    z = jnp.broadcast_to(CONSTANTS["z_init"], x.shape)
-    logits, *_ = forward(NETWORK, METHOD.recursion, PARAMS, x, y, z)
+    logits, *_ = forward_from(result.step_tokens[2])
     np.testing.assert_array_equal(logits.argmax(-1), result.step_predicted[2])
     assert (run().step_predicted != result.step_predicted).any()
 

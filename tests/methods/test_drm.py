@@ -1,6 +1,7 @@
 """DRM: supervision by path, start states of the model's own, one step at a time."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from drm_jax.model.recursion import Recursion, forward
 from drm_jax.model.transformer import Transformer
 
 PAD, MASK = 0, 12
-RECURSION = Recursion(cycles=4, inner_steps=2, grad_cycles=4)
+RECURSION = Recursion(cycles=4, inner_steps=1, grad_cycles=4)
 FINAL = Drm(recursion=RECURSION)
 PATH = Drm(recursion=RECURSION, supervision="path")
 MODEL = Transformer(hidden=16, heads=2, layers=1, prefix=2, swiglu_multiple=8)
@@ -49,7 +50,7 @@ def naive_path_loss(network, params, rows, constants, batch):
     z = jnp.broadcast_to(constants["z_init"], x.shape)
     total = 0.0
     for k in range(4):
-        for _ in range(2):
+        for _ in range(RECURSION.inner_steps):
             z = network.block(params, z, y + x)
         y = network.block(params, y, z)
         logits = network.decode(params, y)
@@ -74,9 +75,12 @@ def loss_of(method, params, rows, constants, batch):
     return loss, sums
 
 
+compiled_loss_of = jax.jit(loss_of, static_argnums=0)
+
+
 @pytest.fixture(scope="module")
 def start():
-    params, constants = init_params(NETWORK, jax.random.key(0))
+    params, constants = jax.jit(lambda key: init_params(NETWORK, key))(jax.random.key(0))
     rows = jax.random.normal(jax.random.key(1), (3, 16))
     return params, rows, constants
 
@@ -91,14 +95,19 @@ def test_path_loss_and_gradients_are_those_of_a_plain_loop(start):
     def naive(params, rows):
         return naive_path_loss(NETWORK, params, rows, constants, batch)
 
-    loss, grads = jax.jit(jax.value_and_grad(ours, argnums=(0, 1)))(params, rows)
+    @jax.jit
+    def scaled(scale, params, rows):
+        return jax.value_and_grad(lambda *of: scale * ours(*of), argnums=(0, 1))(params, rows)
+
+    loss, grads = scaled(1.0, params, rows)
     expected, expected_grads = jax.jit(jax.value_and_grad(naive, argnums=(0, 1)))(params, rows)
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
-    assert float(ours(params, rows)) == pytest.approx(float(expected), rel=1e-5)
+    forward_alone = compiled_loss_of(PATH, params, rows, constants, batch)[0]
+    assert float(forward_alone) == pytest.approx(float(expected), rel=1e-5)
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
         assert np.linalg.norm(a - b) <= 1e-4 * max(np.linalg.norm(b), 1e-6)
     assert np.abs(grads[0]["embed_answers"]).max() > 0
-    doubled = jax.jit(jax.grad(lambda p: 2 * ours(p, rows)))(params)
+    _, (doubled, _) = scaled(2.0, params, rows)
     np.testing.assert_allclose(doubled["head"], 2 * grads[0]["head"], rtol=1e-5)
 
 
@@ -106,21 +115,24 @@ def test_own_answers_start_where_a_tests_first_step_ends(start):
     """By hand: the tokens and z of the second of a test's steps, with the masks of the target."""
     params, rows, constants = start
     batch = path_batch([700, 400, 1000]) | {"own_answer": np.array([True, False, True])}
-    first = FINAL.answer(
-        NETWORK, params, constants, batch["inputs"], rows, jax.random.split(jax.random.key(0), 3),
-        steps=1, pad_outside=None,
-    )  # fmt: skip
+    one_step = functools.partial(FINAL.answer, NETWORK, steps=1, pad_outside=None)
+    keys = jax.random.split(jax.random.key(0), 3)
+    first = jax.jit(one_step)(params, constants, batch["inputs"], rows, keys)
     own = np.where(batch["noised"] == MASK, MASK, first.predicted)
     tokens = np.where([[True], [False], [True]], own, batch["noised"])
-    x = NETWORK.embed(params, batch["inputs"], rows)
-    z = jnp.broadcast_to(constants["z_init"], x.shape)
 
     def embed(params, tokens):
         return NETWORK.embed(params, tokens, rows, answers=True)
 
-    masked = embed(params, np.full_like(tokens, MASK))
-    *_, (_, z_after) = forward(NETWORK, RECURSION, params, x, masked, z)
-    z = jnp.where(batch["own_answer"][:, None, None], z_after, z)
+    @jax.jit
+    def begins(params):
+        x = NETWORK.embed(params, batch["inputs"], rows)
+        z = jnp.broadcast_to(constants["z_init"], x.shape)
+        masked = embed(params, np.full_like(tokens, MASK))
+        *_, (_, z_after) = forward(NETWORK, RECURSION, params, x, masked, z)
+        return jnp.where(batch["own_answer"][:, None, None], z_after, z)
+
+    z = begins(params)
 
     def expected_loss(params):
         x = NETWORK.embed(params, batch["inputs"], rows)
@@ -131,10 +143,10 @@ def test_own_answers_start_where_a_tests_first_step_ends(start):
     def loss(params):
         return loss_of(FINAL, params, rows, constants, batch)[0]
 
-    found, expected = (jax.value_and_grad(f)(params) for f in (loss, expected_loss))
+    found, expected = (jax.jit(jax.value_and_grad(f))(params) for f in (loss, expected_loss))
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found[1], expected[1])
-    plain = loss_of(FINAL, params, rows, constants, path_batch([700, 400, 1000]))[0]
+    plain = compiled_loss_of(FINAL, params, rows, constants, path_batch([700, 400, 1000]))[0]
     assert float(plain) != pytest.approx(float(found[0]), rel=1e-3)
 
 
@@ -143,11 +155,11 @@ def test_path_scores_what_a_level_shows(start):
     params, rows, constants = start
     batch = path_batch([0, 0, 0])
     batch["reverse_targets"][0, :3] = MASK  # cycles that show nothing add nothing
-    _, sums = loss_of(PATH, params, rows, constants, batch)
-    _, all_sums = loss_of(PATH, params, rows, constants, path_batch([0, 0, 0]))
+    _, sums = compiled_loss_of(PATH, params, rows, constants, batch)
+    _, all_sums = compiled_loss_of(PATH, params, rows, constants, path_batch([0, 0, 0]))
     assert float(sums["cell_loss"]) < float(all_sums["cell_loss"])
     assert float(sums["halt_loss"]) == float(all_sums["halt_loss"])
-    _, final = loss_of(FINAL, params, rows, constants, path_batch([0, 0, 0]))
+    _, final = compiled_loss_of(FINAL, params, rows, constants, path_batch([0, 0, 0]))
     for name in ("accuracy", "exact_accuracy", "halt_loss", "halt_accuracy"):
         assert float(final[name]) == pytest.approx(float(all_sums[name]), rel=1e-5)
 
@@ -169,20 +181,21 @@ def test_path_keeps_one_cycle_in_memory(start):
 def test_diffusion_is_one_pass_through_all_layers(start):
     params, rows, constants = start
     batch = path_batch([999, 400, 1])
-    x = NETWORK.embed(params, batch["inputs"], rows)
-    y = NETWORK.embed(params, batch["noised"], rows, answers=True)
-    h = NETWORK.block(params, x + y, jnp.zeros_like(x))
-    expected, _ = score(
-        NETWORK.decode(params, h),
-        NETWORK.halting(params, h),
-        batch["target"],
-        batch["target"] != PAD,
-        batch["weight"],
-    )
-    loss, _ = loss_of(Diffusion(), params, rows, constants, batch)
+
+    @jax.jit
+    def by_hand(params):
+        x = NETWORK.embed(params, batch["inputs"], rows)
+        y = NETWORK.embed(params, batch["noised"], rows, answers=True)
+        h = NETWORK.block(params, x + y, jnp.zeros_like(x))
+        logits, target = NETWORK.decode(params, h), batch["target"]
+        halting = NETWORK.halting(params, h)
+        loss, _ = score(logits, halting, target, target != PAD, batch["weight"])
+        return loss, logits, forward(NETWORK, RECURSION, params, x, y, jnp.zeros_like(x))[0]
+
+    expected, logits, recursive = by_hand(params)
+    loss, _ = compiled_loss_of(Diffusion(), params, rows, constants, batch)
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
-    recursive = forward(NETWORK, RECURSION, params, x, y, jnp.zeros_like(x))[0]
-    assert not np.allclose(recursive, NETWORK.decode(params, h), atol=0.1)
+    assert not np.allclose(recursive, logits, atol=0.1)
 
 
 # --- which options go together -----------------------------------------------------------------

@@ -30,8 +30,9 @@ def test_stablemax_holds_float64s_accuracy():
     logits = np.clip(logits, -50, 50)
     target = rng.integers(0, 13, 2000)
     target[::5] = logits[::5].argmax(axis=-1)
-    loss = stablemax_cross_entropy(logits, target)
-    gradient = jax.grad(lambda x: stablemax_cross_entropy(x, target).sum())(logits)
+    loss = np.asarray(jax.jit(stablemax_cross_entropy)(logits, target))
+    gradient = jax.jit(jax.grad(lambda x: stablemax_cross_entropy(x, target).sum()))(logits)
+    gradient = np.asarray(gradient)
     for i in range(2000):
         x = logits[i].astype(np.float64)
         assert float(loss[i]) == pytest.approx(float64_loss(x, target[i]), rel=1e-6)
@@ -39,19 +40,22 @@ def test_stablemax_holds_float64s_accuracy():
         np.testing.assert_allclose(gradient[i], expected, rtol=1e-5, atol=1e-12)
 
 
+@jax.jit
+def value_and_gradient(logits, targets):
+    return jax.value_and_grad(lambda x: stablemax_cross_entropy(x, targets).sum())(logits)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_stablemax_is_finite_where_branches_meet(dtype):
-    edge = jnp.array([0.0, 1.0, -1.0, 1e4, -1e4], dtype)
-    logits = jnp.stack(jnp.meshgrid(edge, edge, edge), axis=-1).reshape(-1, 3)
+    edge = np.array([0.0, 1.0, -1.0, 1e4, -1e4], dtype)
+    logits = np.stack(np.meshgrid(edge, edge, edge), axis=-1).reshape(-1, 3)
     for target in range(3):
-        targets = jnp.full(len(logits), target)
-        loss, gradient = jax.value_and_grad(
-            lambda x, t=targets: stablemax_cross_entropy(x, t).sum()
-        )(logits)
-        assert jnp.isfinite(loss)
-        assert jnp.isfinite(gradient.astype(jnp.float32)).all()
-    slope = jax.grad(lambda x: stablemax_cross_entropy(x[None], jnp.array([0]))[0])(jnp.zeros(3))
-    np.testing.assert_allclose(slope, [-2 / 3, 1 / 3, 1 / 3], rtol=1e-6)
+        targets = np.full(len(logits), target)
+        loss, gradient = value_and_gradient(logits, targets)
+        assert np.isfinite(loss)
+        assert np.isfinite(gradient.astype(np.float32)).all()
+    _, slope = value_and_gradient(np.zeros((1, 3), np.float32), np.array([0]))
+    np.testing.assert_allclose(slope[0], [-2 / 3, 1 / 3, 1 / 3], rtol=1e-6)
 
 
 def test_score_by_hand():
@@ -60,7 +64,8 @@ def test_score_by_hand():
     target = jnp.array([[0, 0], [1, 0]])
     scored = jnp.array([[True, False], [True, True]])
     q = jnp.array([[2.0, 0], [-1, 0]])
-    loss, sums = score(logits, q, target, scored, jnp.ones(2))
+    score_of = jax.jit(score)
+    loss, sums = score_of(logits, q, target, scored, jnp.ones(2))
     cells = [np.log(6 / 4), (np.log(4 / 2) + np.log(4 / 1)) / 2]
     halts = [np.log1p(np.exp(-2.0)), np.log1p(np.exp(-1.0))]  # right: target 1; wrong: target 0
     assert float(sums["cell_loss"]) == pytest.approx(sum(cells), rel=1e-6)
@@ -69,12 +74,13 @@ def test_score_by_hand():
     assert float(sums["accuracy"]) == 1.5
     assert float(sums["exact_accuracy"]) == 1
     assert float(sums["halt_accuracy"]) == 2
-    alone, only_first = score(logits, q, target, scored, jnp.array([1.0, 0.0]))
+    alone, only_first = score_of(logits, q, target, scored, jnp.array([1.0, 0.0]))
     assert float(alone) == pytest.approx(cells[0] + 0.5 * halts[0], rel=1e-6)
     assert float(only_first["count"]) == 1
 
 
 def test_an_example_without_scored_cells_adds_no_cell_loss():
     logits, target = jnp.zeros((1, 2, 3)), jnp.zeros((1, 2), jnp.int32)
-    _, sums = score(logits, jnp.zeros((1, 2)), target, jnp.zeros((1, 2), bool), jnp.ones(1))
+    halting, none = jnp.zeros((1, 2)), jnp.zeros((1, 2), bool)
+    _, sums = jax.jit(score)(logits, halting, target, none, jnp.ones(1))
     assert float(sums["cell_loss"]) == 0

@@ -1,6 +1,7 @@
 """The network on windows of the canvas, against the whole canvas."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +15,10 @@ from drm_jax.model.transformer import Transformer
 
 CANVAS, SIDE, PREFIX = 7, 4, 3
 BOARDS = ((SIDE, SIDE), (CANVAS, CANVAS))
-MODEL = Transformer(hidden=32, heads=4, prefix=PREFIX, swiglu_multiple=8)
+MODEL = Transformer(hidden=32, heads=4, layers=1, prefix=PREFIX, swiglu_multiple=8)
 NETWORK = MODEL.network(13, BOARDS, "cpu")
 RECURSION = Recursion(cycles=2, inner_steps=2)
-PARAMS, CONSTANTS = init_params(NETWORK, jax.random.key(0))
+PARAMS, CONSTANTS = jax.jit(lambda key: init_params(NETWORK, key))(jax.random.key(0))
 CORNERS = np.array([[0, 0], [3, 1], [2, 3], [0, 3]], np.int32)
 CELLS = [(row + np.arange(SIDE)[:, None]) * CANVAS + col + np.arange(SIDE) for row, col in CORNERS]
 CELLS_BxS = np.array(CELLS).reshape(len(CORNERS), -1)
@@ -62,7 +63,10 @@ def test_a_window_is_the_canvas_with_attention_to_the_rest_masked(corner):
         logits, q = answers(network, params, *tokens, rows)
         return (jnp.take_along_axis(logits, take, axis=1) ** 2).sum() + (q**2).sum(), (logits, q)
 
-    run = jax.value_and_grad(loss, argnums=(3, 4), has_aux=True)
+    def run(network, *given):
+        of_network = functools.partial(loss, network)
+        return jax.jit(jax.value_and_grad(of_network, argnums=(2, 3), has_aux=True))(*given)
+
     take_window = np.broadcast_to(np.arange(SIDE**2)[None, :, None], (4, SIDE**2, 1))
     (_, (fit, fit_q)), fit_grads = run(windows, take_window, inside, PARAMS, rows)
     (_, (full, full_q)), full_grads = run(masked, cells_BxS[..., None], whole, PARAMS, rows)
@@ -75,10 +79,11 @@ def test_a_window_is_the_canvas_with_attention_to_the_rest_masked(corner):
 
     # without the mask, or at other corners, the numbers are others: the test can fail
     plain = attending(plain_attention)
-    other = np.asarray(answers(plain, PARAMS, *whole, rows)[0])
+    other = np.asarray(jax.jit(functools.partial(answers, plain))(PARAMS, *whole, rows)[0])
     assert np.abs(np.take_along_axis(other, cells_BxS[..., None], axis=1) - fit).max() > 1e-2
     moved = NETWORK.at_window(SIDE**2, jnp.asarray(CORNERS[::-1].copy()))
-    assert np.abs(answers(moved, PARAMS, *inside, rows)[0] - fit).max() > 1e-4
+    elsewhere = jax.jit(functools.partial(answers, moved))(PARAMS, *inside, rows)[0]
+    assert np.abs(elsewhere - fit).max() > 1e-4
 
 
 def test_the_whole_canvas_is_no_window():
