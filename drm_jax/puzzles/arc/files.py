@@ -135,12 +135,9 @@ def _refuse_built(folder: Path, names: Sequence[str]) -> None:
     if not arrays and not {"identifiers.json", "dataset.json"} <= set(names):
         return
     root = folder.parent if folder.name in ("train", "test") else folder
-    list_of_ids = root / "identifiers.json"
-    adopt = f"; data.identifiers {list_of_ids} takes its augmentations and puzzle ids"
     raise InputError(
-        f"{root}: a dataset of arrays, as the code of HRM and TRM builds it, not tasks; name the "
-        "tasks that it was built from (arc1, a folder of task files, …)"
-        + (adopt if list_of_ids.is_file() else "")
+        f"{root}: a dataset of arrays, as the code of HRM and TRM builds it; name it by itself: "
+        f"{root}/train has the tasks without tests, {root}/test the others"
     )
 
 

