@@ -120,8 +120,8 @@ LONG = (
     "test_study.py::test_scores_of_a_run_are_those_of_drm_eval",
     "training/test_memory.py",
 )
-"""Files, and tests by the beginning of their names, of rare cases that take long: `make test` leaves
-them to `make test-all`."""
+"""Files, and tests by the beginning of their names, of rare cases that take long: `make test`
+leaves them to `make test-all`."""
 
 
 def pytest_collection_modifyitems(items):
