@@ -12,13 +12,13 @@ def experiment() -> Experiment:
         name="maze_demo",
         data=Maze(
             side=12,
-            least_difficulty=10,
+            least_difficulty=6,
             train_puzzles=10_000,
             num_augmentations=7,
         ),
-        method=Drm(Recursion(cycles=2, inner_steps=2)),
+        method=Drm(Recursion(cycles=2, inner_steps=1)),
         model=Transformer(hidden=64, heads=2, prefix=2, swiglu_multiple=64),
         optimizer=Optimizer(learning_rate=2e-3, warmup_steps=50, ema=0.99),
-        train=Train(steps=4000, batch_size=64, log_every=100, checkpoint_every=1000),
-        evaluate=Evaluate(every=1000, batch_size=64, denoise_steps=8),
+        train=Train(steps=1000, batch_size=64, log_every=100, checkpoint_every=500),
+        evaluate=Evaluate(every=250, batch_size=64, denoise_steps=4),
     )

@@ -20,6 +20,6 @@ def experiment() -> Experiment:
         method=Drm(Recursion(cycles=2, inner_steps=1)),
         model=TokenMixer(hidden=64, prefix=2, swiglu_multiple=32),
         optimizer=Optimizer(learning_rate=2e-3, warmup_steps=50, ema=0.99, weight_decay=0.1),
-        train=Train(steps=5000, batch_size=64, log_every=100, checkpoint_every=1000),
-        evaluate=Evaluate(every=1000, batch_size=64, denoise_steps=4),
+        train=Train(steps=1500, batch_size=64, log_every=100, checkpoint_every=500),
+        evaluate=Evaluate(every=500, batch_size=64, denoise_steps=4),
     )

@@ -5,7 +5,7 @@
     python -m experiments.study.boards --table           prints the table of the rows that are there
 
 Four methods, each with the token mixer and with attention (mazes with attention alone), three
-seeds: 36 runs. All train on the same puzzles and for the same number of FLOPs, and have the same block.
+seeds: 36 runs. All train on the same puzzles and for as many FLOPs, and have the same block.
 Each run is a `drm train` in runs/study_boards/NAME, which goes on where it was stopped; a finished
 one is scored on unseen puzzles of each difficulty with 1, 4 and 16 passes, and leaves a row in
 experiments/study/board_rows/. Nothing is tuned: one learning rate for all.
