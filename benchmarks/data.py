@@ -5,8 +5,8 @@
 All of ARC-AGI-1 under 1,000 augmentations, with noise and reverse targets, as
 experiments/arc1_drm_7m.py trains on it; Sudoku of 9x9 and mazes of 30x30, made, as
 experiments/sudoku_drm.py and maze_drm.py train on theirs. "a core" is one thread alone; "read
-ahead" is what the training loop gets from Grain's threads. The first batch counts from before any import: then come
-the tasks, their augmentations, and the batch.
+ahead" is what the training loop gets from Grain's threads. The first batch counts from before any
+import: then come the tasks, their augmentations, and the batch.
 """
 
 import time
