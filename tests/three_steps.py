@@ -16,7 +16,9 @@ group = sys.argv[4:]
 processes, process = (int(group[0]), int(group[1])) if group else (1, 0)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_X64"] = "1"
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={8 // processes}"
+os.environ["XLA_FLAGS"] = (
+    f"--xla_force_host_platform_device_count={8 // processes} --xla_backend_optimization_level=0"
+)
 
 import jax
 import numpy as np
