@@ -80,6 +80,7 @@ class Chaos:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_FLAGS", "JAX_"))}
         clean |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "PYTHONUNBUFFERED": "1"}
         clean |= {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(Path(__file__).parents[1])}
+        clean |= {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiles in half the time
         clean |= kept_programs(self.folder / "programs")
         port, started = free_port(), []
         command = [program] if program else ["-m", "drm_jax"]
