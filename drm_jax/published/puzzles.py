@@ -219,8 +219,9 @@ def _with_boards(
     notes = []
     if thousands and not all(Path(source).is_dir() for source in train):
         notes.append(
-            f"Trained on, {count:,} puzzles are drawn from {', '.join(train)}; which the published "
-            "run had is known only from its dataset's folder"
+            f"Trained on, {counted(count, 'puzzle is', 'puzzles are')} drawn from "
+            f"{', '.join(train)}; which the published run had is known only from its dataset's "
+            "folder"
         )
     return dataclasses.replace(
         data,

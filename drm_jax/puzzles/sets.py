@@ -7,6 +7,7 @@ import numpy as np
 
 from drm_jax.errors import InputError
 from drm_jax.random_bits import bits_at
+from drm_jax.words import counted
 
 Pair = tuple[np.ndarray, np.ndarray | None]
 """Input and output, grids (h, w) uint8 of symbols; the output is None where it is hidden."""
@@ -73,16 +74,13 @@ def choose(
     which_N, notes = np.arange(len(puzzles)), []
     if filtered:
         if puzzles.difficulty_N is None:
-            raise InputError(
-                f"data.{role}: its puzzles have no rating, so none can be chosen by it"
-            )
+            raise InputError(f"data.{role}: its puzzles have no rating to choose them by")
         most = np.inf if most_difficulty is None else most_difficulty
         which_N = np.flatnonzero(
             (puzzles.difficulty_N >= least_difficulty) & (puzzles.difficulty_N <= most)
         )
-        notes = [
-            f"data.{role}: {len(puzzles) - len(which_N):,} puzzles of another difficulty left out"
-        ]
+        left_out = counted(len(puzzles) - len(which_N), "puzzle")
+        notes = [f"data.{role}: {left_out} of another difficulty left out"]
     if count is not None and len(which_N) > count:
         key_N = bits_at((seed,), which_N, 1)[:, 0]
         which_N = np.sort(which_N[np.argsort(key_N, kind="stable")[:count]])

@@ -13,11 +13,14 @@ def differing_options(experiments: Sequence[Experiment]) -> dict[str, list[str]]
     """What each experiment has of every option in which two of them differ, in words.
 
     By dotted name, in the order of the configuration; an experiment's name is left out. An option
-    that an experiment doesn't have, since its method is another one, is "–" there.
+    that an experiment doesn't have, since its method is another one, is "–" there. Options of
+    different families of puzzles aren't compared: they mean different things.
     """
     of_each = [options_of(experiment) for experiment in experiments]
-    found = {}
+    families, found = {options["data"] for options in of_each}, {}
     for name in dict.fromkeys(name for options in of_each for name in options):
+        if len(families) > 1 and name.startswith("data."):
+            continue
         first, *others = [options[name] for options in of_each if name in options]
         if name != "name" and any(other != first for other in others):
             found[name] = [in_words(of[name]) if name in of else "–" for of in of_each]

@@ -323,12 +323,12 @@ def test_bad_input(case, tmp_path, capsys):
 def test_what_must_be_said(tmp_path, capsys):
     argv = files.write_all(tmp_path, name="model.safetensors")
     remedies = "--identifiers identifiers.json … --reset-puzzle-table"
-    refused(argv, 2, remedies, tmp_path, capsys)
+    refused([*argv, "--step", "7"], 2, remedies, tmp_path, capsys)
     argv = with_ids(argv, tmp_path)
     refused(argv, 2, "model.safetensors: … give --step N", tmp_path, capsys)
-    options({"data_paths": ["data/maze"]})(tmp_path)
+    options({"data_paths": ["data/mine"]})(tmp_path)
     argv = [*argv[: argv.index("--train")], *argv[-2:], "--step", "7"]
-    refused(argv, 2, "data_paths is data/maze … --train and --evaluate", tmp_path, capsys)
+    refused(argv, 2, "data_paths is data/mine … --train and --evaluate", tmp_path, capsys)
     refused(["import"], 2, "Missing from drm import: CHECKPOINT", tmp_path, capsys)
 
 

@@ -15,6 +15,7 @@ from drm_jax.puzzles.made import keep, progress
 from drm_jax.puzzles.maze.rules import FREE, GOAL, PATH, START, WALL
 from drm_jax.puzzles.sets import PuzzleSet
 from drm_jax.random_bits import below, draw_bits
+from drm_jax.words import counted
 
 _VERSION = 1
 """Raised when other code makes other mazes."""
@@ -73,8 +74,8 @@ def _make(wanted: Wanted, count: int, seed: int, taken: set[bytes]) -> dict[str,
             advance(len(found) - before)
             if misses > _MOST_MISSES:
                 raise InputError(
-                    f"data: only {len(found):,} of {count:,} mazes of this kind were found: ask "
-                    "for fewer, or for a shorter path"
+                    f"data: only {len(found):,} of {counted(count, 'maze')} of this kind were "
+                    "found: ask for fewer, or for a shorter path"
                 )
     solved, moves = zip(*found.values(), strict=True) if found else ((), ())
     outputs = np.array(solved, np.uint8).reshape(-1, wanted.side**2)

@@ -68,7 +68,11 @@ class Sudoku(FixedBoard):
         check(self.side in BOXES, "data.side", f"must be 4, 6, 9 or 16, not {self.side}")
         cells = self.side**2
         for name in ("clues", "test_clues"):
-            check((getattr(self, name) or 0) <= cells, f"data.{name}", f"there are {cells} cells")
+            check(
+                (getattr(self, name) or 0) <= cells,
+                f"data.{name}",
+                f"a board has {counted(cells, 'cell')}",
+            )
         for name, logic in (("logic", self.logic), ("test_logic", self.test_logic)):
             made = not (self.train if name == "logic" else self.evaluate)
             possible = not made or self.side < 16 or logic != "search"

@@ -15,6 +15,7 @@ from drm_jax.puzzles.made import keep, progress
 from drm_jax.puzzles.sets import PuzzleSet
 from drm_jax.puzzles.sudoku.solver import dig_by_search, dig_by_singles, fill, rate
 from drm_jax.random_bits import draw_bits
+from drm_jax.words import counted
 
 _VERSION = 1
 """Raised when other code makes other puzzles."""
@@ -72,8 +73,8 @@ def _make(wanted: Wanted, count: int, seed: int, taken: set[bytes]) -> dict[str,
             advance(len(found) - before)
             if misses > _MOST_MISSES:
                 raise InputError(
-                    f"data: only {len(found):,} of {count:,} puzzles of this kind were found: ask "
-                    "for fewer puzzles, fewer clues or another difficulty"
+                    f"data: only {len(found):,} of {counted(count, 'puzzle')} of this kind were "
+                    "found: ask for fewer puzzles, fewer clues or another difficulty"
                 )
     inputs, outputs, difficulty = zip(*found.values(), strict=True) if found else ((), (), ())
     cells = wanted.side**2

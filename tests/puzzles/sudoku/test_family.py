@@ -49,7 +49,7 @@ def test_vocabulary_and_boards():
         ({"side": 5}, "data.side: must be 4, 6, 9 or 16, not 5"),
         ({"side": 25}, "data.side: must be int <= 16, not 25"),
         ({"side": 16}, "data.logic: 16x16 is made with singles alone"),
-        ({"side": 4, "clues": 17}, "data.clues: there are 16 cells"),
+        ({"side": 4, "clues": 17}, "data.clues: a board has 16 cells"),
         ({"train_puzzles": 0}, "data.train_puzzles: must be int >= 1, not 0"),
     ],
 )
