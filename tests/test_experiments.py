@@ -33,7 +33,7 @@ BOARDS = {"sudoku_trm_mlp", "sudoku_trm_att", "sudoku_drm", "maze_trm", "maze_dr
 
 
 def test_all_are_found():
-    assert PAPER | BOARDS | {"debug", "demo", "sudoku_demo", "maze_demo"} <= {
+    assert PAPER | BOARDS | {"debug", "demo", "sudoku_demo"} <= {
         path.stem for path in FILES
     }
 
