@@ -4,11 +4,10 @@ import dataclasses
 
 import pytest
 from made_run import made_run
-from ruled import Corridors, Ruled, with_difficulty
+from ruled import Corridors, Ruled, Unruled, with_difficulty
 
 from drm_jax.io.files import work_path
 from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
-from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.report.write import write_report
 
 
@@ -23,7 +22,7 @@ def experiment(tiny):
 @pytest.fixture(scope="module")
 def sudoku(tiny):
     """Puzzles of symbols without colours, on one board."""
-    data = Sudoku(side=4, train_puzzles=2, test_puzzles=6)
+    data = Unruled(side=4, train_puzzles=2, test_puzzles=6)
     evaluation = dataclasses.replace(tiny.evaluate, batch_size=32, num_augmentations=4)
     return dataclasses.replace(tiny, name="sudoku", data=data, evaluate=evaluation)
 
