@@ -30,11 +30,18 @@ def bits_at(seed: Sequence[int], index_N: np.ndarray, each: int) -> np.ndarray:
     turn_NxT = index_N.astype(np.uint64)[:, None] * np.uint64(turns) + np.arange(
         turns, dtype=np.uint64
     )
-    x = start + turn_NxT * np.uint64(0x9E3779B97F4A7C15)
+    return mix_bits(start + turn_NxT * GOLDEN).view(np.uint32)[:, :each]
+
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""The step of SplitMix64."""
+
+
+def mix_bits(x: np.ndarray) -> np.ndarray:
+    """uint64 scrambled, one to one: what SplitMix64 makes of its counter."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return x.view(np.uint32)[:, :each]
+    return x ^ (x >> np.uint64(31))
 
 
 def below(bits: np.ndarray, limit: np.ndarray | int) -> np.ndarray:

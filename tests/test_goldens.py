@@ -29,6 +29,7 @@ from drm_jax.methods.drm import Drm
 from drm_jax.model.recursion import forward
 from drm_jax.puzzles.arc import augment, identifiers
 from drm_jax.puzzles.arc.tokens import crop, to_tokens
+from drm_jax.puzzles.dihedral import dihedral
 from drm_jax.training.optim import adam_atan2, network_optimizer
 from drm_jax.training.state import TrainState
 from drm_jax.training.step import Trained
@@ -63,9 +64,7 @@ def test_tokens_and_augmentations():
                 np.testing.assert_array_equal(crop(unmoved), grid)
         source = golden[f"aug/{task}/source_grid"]
         for k in range(8):
-            np.testing.assert_array_equal(
-                augment.dihedral(source, k), golden[f"dihedral/{task}/{k}"]
-            )
+            np.testing.assert_array_equal(dihedral(source, k), golden[f"dihedral/{task}/{k}"])
         for j in range(4):
             name, expected = str(golden[f"aug/{task}/{j}/name"]), golden[f"aug/{task}/{j}/grid"]
             (task_id,), (transform,), (colours,) = identifiers.parse_names([name], "golden")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from golden_weights import GOLDENS
 
+from drm_jax.puzzles.dihedral import NUM_TRANSFORMS, dihedral
 from drm_jax.puzzles.maze import symmetries as of_mazes
 from drm_jax.puzzles.maze.family import Maze
 from drm_jax.puzzles.sudoku import symmetries as of_sudoku
@@ -59,11 +60,11 @@ def test_shuffles_of_sudoku(golden, key):
 @pytest.mark.parametrize(("key", "side"), [("maze30", 30), ("rect", None)])
 def test_turns_and_mirrors(golden, key, side):
     source = golden[f"dihedral/{key}/source"]
-    for which in range(of_mazes.COUNT):
-        turned = of_mazes.transformed(source, which)
+    for which in range(NUM_TRANSFORMS):
+        turned = dihedral(source, which)
         np.testing.assert_array_equal(turned, golden[f"dihedral/{key}/{which}"])
         back = golden["dihedral/inverse"][which]
-        np.testing.assert_array_equal(of_mazes.transformed(turned, int(back)), source)
+        np.testing.assert_array_equal(dihedral(turned, int(back)), source)
         if side:
             tokens, which_N = source.reshape(1, 1, -1), np.array([which])
             augmented = of_mazes.augment(tokens, which_N, side)

@@ -55,10 +55,8 @@ class Trajectory:
 
 def answer_of(trajectory: Trajectory, family: Family) -> np.ndarray:
     """The grid that was answered, its augmentation undone."""
-    grid, first = (
-        family.to_grid(trajectory.predicted_NxS[-1], trajectory.board),
-        first_symbol(family),
-    )
+    grid = family.to_grid(trajectory.predicted_NxS[-1], trajectory.board)
+    first = first_symbol(family)
     return family.undo(grid + first, trajectory.augmentation_A) - first
 
 

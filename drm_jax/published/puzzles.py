@@ -15,9 +15,9 @@ from drm_jax.published.weights import Published
 from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.tasks import MAX_SIDE
 from drm_jax.puzzles.arc.tokens import MASK
+from drm_jax.puzzles.dihedral import NUM_TRANSFORMS
 from drm_jax.puzzles.fixed import PUZZLE_ID
 from drm_jax.puzzles.maze.family import Maze
-from drm_jax.puzzles.maze.symmetries import COUNT as MAZE_SYMMETRIES
 from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.puzzles.sudoku.solver import BOXES
 from drm_jax.words import counted
@@ -305,7 +305,7 @@ _KINDS = {
             cells=_maze_cells,
             sources=_folder_source,
             asked=_ASKED,
-            with_sources=functools.partial(_with_boards, MAZE_SYMMETRIES - 1),
+            with_sources=functools.partial(_with_boards, NUM_TRANSFORMS - 1),
         ),
     )
 }

@@ -195,15 +195,27 @@ def _tokens(folder: Path, name: str, cells: int) -> np.ndarray:
 
 def _array(folder: Path, name: str) -> np.ndarray:
     path = folder / f"all__{name}.npy"
-    try:
-        found = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: is missing: expected a CSV file, or a folder that the builder of TRM or HRM "
-            "wrote"
-        ) from error
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: can't be read: {error}") from error
+    found = load_array(
+        path, "expected a CSV file, or a folder that the builder of TRM or HRM wrote"
+    )
     if not np.issubdtype(found.dtype, np.integer):
         raise InputError(f"{path}: must hold whole numbers, holds {found.dtype}")
     return found
+
+
+def load_array(path: Path, wanted: str, on_disk: bool = False) -> np.ndarray:
+    """The array of a .npy file.
+
+    Args:
+      wanted: what to say where there is no such file.
+      on_disk: whether it stays there, and is read as it is used.
+
+    Raises:
+      InputError: it is missing, or can't be read.
+    """
+    try:
+        return np.load(path, mmap_mode="r" if on_disk else None, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: is missing: {wanted}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error

@@ -1,6 +1,6 @@
 """Boards of tokens and grids of symbols, of any family."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -34,6 +34,13 @@ def cell_accuracy(
     right_N = (scored_NxS & (predicted_NxS == truth_NxS)).sum(axis=1)
     count_N = scored_NxS.sum(axis=1)
     return np.where(count_N > 0, right_N / np.maximum(count_N, 1), np.nan)
+
+
+def in_parts(function: Callable[..., np.ndarray], most: int, *arrays: np.ndarray) -> np.ndarray:
+    """function(*arrays), whose rows don't depend on each other, for at most so many rows at a time:
+    what it computes in between needs little memory, or stays in a CPU's cache."""
+    parts = range(0, max(len(arrays[0]), 1), most)
+    return np.concatenate([function(*(x[i : i + most] for x in arrays)) for i in parts])
 
 
 def grid_rows(grid: np.ndarray | None, symbols: str) -> list[str] | None:

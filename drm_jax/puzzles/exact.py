@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from drm_jax.puzzles.sets import PuzzleSet
-from drm_jax.puzzles.voting import Answer, described, rank_of_truth
+from drm_jax.puzzles.voting import Answer, described, leading_voters, right_voters
 
 _MOST_SHOWN = 1000
 """So many tests, the first ones, are written out with their answers and denoising, for people."""
@@ -105,21 +105,12 @@ class ExactJudge:
         return tests[tests < self._tests.most_shown].tolist()
 
     def leading(self, row_N: np.ndarray, best: int) -> set[int]:
-        found = set()
-        for test in self._shown_tests(row_N):
-            answers = self._ranked(test)
-            rank = rank_of_truth(answers, self._truth(test))
-            leading = answers[:best] + ([] if rank is None else [answers[rank]])
-            found |= {answer.voters[0] for answer in leading}
-        return found
+        tests = self._shown_tests(row_N)
+        return set().union(*(leading_voters(self._ranked(t), self._truth(t), best) for t in tests))
 
     def right(self, row_N: np.ndarray) -> set[int]:
-        found = set()
-        for test in self._shown_tests(row_N):
-            answers = self._ranked(test)
-            rank = rank_of_truth(answers, self._truth(test))
-            found |= set() if rank is None else {*answers[rank].voters}
-        return found
+        tests = self._shown_tests(row_N)
+        return set().union(*(right_voters(self._ranked(t), self._truth(t)) for t in tests))
 
     # --- scores
     def scores(self, accuracy_R: np.ndarray) -> dict[str, Any]:
@@ -137,8 +128,7 @@ class ExactJudge:
         }
         if seen_T.any():
             found["seen_in_training"] = int(seen_T.sum())
-            unseen = _means({"exact_unseen": columns["exact"]}, ~seen_T)
-            found |= unseen
+            found |= _means({"exact_unseen": columns["exact"]}, ~seen_T)
         found |= self._by_difficulty(columns)
         return found | {"per_task": self._per_task(columns)}
 
@@ -193,7 +183,7 @@ class ExactJudge:
 
     def answers(self) -> list[dict[str, Any]]:
         """Of the first tests, see `_MOST_SHOWN`."""
-        source = type(self._family).__name__.lower()
+        source = name_of(self._family)
         return [
             {"id": name, "source": source, "demonstrations": [], "tests": [self._described(test)]}
             for test, name in enumerate(self._tests.names[: self._tests.most_shown])
@@ -221,6 +211,11 @@ def _band_name(start: int, later: Sequence[int]) -> str:
     if not later:
         return f"{start}+"
     return f"{start}" if later[0] == start + 1 else f"{start}-{later[0] - 1}"
+
+
+def name_of(family: Any) -> str:
+    """A family in a word."""
+    return type(family).__name__.lower()
 
 
 def _means(columns: Mapping[str, np.ndarray], which_T: np.ndarray) -> dict[str, float]:

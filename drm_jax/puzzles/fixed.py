@@ -5,6 +5,7 @@ maybe its symmetries, a verifier and a measure of difficulty. All puzzles share 
 their rules are the same. An answer counts if it is exactly right.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from drm_jax.errors import InputError
 from drm_jax.puzzles.boards import grid_of
-from drm_jax.puzzles.exact import ExactJudge, Tests
+from drm_jax.puzzles.exact import ExactJudge, Tests, name_of
 from drm_jax.puzzles.family import Board, Candidate, Vocabulary
 from drm_jax.puzzles.sets import Pair, PuzzleSet, set_of
 from drm_jax.words import counted
@@ -176,24 +177,26 @@ class FixedPuzzles:
         self._first_G = np.arange(len(self.trained) + 1) if first_G is None else first_G
         count = len(self._first_G) - 1
         self.examples_G = np.ones(count, np.int64)
-        self.variants_G = np.full(count, 1 + family.num_augmentations)
-        if first_G is not None:
-            self.variants_G = np.diff(first_G)
+        copied = first_G is not None
+        drawn_G = np.full(count, 1 + family.num_augmentations)
+        self.variants_G = np.diff(first_G) if copied else drawn_G
         self.board_E = np.zeros(count, np.int64)
         self._seen_T = self._find_seen()
         self.notes = tuple(notes)
         if self._seen_T.any():
-            tests = counted(len(self.tests), "test puzzle")
-            seen = f"{int(self._seen_T.sum()):,} of {tests}"
+            every = counted(len(self.tests), "test puzzle")
+            seen = f"{int(self._seen_T.sum()):,} of {every}"
             self.notes += (f"trained on, up to symmetry: {seen}",)
 
     def _find_seen(self) -> np.ndarray:
         """(T,) bool: which tests are trained on, up to symmetry."""
         if not len(self.tests):
             return np.zeros(0, bool)
-        return np.isin(self._family.canonical(self.tests.inputs_NxS), self._trained_forms())
+        return np.isin(self._family.canonical(self.tests.inputs_NxS), self._trained_forms)
 
+    @functools.cached_property
     def _trained_forms(self) -> np.ndarray:
+        """Sorted canonical forms of what is trained on."""
         return np.unique(self._family.canonical(self.trained.inputs_NxS[self._first_G[:-1]]))
 
     def training_rows(
@@ -244,7 +247,7 @@ class FixedPuzzles:
         return FixedQuestions(self._family, asked, numbers, self._seed, num_augmentations)
 
     def _questions(self, number_T: np.ndarray, num_augmentations: int | None) -> "FixedQuestions":
-        names = tuple(f"puzzle {number + 1}" for number in number_T.tolist())
+        names = tuple(map(_name, number_T.tolist()))
         tests = Tests(names, self.tests.chosen(number_T), self._seen_T[number_T])
         # among all puzzles, from which symmetries are drawn
         numbers = len(self.examples_G) + number_T
@@ -274,17 +277,24 @@ class FixedPuzzles:
         """See `family.Puzzles`; none of a set so large that a checkpoint can't hold them."""
         if len(self.examples_G) > _MOST_DIGESTS:
             return []
-        return sorted(f"{form:016x}" for form in self._trained_forms().tolist())
+        return sorted(f"{form:016x}" for form in self._trained_forms.tolist())
 
     def answered_in(self, digests: Iterable[str]) -> list[str]:
         """See `family.Puzzles`; a puzzle is known under any symmetry."""
         trained = np.array([int(digest, 16) for digest in digests], np.uint64)
         seen_T = np.isin(self._family.canonical(self.tests.inputs_NxS), trained)
-        return [f"puzzle {number + 1}" for number in np.flatnonzero(seen_T).tolist()]
+        return list(map(_name, np.flatnonzero(seen_T).tolist()))
 
     def describe(self) -> str:
         puzzles = counted(len(self.examples_G), "puzzle")
         return f"{puzzles} to train on, {len(self.tests):,} to be solved"
+
+
+class _BlankPuzzles(FixedPuzzles):
+    """Stand-ins whose boards aren't looked at."""
+
+    def _find_seen(self) -> np.ndarray:
+        return np.zeros(len(self.tests), bool)
 
 
 def blank_puzzles(family: Any, sources: Sequence[str]) -> FixedPuzzles | None:
@@ -301,12 +311,12 @@ def blank_puzzles(family: Any, sources: Sequence[str]) -> FixedPuzzles | None:
         PuzzleSet(*np.zeros((2, count, height * width), np.uint8), np.ones(count, bool))
         for count in (family.train_puzzles, family.test_puzzles or 0)
     ]
-    return FixedPuzzles(family, 0, *sets, ())
+    return _BlankPuzzles(family, 0, *sets, ())
 
 
-def name_of(family: FixedBoard) -> str:
-    """A family in a word."""
-    return type(family).__name__.lower()
+def _name(number: int) -> str:
+    """Of a test of a run by its number, from 0."""
+    return f"puzzle {number + 1}"
 
 
 def _number(puzzle: Any) -> int | None:

@@ -1,14 +1,96 @@
-"""Puzzles that are made: kept between runs, with progress."""
+"""Puzzles that are made: distinct ones, kept between runs, with progress."""
 
 import contextlib
+import hashlib
 import io
 import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from drm_jax.errors import InputError
+from drm_jax.puzzles.sets import PuzzleSet
+from drm_jax.words import counted
+
+MOST_MISSES = 40
+"""So many parts in a row without a new puzzle that is wanted: there are hardly more."""
+Part = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""One part of an endless row of puzzles, by its number: inputs and outputs (N, S), difficulties."""
+
+
+def make_distinct(
+    noun: str,
+    decides: tuple[Any, ...],
+    count: int,
+    part: Part,
+    side: int,
+    other_than: PuzzleSet | None,
+    remedy: str,
+) -> PuzzleSet:
+    """The first distinct puzzles of an endless row of them; from the user's cache folder, if they
+    were made before.
+
+    Args:
+      noun: what they are, such as maze.
+      decides: with `count` all that the puzzles follow from.
+      side: of a board, in cells.
+      other_than: puzzles that none of them may equal.
+      remedy: what to ask for where there are hardly so many.
+
+    Raises:
+      InputError: there are hardly so many.
+    """
+    taken = set() if other_than is None else {row.tobytes() for row in other_than.inputs_NxS}
+    digest = hashlib.sha256(repr((*decides, count)).encode())
+    digest.update(b"".join(sorted(taken)))
+
+    def make() -> dict[str, np.ndarray]:
+        with progress(f"{noun}s of {side}x{side}", count) as advance:
+            found = _first(counted(count, noun), count, part, taken, advance, remedy)
+        inputs, outputs, difficulty = zip(*found, strict=True) if found else ((), (), ())
+        return {
+            "inputs": np.array(inputs, np.uint8).reshape(-1, side**2),
+            "outputs": np.array(outputs, np.uint8).reshape(-1, side**2),
+            "difficulty": np.array(difficulty, np.int64),
+        }
+
+    arrays = keep(f"{noun}_{digest.hexdigest()[:24]}", make)
+    known_N = np.ones(count, bool)
+    return PuzzleSet(arrays["inputs"], arrays["outputs"], known_N, arrays["difficulty"])
+
+
+def _first(
+    wanted: str,
+    count: int,
+    part: Part,
+    taken: set[bytes],
+    advance: Callable[[int], None],
+    remedy: str,
+) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """Inputs, outputs and difficulties of the first puzzles that aren't taken.
+
+    Args:
+      wanted: `count` in words.
+    """
+    found: dict[bytes, tuple[np.ndarray, np.ndarray, int]] = {}
+    number = misses = 0
+    while len(found) < count:
+        before = len(found)
+        for input_S, output_S, difficulty in zip(*part(number), strict=True):
+            key = input_S.tobytes()
+            if len(found) < count and key not in taken:
+                found.setdefault(key, (input_S, output_S, int(difficulty)))
+        number, misses = number + 1, misses + 1 if len(found) == before else 0
+        advance(len(found) - before)
+        if misses > MOST_MISSES:
+            raise InputError(
+                f"data: only {len(found):,} of {wanted} of this kind were found: {remedy}"
+            )
+    return list(found.values())
 
 
 def keep(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

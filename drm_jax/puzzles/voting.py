@@ -95,6 +95,23 @@ def rank_of_truth(answers: Sequence[Answer], truth: np.ndarray | None) -> int | 
     return None
 
 
+def leading_voters(answers: Sequence[Answer], truth: np.ndarray | None, best: int) -> set[int]:
+    """Who first gave the best answers to a test, and the truth.
+
+    Args:
+      answers: best first.
+    """
+    rank = rank_of_truth(answers, truth)
+    leading = [*answers[:best], *([] if rank is None else [answers[rank]])]
+    return {answer.voters[0] for answer in leading}
+
+
+def right_voters(answers: Sequence[Answer], truth: np.ndarray | None) -> set[int]:
+    """All who gave the truth of a test."""
+    rank = rank_of_truth(answers, truth)
+    return set() if rank is None else {*answers[rank].voters}
+
+
 def described(
     question: np.ndarray,
     truth: np.ndarray | None,
@@ -173,23 +190,15 @@ class VotingJudge:
         return ranked(self.ballot, test.task, test.input)
 
     def leading(self, row_N: np.ndarray, best: int) -> set[int]:
-        found = set()
-        for number in np.unique(self._test_R[row_N]).tolist():
-            test = self.tests[number]
-            answers = self.ranked(test)
-            rank = rank_of_truth(answers, test.output)
-            leading = answers[:best] + ([] if rank is None else [answers[rank]])
-            found |= {answer.voters[0] for answer in leading}
-        return found
+        tests = self._tests_of(row_N)
+        return set().union(*(leading_voters(self.ranked(t), t.output, best) for t in tests))
 
     def right(self, row_N: np.ndarray) -> set[int]:
-        found = set()
-        for number in np.unique(self._test_R[row_N]).tolist():
-            test = self.tests[number]
-            answers = self.ranked(test)
-            rank = rank_of_truth(answers, test.output)
-            found |= set() if rank is None else {*answers[rank].voters}
-        return found
+        tests = self._tests_of(row_N)
+        return set().union(*(right_voters(self.ranked(t), t.output) for t in tests))
+
+    def _tests_of(self, row_N: np.ndarray) -> list[Test]:
+        return [self.tests[number] for number in np.unique(self._test_R[row_N]).tolist()]
 
     def candidates(self) -> int:
         """How many have voted."""

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from drm_jax.errors import InputError, UsageError
-from drm_jax.puzzles.maze import generator
+from drm_jax.puzzles.dihedral import NUM_TRANSFORMS
 from drm_jax.puzzles.maze.family import Maze
 from drm_jax.puzzles.maze.generator import Wanted, carve, make_mazes, num_bits
 from drm_jax.puzzles.maze.rules import FREE, GOAL, PATH, START, WALL, conflicts, is_solved, moves
-from drm_jax.puzzles.maze.symmetries import COUNT, augment, invariant, undo
+from drm_jax.puzzles.maze.symmetries import augment, invariant, undo
 from drm_jax.random_bits import draw_bits
 
 
@@ -103,7 +103,7 @@ def test_the_length_that_is_asked_for(monkeypatch):
     assert made.difficulty_N.min() >= 30
     assert made.difficulty_N.max() <= 40
     assert len(np.unique(made.inputs_NxS, axis=0)) == 20
-    monkeypatch.setattr(generator, "_MOST_MISSES", 1)
+    monkeypatch.setattr("drm_jax.puzzles.made.MOST_MISSES", 1)
     with pytest.raises(InputError, match="only 0 of 5 mazes of this kind were found"):
         make_mazes(Wanted(5, 100, None), 5, 0)
 
@@ -116,14 +116,14 @@ def test_symmetries_are_undone_and_keep_the_rules():
     form_N = invariant(question_NxS, 9)
     assert len(set(form_N.tolist())) == 8
     seen = set()
-    for which in range(COUNT):
+    for which in range(NUM_TRANSFORMS):
         which_N = np.full(8, which)
         changed = augment(both, which_N, 9)
         np.testing.assert_array_equal(undo(changed, which_N, 9), both, strict=True)
         assert is_solved(changed[:, 0], changed[:, 1], 9).all()
         np.testing.assert_array_equal(invariant(changed[:, 0], 9), form_N)
         seen.add(changed[0].tobytes())
-    assert len(seen) == COUNT
+    assert len(seen) == NUM_TRANSFORMS
 
 
 # --- the family -----------------------------------------------------------------------------------

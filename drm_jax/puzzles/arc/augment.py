@@ -16,34 +16,11 @@ import numpy as np
 
 from drm_jax.puzzles.arc.tasks import MAX_SIDE, Pair, Task, visible_pairs
 from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, MASK, NUM_COLOURS
+from drm_jax.puzzles.dihedral import INVERSE, NUM_TRANSFORMS, TRANSFORM_WORDS, dihedral
 
-# 0 identity; 1, 2, 3 counter-clockwise turns; 4 mirror left-right; 5 mirror up-down;
-# 6 transpose; 7 transpose over the other diagonal.
-NUM_TRANSFORMS = 8
 MAX_AUGMENTATIONS = NUM_TRANSFORMS * math.factorial(NUM_COLOURS - 1) - 1
 """All transforms times all colour permutations, less the identity: 2,903,039."""
-_INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
-TRANSFORM_WORDS = (
-    "as it is", "turned left", "turned 180°", "turned right", "mirrored left-right",
-    "mirrored up-down", "transposed", "transposed over the other diagonal",
-)  # fmt: skip
 IDENTITY_COLOURS = np.arange(NUM_COLOURS, dtype=np.uint8)
-
-
-def dihedral(grid_HxW: np.ndarray, transform: int) -> np.ndarray:
-    """The grid under dihedral transform 0..7."""
-    match transform:
-        case 0 | 1 | 2 | 3:
-            return np.rot90(grid_HxW, transform)
-        case 4:
-            return grid_HxW[:, ::-1]
-        case 5:
-            return grid_HxW[::-1]
-        case 6:
-            return grid_HxW.T
-        case 7:
-            return grid_HxW[::-1, ::-1].T
-    raise ValueError(f"there is no dihedral transform {transform}: use 0..7")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +48,7 @@ def augment(grid_HxW: np.ndarray, augmentation: Augmentation) -> np.ndarray:
 def undo(grid_HxW: np.ndarray, augmentation: Augmentation) -> np.ndarray:
     """The grid whose augmentation this is: undo(augment(g, a), a) = g."""
     inverse_colours = np.argsort(augmentation.colours).astype(np.uint8)
-    return inverse_colours[dihedral(grid_HxW, _INVERSE[augmentation.transform])]
+    return inverse_colours[dihedral(grid_HxW, INVERSE[augmentation.transform])]
 
 
 def augment_tokens(tokens_HxW: np.ndarray, augmentation: Augmentation) -> np.ndarray:
@@ -82,7 +59,7 @@ def augment_tokens(tokens_HxW: np.ndarray, augmentation: Augmentation) -> np.nda
 def undo_tokens(tokens_HxW: np.ndarray, augmentation: Augmentation) -> np.ndarray:
     """`undo` of a piece of a canvas."""
     inverse = _new_tokens(np.argsort(augmentation.colours))
-    return inverse[dihedral(tokens_HxW, _INVERSE[augmentation.transform])]
+    return inverse[dihedral(tokens_HxW, INVERSE[augmentation.transform])]
 
 
 def _new_tokens(colours: np.ndarray) -> np.ndarray:

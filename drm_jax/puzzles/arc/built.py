@@ -20,6 +20,7 @@ import numpy as np
 from drm_jax.errors import InputError
 from drm_jax.puzzles.arc.files import Found, read_json
 from drm_jax.puzzles.arc.tokens import EOS, FIRST_COLOUR, MASK
+from drm_jax.puzzles.board_files import load_array
 
 _INPUTS, _LABELS = "inputs", "labels"
 _PARTS = ("train", "test")
@@ -95,12 +96,7 @@ def _arrays(folder: Path, subset: str) -> Sequence[np.ndarray]:
     arrays = []
     for name in (_INPUTS, _LABELS, "puzzle_indices", "puzzle_identifiers"):
         path = folder / f"{subset}__{name}.npy"
-        try:
-            arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: is missing: a dataset of arrays needs it") from error
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error
+        arrays.append(load_array(path, "a dataset of arrays needs it", on_disk=True))
         axes = 2 if name in (_INPUTS, _LABELS) else 1
         if arrays[-1].ndim != axes or not np.issubdtype(arrays[-1].dtype, np.integer):
             raise InputError(f"{path}: must hold whole numbers along {axes} axes")

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from drm_jax.errors import InputError
-from drm_jax.puzzles.arc.augment import IDENTITY_COLOURS, NUM_TRANSFORMS, PuzzleIds
+from drm_jax.puzzles.arc.augment import IDENTITY_COLOURS, PuzzleIds
 from drm_jax.puzzles.arc.files import read_json
 from drm_jax.puzzles.arc.tasks import Task
+from drm_jax.puzzles.dihedral import NUM_TRANSFORMS
 from drm_jax.words import counted
 
 BLANK = "<blank>"

@@ -7,8 +7,6 @@ import numpy as np
 
 from drm_jax.puzzles.arc import voting
 from drm_jax.puzzles.arc.augment import (
-    NUM_TRANSFORMS,
-    TRANSFORM_WORDS,
     Augmentation,
     PuzzleIds,
     augmentation_words,
@@ -17,6 +15,7 @@ from drm_jax.puzzles.arc.augment import (
 from drm_jax.puzzles.arc.tasks import Pair, Task
 from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, VOCABULARY, grid_sizes
 from drm_jax.puzzles.boards import grid_rows
+from drm_jax.puzzles.dihedral import NUM_TRANSFORMS, TRANSFORM_WORDS
 from drm_jax.puzzles.family import Board
 from drm_jax.puzzles.voting import Ballot, Test, VotingJudge, cast_vote, ranked, with_cell_accuracy
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from drm_jax.puzzles.arc.augment import NUM_TRANSFORMS, dihedral
 from drm_jax.puzzles.arc.tasks import Pair, Task, training_pairs
 from drm_jax.puzzles.arc.tokens import NUM_COLOURS
+from drm_jax.puzzles.dihedral import NUM_TRANSFORMS, dihedral
 
 _FREE_COLOURS = [bytes([colour]) for colour in range(1, NUM_COLOURS)]  # 0 is never permuted
 _DIGEST_BYTES = 6  # 20,000 digests and 400 tests meet by chance once in 30 million runs

@@ -9,6 +9,7 @@ from msgspec import Meta
 from drm_jax.errors import InputError
 from drm_jax.fields import Count, CountOrZero, check_fields
 from drm_jax.puzzles.board_files import read_sources
+from drm_jax.puzzles.dihedral import INVERSE, NUM_TRANSFORMS, TRANSFORM_WORDS, dihedral
 from drm_jax.puzzles.family import Board, Vocabulary
 from drm_jax.puzzles.fixed import FixedBoard, FixedPuzzles, blank_puzzles
 from drm_jax.puzzles.maze import rules, symmetries
@@ -46,7 +47,7 @@ class Maze(FixedBoard):
     """Mazes with a shorter path are left out."""
     most_difficulty: Count | None = None
     """Mazes with a longer path are left out."""
-    num_augmentations: Annotated[int, Meta(ge=0, le=symmetries.COUNT - 1)] = 0
+    num_augmentations: Annotated[int, Meta(ge=0, le=NUM_TRANSFORMS - 1)] = 0
     """Symmetric copies of each maze that is trained on, beside itself: turned and mirrored. 7 for
     all."""
 
@@ -121,7 +122,7 @@ class Maze(FixedBoard):
     # --- symmetries
     def symmetries(self, seed: int, puzzle_N: np.ndarray, variant_N: np.ndarray) -> np.ndarray:
         """Variant v is symmetry v; beyond the seventh they come again."""
-        return (variant_N % symmetries.COUNT).astype(np.uint8)[:, None]
+        return (variant_N % NUM_TRANSFORMS).astype(np.uint8)[:, None]
 
     def augment_all(self, tokens_NxKxS: np.ndarray, symmetry_NxA: np.ndarray) -> np.ndarray:
         return symmetries.augment(tokens_NxKxS, symmetry_NxA[:, 0], self.side)
@@ -130,17 +131,16 @@ class Maze(FixedBoard):
         return symmetries.undo(tokens_NxKxS, symmetry_NxA[:, 0], self.side)
 
     def augment(self, tokens_HxW: np.ndarray, augmentation_A: np.ndarray) -> np.ndarray:
-        return symmetries.transformed(tokens_HxW, int(augmentation_A[0]))
+        return dihedral(tokens_HxW, int(augmentation_A[0]))
 
     def undo(self, tokens_HxW: np.ndarray, augmentation_A: np.ndarray) -> np.ndarray:
-        back = {1: 3, 3: 1}.get(int(augmentation_A[0]), int(augmentation_A[0]))
-        return symmetries.transformed(tokens_HxW, back)
+        return dihedral(tokens_HxW, INVERSE[augmentation_A[0]])
 
     def augmentation_name(self, augmentation_A: np.ndarray) -> str:
         return f"t{augmentation_A[0]}" if augmentation_A[0] else ""
 
     def augmentation_words(self, augmentation_A: np.ndarray) -> str:
-        return symmetries.WORDS[augmentation_A[0]]
+        return TRANSFORM_WORDS[augmentation_A[0]]
 
     # --- rules
     def given(self, question_HxW: np.ndarray) -> np.ndarray:

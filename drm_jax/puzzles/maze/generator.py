@@ -6,22 +6,18 @@ between them.
 """
 
 import dataclasses
-import hashlib
+import functools
 
 import numpy as np
 
-from drm_jax.errors import InputError
-from drm_jax.puzzles.made import keep, progress
-from drm_jax.puzzles.maze.rules import FREE, GOAL, PATH, START, WALL
+from drm_jax.puzzles.made import make_distinct
+from drm_jax.puzzles.maze.rules import FREE, GOAL, PATH, START, WALL, without_path
 from drm_jax.puzzles.sets import PuzzleSet
 from drm_jax.random_bits import below, draw_bits
-from drm_jax.words import counted
 
 _VERSION = 1
 """Raised when other code makes other mazes."""
 _PART = 512
-_MOST_MISSES = 40
-"""So many parts in a row without a new maze that is wanted: there are hardly more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,55 +32,28 @@ class Wanted:
 def make_mazes(
     wanted: Wanted, count: int, seed: int, other_than: PuzzleSet | None = None
 ) -> PuzzleSet:
-    """Distinct mazes, the same for the same arguments. The user's cache folder keeps them.
-
-    Args:
-      other_than: mazes that none of them may equal.
-
-    Raises:
-      InputError: there are hardly so many.
-    """
-    taken = set() if other_than is None else {row.tobytes() for row in other_than.inputs_NxS}
-    digest = hashlib.sha256(repr((_VERSION, wanted, count, seed)).encode())
-    digest.update(b"".join(sorted(taken)))
-
-    def make() -> dict[str, np.ndarray]:
-        return _make(wanted, count, seed, taken)
-
-    arrays = keep(f"maze_{digest.hexdigest()[:24]}", make)
-    known_N = np.ones(count, bool)
-    return PuzzleSet(arrays["inputs"], arrays["outputs"], known_N, arrays["difficulty"])
+    """Distinct mazes, the same for the same arguments; see `made.make_distinct`."""
+    return make_distinct(
+        "maze",
+        (_VERSION, wanted, seed),
+        count,
+        functools.partial(_part, wanted, seed),
+        wanted.side,
+        other_than,
+        "ask for fewer, or for a shorter path",
+    )
 
 
-def _make(wanted: Wanted, count: int, seed: int, taken: set[bytes]) -> dict[str, np.ndarray]:
-    found: dict[bytes, tuple[np.ndarray, int]] = {}
-    part = misses = 0
-    with progress(f"mazes {wanted.side}x{wanted.side}", count) as advance:
-        while len(found) < count:
-            before = len(found)
-            bits_NxB = draw_bits((seed, wanted.side), part * _PART, _PART, num_bits(wanted.side))
-            solved_NxS, moves_N = carve(bits_NxB, wanted.side, wanted.least_moves)
-            most = np.inf if wanted.most_moves is None else wanted.most_moves
-            fits_N = (moves_N > 0) & (moves_N >= wanted.least_moves) & (moves_N <= most)
-            for solved_S, moves in zip(solved_NxS[fits_N], moves_N[fits_N].tolist(), strict=True):
-                key = _without_path(solved_S).tobytes()
-                if len(found) < count and key not in taken:
-                    found.setdefault(key, (solved_S, moves))
-            part, misses = part + 1, misses + 1 if len(found) == before else 0
-            advance(len(found) - before)
-            if misses > _MOST_MISSES:
-                raise InputError(
-                    f"data: only {len(found):,} of {counted(count, 'maze')} of this kind were "
-                    "found: ask for fewer, or for a shorter path"
-                )
-    solved, moves = zip(*found.values(), strict=True) if found else ((), ())
-    outputs = np.array(solved, np.uint8).reshape(-1, wanted.side**2)
-    inputs = _without_path(outputs)
-    return {"inputs": inputs, "outputs": outputs, "difficulty": np.array(moves, np.int64)}
-
-
-def _without_path(solved: np.ndarray) -> np.ndarray:
-    return np.where(solved == PATH, np.uint8(FREE), solved)
+def _part(wanted: Wanted, seed: int, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mazes (N, S), solved ones and their moves, of one part of the endless row of them."""
+    side = wanted.side
+    bits_NxB = draw_bits((seed, side), part * _PART, _PART, num_bits(side))
+    solved_NxS, moves_N = carve(bits_NxB, side, wanted.least_moves)
+    fits_N = moves_N > 0
+    if wanted.most_moves is not None:
+        fits_N &= moves_N <= wanted.most_moves
+    solved_NxS = solved_NxS[fits_N]
+    return without_path(solved_NxS), solved_NxS, moves_N[fits_N]
 
 
 def num_bits(side: int) -> int:

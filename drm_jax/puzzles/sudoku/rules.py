@@ -1,7 +1,10 @@
 """The rules of Sudoku, of many boards of digits at once."""
 
+import functools
+
 import numpy as np
 
+from drm_jax.puzzles.boards import in_parts
 from drm_jax.puzzles.sudoku.solver import to_bits, units
 
 _PART = 8192
@@ -9,12 +12,10 @@ _PART = 8192
 
 def is_solved(question_NxS: np.ndarray, answer_NxS: np.ndarray, side: int) -> np.ndarray:
     """(N,) bool: every unit has every digit, and the clues are kept."""
-    parts = [slice(start, start + _PART) for start in range(0, len(answer_NxS), _PART)]
-    found = [_is_solved(question_NxS[part], answer_NxS[part], side) for part in parts]
-    return np.concatenate(found) if found else np.zeros(0, bool)
+    return in_parts(functools.partial(_is_solved, side), _PART, question_NxS, answer_NxS)
 
 
-def _is_solved(question_NxS: np.ndarray, answer_NxS: np.ndarray, side: int) -> np.ndarray:
+def _is_solved(side: int, question_NxS: np.ndarray, answer_NxS: np.ndarray) -> np.ndarray:
     kept_N = ((question_NxS == 0) | (question_NxS == answer_NxS)).all(axis=1)
     bits_NxUxC = to_bits(answer_NxS)[:, units(side)]
     full_N = (np.bitwise_or.reduce(bits_NxUxC, axis=2) == 2**side - 1).all(axis=1)

@@ -10,6 +10,8 @@ import functools
 
 import numpy as np
 
+from drm_jax.puzzles.boards import in_parts
+
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3), 16: (4, 4)}
 """Rows and columns of the boxes, by the side of the board."""
 _MOST_OPEN = 256
@@ -185,9 +187,8 @@ def search(candidates_NxS: np.ndarray, side: int, limit: int = 2) -> Searched:
 def rate(digits_NxS: np.ndarray, side: int) -> np.ndarray:
     """(N,) int: the difficulty of puzzles: copies that came to nothing in a whole search, 0 where
     singles alone solve it."""
-    parts = np.array_split(digits_NxS, max(1, len(digits_NxS) // 512))
-    found = [search(to_candidates(part, side), side).backtracks_N for part in parts]
-    return np.concatenate(found)
+    return in_parts(lambda part: search(to_candidates(part, side), side).backtracks_N, 512,
+                    digits_NxS)  # fmt: skip
 
 
 # --- puzzles from solutions -----------------------------------------------------------------------

@@ -6,9 +6,13 @@ stay in their band of boxes and columns in their stack, but bands and stacks may
 board of boxes that are not square is never transposed.
 """
 
+import functools
+
 import numpy as np
 
+from drm_jax.puzzles.boards import in_parts
 from drm_jax.puzzles.sudoku.solver import BOXES
+from drm_jax.random_bits import GOLDEN, mix_bits
 
 FIRST_DIGIT = 2
 """The token of the digit 1; 0 is PAD and 1 a blank cell."""
@@ -122,12 +126,10 @@ def invariant(digits_NxS: np.ndarray, side: int) -> np.ndarray:
     each other have the same number only by chance (1 in 2**64), or if they are so regular that
     their cells can't be told apart in this way.
     """
-    parts = range(0, len(digits_NxS), _PART)
-    found = [_invariant(digits_NxS[start : start + _PART], side) for start in parts]
-    return np.concatenate(found) if found else np.zeros(0, np.uint64)
+    return in_parts(functools.partial(_invariant, side), _PART, digits_NxS)
 
 
-def _invariant(digits_NxS: np.ndarray, side: int) -> np.ndarray:
+def _invariant(side: int, digits_NxS: np.ndarray) -> np.ndarray:
     return _mix(_mix(_colours(digits_NxS, side)).sum(axis=1))
 
 
@@ -150,7 +152,7 @@ def _colours(digits_NxS: np.ndarray, side: int) -> np.ndarray:
         lines = across + down if square else across + _mix(down + np.uint64(5))
         same = _same_digit(mixed, digits_NxLxL, side)
         colour = _mix(colour + lines + _mix(box + np.uint64(3)) + _mix(same + np.uint64(9)))
-    return colour.reshape(count, -1)
+    return colour.reshape(count, side * side)
 
 
 def _same_digit(mixed: np.ndarray, digits: np.ndarray, side: int) -> np.ndarray:
@@ -161,8 +163,4 @@ def _same_digit(mixed: np.ndarray, digits: np.ndarray, side: int) -> np.ndarray:
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """Scrambles 64 bits (the finalizer of SplitMix64)."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return mix_bits(x + GOLDEN)

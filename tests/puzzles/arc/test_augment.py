@@ -5,7 +5,6 @@ from drm_jax.puzzles.arc.augment import (
     Augmentation,
     augment,
     augmented_name,
-    dihedral,
     distinct_augmentations,
     hash_augmented,
     hash_tables,
@@ -13,6 +12,7 @@ from drm_jax.puzzles.arc.augment import (
     undo,
 )
 from drm_jax.puzzles.arc.tasks import Pair, Task, load_source, visible_pairs
+from drm_jax.puzzles.dihedral import dihedral
 
 
 def random_augmentation(rng) -> Augmentation:

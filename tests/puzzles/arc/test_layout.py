@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drm_jax.puzzles.arc.augment import NUM_TRANSFORMS, Augmentation, augment
+from drm_jax.puzzles.arc.augment import Augmentation, augment
 from drm_jax.puzzles.arc.layout import flatten, lay_out, turned_sizes
 from drm_jax.puzzles.arc.tokens import to_tokens
+from drm_jax.puzzles.dihedral import NUM_TRANSFORMS
 
 
 @given(st.integers(0, 2**32), st.integers(1, 6), st.integers(0, 9), st.integers(1, 8))

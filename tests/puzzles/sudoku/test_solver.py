@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from drm_jax.errors import InputError
-from drm_jax.puzzles.sudoku import generator
 from drm_jax.puzzles.sudoku.generator import Wanted, make_puzzles
 from drm_jax.puzzles.sudoku.rules import conflicts, is_solved
 from drm_jax.puzzles.sudoku.solver import (
@@ -123,7 +122,7 @@ def test_the_same_puzzles_for_the_same_seed_and_from_the_cache(tmp_path, monkeyp
     wanted = Wanted(6, "search", 0, 0, None)
     made = make_puzzles(wanted, 8, 3)
     (path,) = (tmp_path / "drm_jax/puzzles").iterdir()
-    monkeypatch.setattr(generator, "_part", None)  # nothing is made again
+    monkeypatch.setattr("drm_jax.puzzles.made._first", None)  # nothing is made again
     again = make_puzzles(wanted, 8, 3)
     for name in ("inputs_NxS", "outputs_NxS", "difficulty_N"):
         np.testing.assert_array_equal(getattr(again, name), getattr(made, name), strict=True)
@@ -147,7 +146,7 @@ def test_difficulty_and_clues():
 
 
 def test_more_puzzles_than_there_are(monkeypatch):
-    monkeypatch.setattr(generator, "_MOST_MISSES", 1)
+    monkeypatch.setattr("drm_jax.puzzles.made.MOST_MISSES", 1)
     wanted = Wanted(4, "singles", 16, 0, None)
     with pytest.raises(InputError, match="only 288 of 1,000 puzzles of this kind were found"):
         make_puzzles(wanted, 1000, 0)
