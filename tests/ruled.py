@@ -13,30 +13,6 @@ from drm_jax.puzzles.fixed import FixedBoard, Pair
 from drm_jax.puzzles.sudoku.family import Sudoku
 
 
-def twice(grid_HxW: np.ndarray) -> np.ndarray:
-    """(H, W) which symbols, but for blanks, stand twice in a row."""
-    same_HxWxW = (grid_HxW[:, :, None] == grid_HxW[:, None, :]) & (grid_HxW > 0)[:, :, None]
-    return same_HxWxW.sum(axis=2) > 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Ruled(Sudoku):
-    """Sudoku with blocks, given cells, conflicts and a difficulty."""
-
-    difficulty = "backtracks"
-
-    @property
-    def blocks(self) -> Board:
-        return {4: (2, 2), 6: (2, 3), 9: (3, 3)}[self.side]
-
-    def given(self, question_HxW: np.ndarray) -> np.ndarray:
-        return question_HxW > 0
-
-    def conflicts(self, question_HxW: np.ndarray, grid_HxW: np.ndarray) -> np.ndarray:
-        changed = (question_HxW > 0) & (question_HxW != grid_HxW)
-        return changed | twice(grid_HxW) | twice(grid_HxW.T).T
-
-
 @dataclasses.dataclass(frozen=True)
 class Unruled(Sudoku):
     """Sudoku of which nothing is marked."""

@@ -201,7 +201,7 @@ class ExactJudge:
         truth = None if truth_S is None else truth_S.reshape(board)
         symbols = self._family.vocabulary.symbols
         said = described(question_S.reshape(board), truth, answers, symbols, more)
-        if puzzles.difficulty_N is not None:
+        if puzzles.difficulty_N is not None and self._family.difficulty:
             said["difficulty"] = int(puzzles.difficulty_N[test])
         return said
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from ruled import PATH, Corridors, Ruled, Unruled, corridors
+from ruled import PATH, Corridors, Unruled, corridors
 
 from drm_jax.evaluate.answers import Answers, Trajectory, answer_of, augmented, pack, unpack
 from drm_jax.evaluate.pictures import (
@@ -240,7 +240,7 @@ def test_symbols_without_colours_are_written():
 QUESTION = np.array([[1, 0, 0, 4], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]], np.uint8)
 ANSWER = np.array([[1, 2, 4, 4], [4, 3, 1, 2], [2, 1, 3, 3], [3, 4, 2, 1]], np.uint8)
 BROKEN = np.array([[0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 0]], bool)
-RULED = Ruled(side=4)
+RULED = Sudoku(side=4)
 
 
 def terminal_text(row, family, number: int):
@@ -372,7 +372,7 @@ def test_a_path_over_its_maze():
 def test_ruled_boards_keep_to_the_width(columns, side):
     from rich.console import Console
 
-    family, question = Ruled(side=side), np.eye(side, dtype=np.uint8)
+    family, question = Sudoku(side=side), np.eye(side, dtype=np.uint8)
     trajectory = path_of(family, question, [np.ones_like(question)] * 6)
     console = Console(width=columns, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(terminal_picture(one_of(trajectory, family), trajectory, family, columns))

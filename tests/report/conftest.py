@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 from made_run import made_run
-from ruled import Corridors, Ruled, Unruled, with_difficulty
+from ruled import Corridors, Unruled, with_difficulty
 
 from drm_jax.io.files import work_path
 from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
+from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.report.write import write_report
 
 
@@ -46,7 +47,7 @@ def workdir(experiment, tmp_path_factory):
 @pytest.fixture(scope="module")
 def ruled_workdir(sudoku, tmp_path_factory):
     """Sudoku with rules, verdicts and difficulties."""
-    data = Ruled(side=4, train_puzzles=2, test_puzzles=12)
+    data = Sudoku(side=4, train_puzzles=2, test_puzzles=12)
     workdir = work_path(tmp_path_factory.mktemp("ruled") / "made")
     made_run(workdir, dataclasses.replace(sudoku, data=data))
     with_difficulty(workdir / "eval" / "step_4", data)

@@ -13,7 +13,6 @@ import tempfile
 import numpy as np
 import pytest
 from made_run import KINDS, kind_of, made_run
-from ruled import Ruled
 
 from drm_jax.commands.main import main
 from drm_jax.errors import InputError
@@ -484,7 +483,7 @@ def bits(text: str, shape) -> np.ndarray:
 
 
 def test_marks_difficulty_and_verdicts_are_in_the_page(ruled_workdir, workdir):
-    family, data = Ruled(side=4), embedded(single_page(read_run(ruled_workdir)))
+    family, data = Sudoku(side=4), embedded(single_page(read_run(ruled_workdir)))
     symbols = family.vocabulary.symbols
     assert (data["blocks"], data["difficulty"]) == ([2, 2], "backtracks")
     marked = 0
@@ -528,7 +527,7 @@ def test_a_comparison_has_the_marks_too(ruled_workdir):
 def test_each_step_of_a_path_has_its_marks(ruled_workdir):
     """As the network saw it; a symmetry keeps the rules."""
     run, trajectories = with_paths(ruled_workdir)
-    family, seen, area = Ruled(side=4), 0, 16
+    family, seen, area = Sudoku(side=4), 0, 16
     for task in described_tasks(run, trajectories):
         for of, path in zip(trajectories[task["id"]], task["paths"], strict=True):
             steps = len(of.levels_N)
