@@ -12,7 +12,7 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -92,28 +92,25 @@ def _read_csv(path: Path, cells: int, symbols: str) -> PuzzleSet:
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 
 
-def _csv_parts(
-    path: Path, reader: Iterator[list[str]], cells: int, symbols: str
-) -> Iterator[_Part]:
-    line = 1
-    header = next(reader, [])
-    if len(header) > 1 and len(header[1]) == cells:
-        reader, line = itertools.chain([header], reader), 0
-    while rows := list(itertools.islice(reader, _ROWS)):
-        rows = [row for row in rows if row] or [[]]
-        short = next((n for n, row in enumerate(rows) if len(row) < 2), None)
-        if short is not None:
-            raise InputError(
-                f"{path}: line {line + short + 1}: expected source,question,answer,rating, found "
-                f"{','.join(rows[short])!r:.80}"
-            )
+def _csv_parts(path: Path, reader: Any, cells: int, symbols: str) -> Iterator[_Part]:
+    numbered = ((reader.line_num, row) for row in reader if row)
+    header = list(itertools.islice(numbered, 1))
+    if header and len(header[0][1]) > 1 and len(header[0][1][1]) == cells:
+        numbered = itertools.chain(header, numbered)  # it is a puzzle
+    while part := list(itertools.islice(numbered, _ROWS)):
+        lines, rows = zip(*part, strict=True)
+        for line, row in part:
+            if len(row) < 2:
+                raise InputError(
+                    f"{path}: line {line}: expected source,question,answer,rating, found "
+                    f"{','.join(row)!r:.80}"
+                )
         known_N = np.array([len(row) > 2 and row[2] != "" for row in rows], bool)
         answers = [row[2] if has else row[1] for row, has in zip(rows, known_N, strict=True)]
-        inputs_NxS = _boards(path, line, "question", [row[1] for row in rows], cells, symbols)
-        outputs_NxS = _boards(path, line, "answer", answers, cells, symbols)
+        inputs_NxS = _boards(path, lines, "question", [row[1] for row in rows], cells, symbols)
+        outputs_NxS = _boards(path, lines, "answer", answers, cells, symbols)
         outputs_NxS[~known_N] = 0
         yield inputs_NxS, outputs_NxS, known_N, _ratings(rows)
-        line += len(rows)
 
 
 def _ratings(rows: Sequence[Sequence[str]]) -> np.ndarray | None:
@@ -124,21 +121,26 @@ def _ratings(rows: Sequence[Sequence[str]]) -> np.ndarray | None:
 
 
 def _boards(
-    path: Path, line: int, name: str, texts: Sequence[str], cells: int, symbols: str
+    path: Path,
+    lines: Sequence[int],
+    name: str,
+    texts: Sequence[str],
+    cells: int,
+    symbols: str,
 ) -> np.ndarray:
     """(N, S) uint8 symbols.
 
     Args:
-      line: lines before the first of these.
+      lines: the number of each text's line in the file.
     """
     symbol_V = np.full(256, _UNKNOWN, np.uint8)
     symbol_V[list(symbols.encode("latin-1"))] = np.arange(len(symbols))
     if "." in symbols and "0" not in symbols:
         symbol_V[ord("0")] = symbols.index(".")
-    for number, text in enumerate(texts):
+    for line, text in zip(lines, texts, strict=True):
         if len(text) != cells or not text.isascii():
             raise InputError(
-                f"{path}: line {line + number + 1}: the {name} must have "
+                f"{path}: line {line}: the {name} must have "
                 f"{counted(cells, 'character')} out of {symbols!r}, found {len(text):,}: "
                 f"{text!r:.60} (data.side says how large boards are)"
             )
@@ -148,7 +150,7 @@ def _boards(
         number = int(np.argmax(wrong_N))
         place = int(np.argmax(board_NxS[number] == _UNKNOWN))
         raise InputError(
-            f"{path}: line {line + number + 1}: the {name} has {texts[number][place]!r}, which is "
+            f"{path}: line {lines[number]}: the {name} has {texts[number][place]!r}, which is "
             f"none of {symbols!r}"
         )
     return board_NxS

@@ -307,10 +307,10 @@ def blank_puzzles(family: Any, sources: Sequence[str]) -> FixedPuzzles | None:
     if all(Path(source).expanduser().exists() for source in sources):
         return None
     height, width = family.board
-    sets = [
-        PuzzleSet(*np.zeros((2, count, height * width), np.uint8), np.ones(count, bool))
-        for count in (family.train_puzzles, family.test_puzzles or 0)
-    ]
+    sets = []
+    for count in (family.train_puzzles, family.test_puzzles or 0):
+        boards_NxS = np.broadcast_to(np.uint8(0), (count, height * width))  # takes no memory
+        sets.append(PuzzleSet(boards_NxS, boards_NxS, np.broadcast_to(True, count)))
     return _BlankPuzzles(family, 0, *sets, ())
 
 

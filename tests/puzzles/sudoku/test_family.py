@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from drm_jax.errors import InputError, UsageError
+from drm_jax.fields import MAX_NUMBER
 from drm_jax.puzzles.boards import cell_accuracy
 from drm_jax.puzzles.sudoku.family import Sudoku
 
@@ -257,6 +258,9 @@ BAD_ROWS = {
     "x," + "7" * 36 + "," + "1" * 36 + ",0": "line 2: the question has '7', which is none of",
     "x," + "." * 36 + "," + "1" * 36 + ",0": "the answer of puzzle 1 is not a solution of it: 111",
     "x": "line 2: expected source,question,answer,rating, found 'x'",
+    "\n\nx": "line 4: expected source,question,answer,rating, found 'x'",
+    "\nx,12,34,5": "line 3: the question must have 36 characters",
+    "\nx," + "7" * 36 + ",,5": "line 3: the question has '7', which is none of",
     "x," + "." * 36 + ",,0": "1 puzzle without an answer",
     "": "holds no puzzle",
 }
@@ -278,6 +282,14 @@ def test_sources_that_are_not_there(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(InputError, match=r"all__inputs.npy: is missing: expected a CSV file, or"):
         Sudoku(side=6, train=(str(tmp_path / "x"),)).load(0, {})
+
+
+def test_blank_puzzles_take_no_memory():
+    """Of an imported run, which takes all puzzles there are, for a plan."""
+    puzzles = Sudoku(train=("nowhere.csv",), train_puzzles=MAX_NUMBER).blank_puzzles()
+    assert len(puzzles.trained) == MAX_NUMBER
+    assert not puzzles.trained.inputs_NxS[-1].any()
+    assert Sudoku().blank_puzzles() is None
 
 
 def write_dataset(folder, inputs_NxS, outputs_NxS, group_G):
