@@ -2,11 +2,11 @@
 
     drm train experiments/maze_demo.py
     drm train experiments/maze_demo.py --method trm --workdir runs/maze_demo_trm
-    drm eval runs/maze_demo --data.test-puzzles 2000        more tests
+    drm eval runs/maze_demo --data.least-difficulty 30      longer paths alone
     drm eval runs/maze_demo --denoise-steps 16              thinks longer
 
 Mazes: 20,000 that are made from a seed, each in its eight symmetries, with one way from start to
-goal of 6 moves or more. 256 others are tests.
+goal of 6 moves or more. 1,000 others are tests.
 
 Expected time: TIME
 Expected memory: 1 GB.
@@ -28,7 +28,7 @@ def experiment() -> Experiment:
             side=9,
             least_difficulty=6,
             train_puzzles=20_000,
-            test_puzzles=256,
+            test_puzzles=1000,
             num_augmentations=7,
         ),
         # Noise alone hardly ever masks the whole path; a test begins so.
