@@ -32,8 +32,10 @@ from drm_jax.training.step import SLOT_IDS, Trained, make_train_step
 MODELS = ("trm_sudoku_mlp", "trm_sudoku_att", "trm_maze")
 STRIDE, LARGEST = 29, 4096
 EVAL_STEPS = 16
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICK: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
 """These programs run a few times: to compile them takes longer."""
+if jax.__version_info__ < (0, 12):  # which has no such option
+    QUICK["xla_cpu_use_fusion_emitters"] = False
 _SUMS = {"lm_loss": "cell_loss", "q_halt_loss": "halt_loss"}
 _SUMS_OF_LEFT = {
     "count": "left",

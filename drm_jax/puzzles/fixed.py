@@ -290,6 +290,10 @@ class FixedPuzzles:
         return f"{puzzles} to train on, {len(self.tests):,} to be solved"
 
 
+_MOST_BLANK = 1_000_000
+"""A run of all puzzles that its files hold asks for far more than there are."""
+
+
 class _BlankPuzzles(FixedPuzzles):
     """Stand-ins whose boards aren't looked at."""
 
@@ -308,7 +312,8 @@ def blank_puzzles(family: Any, sources: Sequence[str]) -> FixedPuzzles | None:
         return None
     height, width = family.board
     sets = []
-    for count in (family.train_puzzles, family.test_puzzles or 0):
+    for asked in (family.train_puzzles, family.test_puzzles or 0):
+        count = min(asked, _MOST_BLANK)
         boards_NxS = np.broadcast_to(np.uint8(0), (count, height * width))  # takes no memory
         sets.append(PuzzleSet(boards_NxS, boards_NxS, np.broadcast_to(True, count)))
     return _BlankPuzzles(family, 0, *sets, ())

@@ -284,11 +284,15 @@ def test_sources_that_are_not_there(tmp_path):
         Sudoku(side=6, train=(str(tmp_path / "x"),)).load(0, {})
 
 
-def test_blank_puzzles_take_no_memory():
-    """Of an imported run, which takes all puzzles there are, for a plan."""
-    puzzles = Sudoku(train=("nowhere.csv",), train_puzzles=MAX_NUMBER).blank_puzzles()
-    assert len(puzzles.trained) == MAX_NUMBER
+def test_blank_puzzles():
+    """For a plan; an imported run takes all puzzles there are."""
+    missing = {"train": ("nowhere.csv",), "evaluate": ("nowhere.csv",)}
+    puzzles = Sudoku(**missing, train_puzzles=1000, test_puzzles=400_000).blank_puzzles()
+    assert (len(puzzles.trained), len(puzzles.tests)) == (1000, 400_000)
     assert not puzzles.trained.inputs_NxS[-1].any()
+    puzzles = Sudoku(**missing, train_puzzles=MAX_NUMBER).blank_puzzles()
+    assert len(puzzles.trained) == 1_000_000
+    assert puzzles.trained.inputs_NxS.base.nbytes < 1000
     assert Sudoku().blank_puzzles() is None
 
 
