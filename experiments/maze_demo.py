@@ -8,9 +8,11 @@
 Mazes: 20,000 that are made from a seed, each in its eight symmetries, with one way from start to
 goal of 6 moves or more. 1,000 others are tests.
 
-Expected time: TIME
+Expected time: 23 minutes on 2 slow cores (125 GFLOP/s of products) beside other work; not measured
+on faster ones, where it should be a third of that.
 Expected memory: 1 GB.
-Expected result: RESULT
+Expected result: 82% of the 1,000 tests solved, 41% after 1,000 steps, 68% after 1,500 (seed 0); 87%
+with 16 passes. TRM solves 1% (256 tests, 1,500 steps). docs/benchmarks.md has more.
 """
 
 from drm_jax.config import Evaluate, Experiment, Optimizer, Train
