@@ -1,10 +1,11 @@
 """From an experiment to everything that training and evaluation share."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import grain
@@ -36,6 +37,9 @@ from drm_jax.run.workdir import (
 from drm_jax.training.state import TrainState, init_state, state_shardings
 from drm_jax.training.step import Trained
 from drm_jax.words import counted
+
+_checked: set[Hashable] = set()
+"""Methods that were tried in this process, each with all that the trial depends on."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -151,13 +155,24 @@ def _set_up(experiment: Experiment, mesh: Mesh, workdir: epath.Path | None) -> S
         raise UsageError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
     trained = trained_parts(experiment, platform_of(mesh))
     experiment.method.level_ratios()  # a user's own schedule is found and checked first
-    data = experiment.data
-    check_method(trained, data.boards, data.vocabulary.mask)
+    _check_once(experiment, trained)
     puzzles = load_puzzles(experiment, workdir)
     make_state = state_maker(trained, experiment.seed, puzzles.num_ids)
     shardings = state_shardings(jax.eval_shape(make_state), mesh)
     changes = () if workdir is None else changes_of(workdir, experiment)
     return Setup(experiment, puzzles, mesh, trained, make_state, shardings, changes)
+
+
+def _check_once(experiment: Experiment, trained: Trained) -> None:
+    """As `check_method`, which takes seconds, but once in a process for equal parts."""
+    data, size = experiment.data, experiment.train.batch_size
+    parts = (experiment.method, experiment.model, data.boards, data.vocabulary, size)
+    with contextlib.suppress(TypeError):  # a part of the user's own that has no hash
+        if parts in _checked:
+            return
+    check_method(trained, data.boards, data.vocabulary.mask)
+    with contextlib.suppress(TypeError):
+        _checked.add(parts)
 
 
 def fingerprint_at(setup: Setup, step: int) -> str:

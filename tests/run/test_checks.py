@@ -14,6 +14,7 @@ from drm_jax.errors import UsageError
 from drm_jax.methods.drm import Drm
 from drm_jax.parallel import processes
 from drm_jax.parallel.mesh import AXIS, make_mesh
+from drm_jax.run import setup
 from drm_jax.run.checks import check_method
 from drm_jax.run.dry_run import _numbers
 from drm_jax.run.setup import check_split, set_up, trained_parts
@@ -43,6 +44,23 @@ def check(experiment: Experiment) -> None:
 )
 def test_built_in_methods_are_accepted(tiny, changes):
     check(with_changes(tiny, changes))
+
+
+def test_equal_parts_are_checked_once_in_a_process(tiny, monkeypatch):
+    checked = []
+    monkeypatch.setattr(setup, "_checked", set())
+    monkeypatch.setattr(setup, "check_method", lambda *given: checked.append(given))
+    for changes in (
+        {}, {"seed": 1, "train.steps": 9}, {"method.noise.schedule": "linear"},
+        {"model.hidden": 32}, {"train.batch_size": 16}, {"data.canvas": 7},
+    ):  # fmt: skip
+        set_up(with_changes(tiny, changes))
+    assert len(checked) == 5
+    monkeypatch.setattr(setup, "check_method", check_method)
+    refused = dataclasses.replace(tiny, method=NoCarry())
+    for _ in range(2):  # what is refused is refused again
+        with pytest.raises(UsageError, match="must return the loss"):
+            set_up(refused)
 
 
 class NoCarry(Drm):
