@@ -94,9 +94,9 @@ _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 
 def _csv_parts(path: Path, reader: Any, cells: int, symbols: str) -> Iterator[_Part]:
     numbered = ((reader.line_num, row) for row in reader if row)
-    header = list(itertools.islice(numbered, 1))
-    if header and len(header[0][1]) > 1 and len(header[0][1][1]) == cells:
-        numbered = itertools.chain(header, numbered)  # it is a puzzle
+    line, row = next(numbered, (0, []))
+    if len(row) > 1 and len(row[1]) == cells:  # a puzzle, not the header
+        numbered = itertools.chain([(line, row)], numbered)
     while part := list(itertools.islice(numbered, _ROWS)):
         lines, rows = zip(*part, strict=True)
         for line, row in part:

@@ -55,6 +55,7 @@ def plain(tiny):
         ("drm", "layer", 1),
         ("drm", "layer", 4),
         ("trm", "none", 2),
+        ("sprm", "none", 2),
         ("diffusion", "layer", 2),
     ],
 )
