@@ -33,7 +33,7 @@ def experiment() -> Experiment:
             test_puzzles=1000,
             num_augmentations=7,
         ),
-        # Noise alone hardly ever masks the whole path; a test begins so.
+        # A test begins with every cell masked, which noise alone hardly ever does.
         method=Drm(Recursion(cycles=2, inner_steps=1), noise=Noise(all_masked=0.5)),
         model=TokenMixer(hidden=64, prefix=2, swiglu_multiple=32),
         optimizer=Optimizer(learning_rate=2e-3, warmup_steps=50, ema=0.99, weight_decay=0.1),

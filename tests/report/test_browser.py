@@ -434,9 +434,9 @@ def test_boards_of_a_family_with_rules_are_marked(open_page, ruled_workdir, dark
 
 
 def check_steps(page, given: np.ndarray, conflicts: np.ndarray, what) -> None:
-    """Of the player: what was predicted, below the rings of what has changed; its facts."""
+    """Of the player: what was predicted, beside the rings of what has changed; its facts."""
     pixels, cell = pixels_of(page, '.player [data-what="predicted"]')
-    inner_edge = round(cell / 9) - 1  # of the outline: its outer one may lie below a block's line
+    inner_edge = round(cell / 9) - 1  # of the outline: the outer one may lie under a block's line
     outlined = is_colour(pixels[inner_edge::cell, cell // 2 :: cell], BROKEN_LINE)
     np.testing.assert_array_equal(outlined, conflicts, str(what))
     facts = page.inner_text(".facts >> nth=0")

@@ -558,7 +558,7 @@
         paint(pen, confidenceColour(cell.sure), x, y, px, view.digits && cell.sure <= 99 ? cell.sure : null);
       })));
       if (truthShown !== null) pictures.push(shown("truth", grid(truthShown, Math.max(truthShown.length, truthShown[0].length) * px, "truth", onGrid(test.output_conflicts), px)));
-      panels.style.setProperty("--least", `${Math.max(columns * px, 72)}px`); // no word is broken
+      panels.style.setProperty("--least", `${Math.max(columns * px, 72)}px`); // room for the longest caption
       panels.replaceChildren(...pictures);
       const said = [`step ${step + 1} of ${count()}`];
       if (from) said.push(`noise level ${path.levels[step]}`, `${counted(counts.masked, "cell")} of the grid masked`);
