@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import html
 import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from etils import epath
 from rich.console import Console
 
 from drm_jax.config import Experiment, part_name
-from drm_jax.errors import UsageError
+from drm_jax.errors import InputError, UsageError
 from drm_jax.evaluate.answerer import AnswerBatch
 from drm_jax.evaluate.answers import Trajectory, unpack
 from drm_jax.evaluate.files import Evaluation
@@ -39,8 +40,10 @@ from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
 from drm_jax.io.metrics import read_metrics
 from drm_jax.puzzles.arc.family import Arc
+from drm_jax.puzzles.arc.puzzles import ArcPuzzles
 from drm_jax.puzzles.arc.tasks import Task, load_source
 from drm_jax.puzzles.boards import grid_of
+from drm_jax.references import did_you_mean
 from drm_jax.report.curves import curve
 from drm_jax.report.write import write_report
 from drm_jax.run import loop
@@ -50,11 +53,14 @@ from drm_jax.run.evaluation import (
     name_settings,
     read_to_evaluate,
 )
-from drm_jax.run.setup import Setup, answerer, set_up_to_evaluate
+from drm_jax.run.setup import Setup, answerer, load_puzzles, set_up_to_evaluate
 from drm_jax.run.start import restore_own
 from drm_jax.run.workdir import read_config
 from drm_jax.runtime.devices import prepare_devices
 from drm_jax.runtime.quiet import quiet_libraries
+from drm_jax.solve.asked import write_tasks
+from drm_jax.solve.request import Adapt, Request
+from drm_jax.solve.solve import solve
 from drm_jax.training.state import TrainState, mean_row
 from drm_jax.words import counted
 
@@ -171,23 +177,35 @@ class Run:
                 report = evaluate_workdir(self.workdir, chosen[0], _console(), **options)
         return report.evaluations[-1]
 
-    def answer(self, task: Any, step: int | None = None, **settings: Any) -> "Answers":
+    def answer(
+        self,
+        task: Any,
+        step: int | None = None,
+        *,
+        minutes: float | None = None,
+        **settings: Any,
+    ) -> "Answers":
         """Answers the test inputs of a task.
 
         A task that the run was trained with keeps its puzzle rows; any other one is answered with
-        the mean of all rows, which is a guess: nothing is learned from its demonstrations. The
-        first call compiles; the program and the checkpoint are kept for those that follow.
+        the mean of all rows, which is a guess: nothing is learned from its demonstrations, unless
+        there are minutes for it. The first call compiles; the program and the checkpoint are kept
+        for those that follow.
 
         Args:
           task: of ARC the id of a task of the run, a dict as an ARC JSON file has it, the path of
             such a file, or one of `load_tasks`; of other families their own form.
           step: of the checkpoint; the newest by default.
-          settings: as of `evaluate`.
+          minutes: adapts a copy of the newest weights to the demonstrations of an ARC task before,
+            as `drm solve` does, and takes about so long.
+          settings: as of `evaluate`; with minutes those of `solve.request.Adapt`.
 
         Raises:
           UsageError: there is no such setting, or a value can't be.
           InputError: the task can't be read, or there is no such checkpoint.
         """
+        if minutes is not None:
+            return self._answer_adapted(task, step, minutes, settings)
         changes = name_settings(self.experiment, settings)
         experiment = read_to_evaluate(self.workdir, changes)
         newest = checkpoint.existing_step(self.workdir, step)
@@ -200,6 +218,36 @@ class Run:
         trajectories = [unpack(packed) for packed in judged.trajectories]
         (described,) = judged.judge.answers()
         return _answers(experiment, described, trajectories)
+
+    def _answer_adapted(
+        self, task: Any, step: int | None, minutes: float, settings: Mapping[str, Any]
+    ) -> "Answers":
+        known = [field.name for field in dataclasses.fields(Adapt)]
+        for name in settings:
+            if name not in known:
+                meant = did_you_mean(name, known)
+                raise UsageError(
+                    f"{name}: there is no such setting of an adaptation{meant}; known are "
+                    f"{', '.join(known)}"
+                )
+        if step is not None:
+            raise UsageError("step: with minutes the newest checkpoint is adapted")
+        puzzles = load_puzzles(self.experiment, self.workdir)
+        if not isinstance(puzzles, ArcPuzzles):
+            raise UsageError("minutes: only runs of ARC tasks can be adapted")
+        asked = puzzles.task_of(task.task if isinstance(task, ArcTask) else task)
+        prepare_devices()
+        with tempfile.TemporaryDirectory() as folder, quiet_libraries():
+            file = write_tasks(work_path(folder), [asked])
+            request = Request(
+                (str(file),), weights=str(self.workdir), minutes=minutes, adapt=Adapt(**settings)
+            )
+            outcome = solve(request, work_path(folder) / "solve", _console())
+            experiment = read_config(outcome.folder)
+        if outcome.judged is None:
+            raise InputError(f"task {asked.id}: doesn't fit the canvas of this run")
+        (described,) = outcome.judged.judge.answers()
+        return _answers(experiment, described, [])
 
     def report(self) -> epath.Path:
         """Writes report.html of the newest evaluation; its path."""

@@ -70,6 +70,9 @@ class Optimizer:
     """Linear warm-up of both rates: step 1 has 1/warmup_steps of them; constant afterwards."""
     ema: Decay = 0.999
     """Decay of the averaged weights that evaluation uses."""
+    rows_first: CountOrZero = 0
+    """Steps at the beginning that train the puzzle rows alone; the network's warm-up comes after
+    them. For a network that is trained already, on tasks that it has not seen."""
 
     def __post_init__(self):
         check_fields(self, "optimizer")

@@ -37,8 +37,10 @@ def pytest_sessionstart():
 
 @pytest.fixture(scope="session", autouse=True)
 def programs(tmp_path_factory):
-    """Kept for this process and for its children, not in the cache of whoever runs the tests."""
-    folder = tmp_path_factory.mktemp("programs")
+    """Kept for all workers and their children, not in the cache of whoever runs the tests."""
+    own = tmp_path_factory.getbasetemp()
+    # jax's key holds the folder's path: only workers that share a folder find each other's programs
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "programs"
     keep_programs(folder)
     os.environ.update(kept_programs(folder))
 
@@ -110,6 +112,7 @@ LONG = (
     "run/test_together.py",
     "run/test_windows.py::test_a_run_that_is_made_longer",
     "run/test_windows.py::test_one_device_equals_two",
+    "solve/test_solve.py",
     "test_benchmarks.py::test_a_step_is_measured",
     "test_experiments.py",
     "test_extending.py",

@@ -7,6 +7,7 @@ import jax
 _OPTIONS = {
     "jax_persistent_cache_min_compile_time_secs": 0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
+    "jax_compilation_cache_max_size": 2**32,  # with a bound jax locks the folder: it can be shared
 }
 
 

@@ -85,6 +85,7 @@ def _options(command: str) -> list[str]:
         report,
         runs,
         show,
+        solve,
         train,
     )
     from drm_jax.config import PARTS, make_part
@@ -95,6 +96,7 @@ def _options(command: str) -> list[str]:
         "data": data.DataOptions, "import": importing.ImportOptions, "runs": runs.RunsOptions,
         "report": report.ReportOptions, "show": show.ShowOptions,
         "checkpoints": checkpoints.CheckpointsOptions, "completion": CompletionOptions,
+        "solve": solve.SolveOptions,
     }  # fmt: skip
     found = list(option_names(classes[command]))
     if command in ("train", "plan"):

@@ -24,6 +24,7 @@ COMMANDS = {
     "data": ("data", "what a source of tasks holds, and what is wrong in it"),
     "train": ("train", "train an experiment, or go on with it"),
     "eval": ("evaluate", "score one checkpoint of a work directory, or an ensemble of several"),
+    "solve": ("solve", "answer tasks that no network was trained with, from one file or many"),
     "report": ("report", "one HTML file about a run, or a comparison of several"),
     "show": ("show", "a task in the terminal, or how a run answered it"),
     "runs": ("runs", "work directories, what became of them, and their scores"),
@@ -53,6 +54,9 @@ A run from its beginning to its report:
   drm train experiments/demo.py              the same command again goes on where it stopped
   drm eval runs/demo --denoise-steps 4       the newest checkpoint again, with other settings
   drm report runs/demo                       one HTML file: scores, curves, tasks, denoising
+
+A task of your own, answered in minutes:
+  drm solve task.json
 
 Exit codes: 0 done, 1 something failed, or a file or folder isn't there, 2 wrong usage,
 75 preempted (start it again), 130 Ctrl-C."""

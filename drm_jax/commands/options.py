@@ -194,7 +194,8 @@ def option_names(options: type, prefix: str = "") -> Iterator[str]:
     for field in dataclasses.fields(options):
         hint = bare[field.name]
         metadata = getattr(annotated[field.name], "__metadata__", ())
-        written = field.name.replace("_", "-")
+        named = [name for mark in metadata if (name := getattr(mark, "name", None))]
+        written = (named or [field.name])[0].replace("_", "-")
         if dataclasses.is_dataclass(hint):
             flat = any(getattr(mark, "name", None) == "" for mark in metadata)
             yield from option_names(hint, prefix if flat else f"{prefix}{written}.")

@@ -1,6 +1,7 @@
 """The compiled program that answers a batch of candidates."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,6 +27,38 @@ def abstract_candidates(batch_size: int, cells: int) -> dict[str, jax.ShapeDtype
     }
 
 
+Answer = Callable[[Any, Any, jax.Array, Mapping[str, jax.Array]], Answered]
+"""(averaged weights, constants, puzzle table, batch) -> Answered, on a device of the data axis."""
+
+
+def make_answer(method: Method, data: Family, network: Network, *, steps: int, seed: int) -> Answer:
+    """What a device answers of a batch; not yet compiled.
+
+    Args:
+      steps: forward passes.
+      seed: of the random draws, together with a candidate's number.
+    """
+    board_of = {height * width: (height, width) for height, width in data.boards}
+
+    def answer(params, constants, table, batch):
+        cells = batch["inputs"].shape[1]
+        rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
+        key_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(batch["row"])
+        with exact_products(network):
+            return method.answer(
+                network.at_window(cells),
+                params,
+                constants,
+                batch["inputs"],
+                rows_BxD,
+                key_B,
+                steps=steps,
+                pad_outside=lambda tokens_BxS: data.pad_outside(tokens_BxS, board_of[cells]),
+            )
+
+    return answer
+
+
 def compile_answer(
     method: Method,
     data: Family,
@@ -43,35 +76,13 @@ def compile_answer(
 
     Args:
       shardings: of the state.
-      steps: forward passes.
-      seed: of the random draws, together with a candidate's number.
+      steps, seed: as of `make_answer`.
     """
-    board_of = {height * width: (height, width) for height, width in data.boards}
-
-    def on_device(params, constants, table, batch):
-        with exact_products(network):
-            return answer(params, constants, table, batch)
-
-    def answer(params, constants, table, batch):
-        cells = batch["inputs"].shape[1]
-        rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
-        key_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(batch["row"])
-        return method.answer(
-            network.at_window(cells),
-            params,
-            constants,
-            batch["inputs"],
-            rows_BxD,
-            key_B,
-            steps=steps,
-            pad_outside=lambda tokens_BxS: data.pad_outside(tokens_BxS, board_of[cells]),
-        )
-
     # Answers go to all processes, which judge the same ones; what each step gave stays where it is.
     over_batch, over_steps = P(AXIS), P(None, AXIS)
     whole, split = placed(mesh, "step"), NamedSharding(mesh, over_steps)
     sharded = jax.shard_map(
-        on_device,
+        make_answer(method, data, network, steps=steps, seed=seed),
         mesh=mesh,
         in_specs=tuple(placed(mesh, x).spec for x in ("ema", "constants", "table", "batch")),
         out_specs=Answered(over_batch, over_batch, *[over_steps] * 4),

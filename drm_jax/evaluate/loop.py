@@ -63,7 +63,7 @@ def evaluate(
     questions = puzzles.questions(experiment.evaluate.num_augmentations)
     judged = answer_questions(experiment, answer_batch, state, mesh, questions, progress)
     tests = puzzles.tests_digest()
-    return _evaluation(experiment, (int(state.step),), judged, mesh, tests)
+    return evaluation_of(experiment, (int(state.step),), judged, mesh, tests)
 
 
 def evaluate_together(
@@ -92,11 +92,11 @@ def evaluate_together(
             experiment, answer_batch, restore(step), mesh, questions, progress
         )
         alone = [evaluation.without_details() for evaluation in alone]
-        alone.append(_evaluation(experiment, (step,), judged, mesh, tests))
+        alone.append(evaluation_of(experiment, (step,), judged, mesh, tests))
         pooled.pool(judged.judge)
         accuracies.append(judged.accuracy_R)
     together = dataclasses.replace(judged, judge=pooled, accuracy_R=np.mean(accuracies, axis=0))
-    return *alone, _evaluation(experiment, tuple(steps), together, mesh, tests, alone)
+    return *alone, evaluation_of(experiment, tuple(steps), together, mesh, tests, alone)
 
 
 def answer_questions(
@@ -106,8 +106,12 @@ def answer_questions(
     mesh: Mesh,
     questions: Questions,
     progress: Progress = _no_progress,
+    rounds: Iterable[np.ndarray] | None = None,
 ) -> Judged:
-    """Answers all candidates of some questions; arguments as of `evaluate`."""
+    """Answers all candidates of some questions, or those of some rounds; see `answer_all`.
+
+    The other arguments are as of `evaluate`.
+    """
     config, data = experiment.evaluate, experiment.data
     levels_N = experiment.method.test_levels(config.denoise_steps)
     kept = Kept(config.trajectories, questions, levels_N, data.vocabulary.mask, mesh)
@@ -116,7 +120,13 @@ def answer_questions(
         return answer_batch(state, global_batch(_rows_of_process(batch), mesh))
 
     return answer_all(
-        questions, data.boards, ask, kept, batch_size=config.batch_size, progress=progress
+        questions,
+        data.boards,
+        ask,
+        kept,
+        batch_size=config.batch_size,
+        progress=progress,
+        rounds=rounds,
     )
 
 
@@ -127,7 +137,7 @@ def _rows_of_process(batch: Mapping[str, np.ndarray]) -> Rows:
     return {name: value[first : first + share] for name, value in batch.items()}
 
 
-def _evaluation(
+def evaluation_of(
     experiment: Experiment,
     steps: tuple[int, ...],
     judged: Judged,
@@ -157,6 +167,7 @@ def answer_all(
     *,
     batch_size: int,
     progress: Progress,
+    rounds: Iterable[np.ndarray] | None = None,
 ) -> Judged:
     """Answers all candidates.
 
@@ -168,15 +179,56 @@ def answer_all(
       boards: the family's, from small to large.
       kept: nothing kept yet.
       progress: wraps the batches of each board, given how many there are from there on.
+      rounds: the numbers of the candidates that are answered, some at a time; the next ones are
+        asked for when these have been judged. By default all at once.
     """
-    judge, accuracy_R = questions.judge(), np.full(questions.count, np.nan)
-    board_R = np.array(questions.board_R)
-    asked = {}
+    heard = _Heard(
+        questions.judge(),
+        np.full(questions.count, np.nan),
+        np.array(questions.board_R),
+        dict.fromkeys(boards, 0),
+    )
+    for row_N in [np.arange(questions.count)] if rounds is None else rounds:
+        _answer_round(questions, boards, row_N, ask, kept, heard, batch_size, progress)
+    wanted = kept.wanted(heard.judge)
+    missing_N = kept.missing(wanted)
     for number, board in enumerate(boards):
-        here_N = np.flatnonzero(board_R == number)
-        asked[board] = len(here_N)
+        here_N = missing_N[heard.board_R[missing_N] == number]
+        _answer_again(questions, here_N, board, ask, kept, batch_size)
+    packed = kept.chosen(wanted)
+    pictured = tuple(packed[row] for row in kept.pictured if row in packed)
+    return Judged(heard.judge, heard.accuracy_R, heard.asked, tuple(packed.values()), pictured)
+
+
+@dataclasses.dataclass(eq=False)
+class _Heard:
+    """What candidates have answered so far."""
+
+    judge: Judge
+    accuracy_R: np.ndarray
+    board_R: np.ndarray  # on which board each candidate is answered next, or was answered last
+    asked: dict[Board, int]
+
+
+def _answer_round(
+    questions: Questions,
+    boards: Sequence[Board],
+    row_N: np.ndarray,
+    ask: Ask,
+    kept: Kept,
+    heard: _Heard,
+    batch_size: int,
+    progress: Progress,
+) -> None:
+    """Answers these candidates; arguments as of `answer_all`."""
+    waiting_R = np.zeros(questions.count, bool)
+    waiting_R[row_N] = True
+    board_R = heard.board_R
+    for number, board in enumerate(boards):
+        here_N = np.flatnonzero(waiting_R & (board_R == number))
+        heard.asked[board] += len(here_N)
         batches = question_batches(questions, here_N, board, batch_size)
-        left = _batches_left(board_R, number, len(boards), batch_size)
+        left = _batches_left(board_R[waiting_R], number, len(boards), batch_size)
         for batch, answered in _one_ahead(progress(batches, left), ask):
             predicted_BxS, q_halt_B = jax.device_get((answered.predicted, answered.q_halt))
             final_B = batch["row"] < questions.count
@@ -184,20 +236,12 @@ def answer_all(
                 again_B = final_B & questions.reaches_border(predicted_BxS, board)
                 board_R[batch["row"][again_B]] += 1
                 final_B &= ~again_B
-            row_N, predicted_NxS = batch["row"][final_B], predicted_BxS[final_B]
-            judge.add(row_N, predicted_NxS, q_halt_B[final_B], board)
+            final_N, predicted_NxS = batch["row"][final_B], predicted_BxS[final_B]
+            heard.judge.add(final_N, predicted_NxS, q_halt_B[final_B], board)
             on_whole_NxS = place(predicted_NxS, board, boards[-1])
-            accuracy_R[row_N] = cell_accuracy(on_whole_NxS, *questions.truths(row_N))
-            now = kept.choose(judge, row_N)
+            heard.accuracy_R[final_N] = cell_accuracy(on_whole_NxS, *questions.truths(final_N))
+            now = kept.choose(heard.judge, final_N)
             kept.take(answered, board, np.flatnonzero(np.isin(batch["row"], now)), now)
-    wanted = kept.wanted(judge)
-    missing_N = kept.missing(wanted)
-    for number, board in enumerate(boards):
-        here_N = missing_N[board_R[missing_N] == number]
-        _answer_again(questions, here_N, board, ask, kept, batch_size)
-    packed = kept.chosen(wanted)
-    pictured = tuple(packed[row] for row in kept.pictured if row in packed)
-    return Judged(judge, accuracy_R, asked, tuple(packed.values()), pictured)
 
 
 def _answer_again(

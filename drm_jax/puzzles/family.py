@@ -188,6 +188,16 @@ class Puzzles(Protocol):
           InputError: it can't be read, or doesn't fit the board.
         """
 
+    def with_tests_of(self, others: "Puzzles", trained_on: Iterable[str]) -> "Puzzles":
+        """These puzzles, which a run was trained on, with the tests of others instead of theirs.
+
+        Args:
+          trained_on: digests, see `trained_digests`: answers among them are not scored.
+
+        Raises:
+          InputError: a run of these can't answer some of them.
+        """
+
     def baselines(self) -> Mapping[str, Mapping[str, Any]]:
         """Scores, as of `Judge.scores`, of answers that need no network, by their names; may be
         none."""

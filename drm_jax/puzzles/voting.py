@@ -26,6 +26,8 @@ class Answer:
     grid: np.ndarray
     voters: list[int] = dataclasses.field(default_factory=list)
     """Numbers of the candidates that proposed it, in the order in which they did."""
+    voter_scores: list[float] = dataclasses.field(default_factory=list)
+    """The halting probability of each of them."""
     score_sum: float = 0.0
 
     @property
@@ -62,6 +64,7 @@ def cast_vote(
     answers = ballot.setdefault((task_id, _key(question)), {})
     answer = answers.setdefault(_key(grid), Answer(grid))
     answer.voters.append(voter)
+    answer.voter_scores.append(score)
     answer.score_sum += score
 
 
@@ -76,6 +79,7 @@ def pool(ballot: Ballot, other: Ballot) -> None:
         for key, answer in answers.items():
             pooled = here.setdefault(key, Answer(answer.grid))
             pooled.voters += answer.voters
+            pooled.voter_scores += answer.voter_scores
             pooled.score_sum += answer.score_sum
 
 
@@ -205,9 +209,11 @@ class VotingJudge:
         return sum(answer.votes for answers in self.ballot.values() for answer in answers.values())
 
     def cell_accuracies(self, accuracy_R: np.ndarray) -> list[float]:
-        """For each test the mean over its candidates; NaN where its output is hidden."""
+        """For each test the mean over its candidates that were answered; NaN where its output is
+        hidden, or none was."""
         first = np.flatnonzero(np.diff(self._test_R, prepend=-1))
-        means = [float(part.mean()) for part in np.split(accuracy_R, first[1:]) if len(part)]
+        parts = [part[~np.isnan(part)] for part in np.split(accuracy_R, first[1:]) if len(part)]
+        means = [float(part.mean()) if len(part) else math.nan for part in parts]
         of_test = dict(zip(self._test_R[first].tolist(), means, strict=True))
         return [of_test.get(number, math.nan) for number in range(len(self.tests))]
 

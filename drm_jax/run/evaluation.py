@@ -15,11 +15,12 @@ from drm_jax.io import checkpoint
 from drm_jax.io.files import check_writable, make_folder, write_whole
 from drm_jax.io.metrics import FILE as LOG
 from drm_jax.parallel import processes
+from drm_jax.puzzles.family import Puzzles
 from drm_jax.references import did_you_mean
 from drm_jax.run import history
 from drm_jax.run.interval import STEPS_IN_FLIGHT
 from drm_jax.run.scorer import Report, Scorer
-from drm_jax.run.setup import Setup, set_up_to_evaluate
+from drm_jax.run.setup import Setup, load_puzzles, set_up_to_evaluate
 from drm_jax.run.start import OTHER_TESTS, other_tests, restore_own
 from drm_jax.run.together import check_same_data, check_same_start
 from drm_jax.run.workdir import (
@@ -213,9 +214,34 @@ def _set_up(
     unsure = config_unsure(workdir)
     if unsure:
         teller(console)(unsure)
-    setup = set_up_to_evaluate(experiment, teller(console), workdir)
+    puzzles = _with_other_tests(workdir, experiment)
+    setup = set_up_to_evaluate(experiment, teller(console), workdir, puzzles)
     check_same_data(setup)
     return setup
+
+
+def _with_other_tests(workdir: epath.Path, experiment: Experiment) -> Puzzles | None:
+    """The puzzles of a run with the tests of other sources, where such are named that training on
+    would not be the same; None where the experiment's own sources do.
+
+    Raises:
+      InputError: the run can't answer them, or they can't be loaded.
+    """
+    own = read_config(workdir)
+    if experiment.data == own.data:
+        return None
+    try:
+        puzzles = load_puzzles(own, workdir)
+    except InputError:  # its files have moved, and the new names are of the same ones
+        return None
+    others = load_puzzles(experiment, workdir)
+    if others.training_digest() == puzzles.training_digest():
+        return None
+    steps = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
+    trained_on = puzzles.trained_digests()
+    with contextlib.suppress(checkpoint.DamagedError):  # told of where it is restored
+        trained_on = checkpoint.read_record(workdir, steps[-1])["trained_on"]
+    return puzzles.with_tests_of(others, trained_on)
 
 
 def _changed(

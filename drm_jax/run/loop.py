@@ -108,14 +108,14 @@ def train(
     for line in [describe(setup), *setup.notes]:
         console.print(line, soft_wrap=True)
     say = teller(console)
-    with StopRequest(say, until_exit=until_exit) as stop, _locked(workdir, console) as held:
+    with StopRequest(say, until_exit=until_exit) as stop, locked(workdir, console) as held:
         begin, told = _begin(setup, workdir, strict, changing, anew, say)
         setup = dataclasses.replace(setup, changes=begin.changes)
         stop.listen()  # ended by a signal before, nothing is lost
         traced = profile_steps if processes.is_first() else 0
         origin = _untold(origin or {}, told)
         with (
-            _Training.opened(setup, begin, workdir, console, stop, held, origin) as run,
+            Training.opened(setup, begin, workdir, console, stop, held, origin) as run,
             Profiler(workdir, begin.step, traced) as profiler,
         ):
             run.steps(profiler, started)
@@ -214,7 +214,7 @@ def _claim(
 
 
 @contextlib.contextmanager
-def _locked(workdir: epath.Path, console: Console) -> Iterator[lock.Lock | None]:
+def locked(workdir: epath.Path, console: Console) -> Iterator[lock.Lock | None]:
     """Holds the lock of the work directory; of several processes the first one does, for all."""
     if not processes.is_first():
         yield None
@@ -235,7 +235,7 @@ def describe(setup: Setup) -> str:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Training:
+class Training:
     """The training loop with what it writes to."""
 
     setup: Setup
@@ -256,7 +256,7 @@ class _Training:
         stop: StopRequest,
         held: lock.Lock | None,
         origin: Mapping[str, Any],
-    ) -> Iterator["_Training"]:
+    ) -> Iterator["Training"]:
         """With the history, the log, the checkpoints and the progress bar open."""
         experiment, config = setup.experiment, setup.experiment.train
         line = {"step": begin.step, **made_with(experiment, setup.mesh), **origin}
@@ -276,53 +276,34 @@ class _Training:
 
     def steps(self, profiler: Profiler, started: float) -> None:
         """Trains to the last step, which is saved and evaluated."""
-        setup, config, begin = self.setup, self.setup.experiment.train, self.begin
-        state = begin.state
+        setup, last, begin = self.setup, self.setup.experiment.train.steps, self.begin
         if not begin.resumed and setup.experiment.init_from is not None:
-            self.save(0, state, {})  # a restart must not depend on the other run any more
+            self.save(0, begin.state, {})  # a restart must not depend on the other run any more
         if self._evaluates(begin.step) and not self.log.was_evaluated(begin.step):
-            self.scorer.score(state)
-        if begin.step >= config.steps:
+            self.scorer.score(begin.state)
+        if begin.step >= last:
             return
-        stream = training_stream(setup, processes.index(), processes.count())
-        batches = batches_from(stream, first_batch(setup, begin.step))
-        stepper = _Stepper(setup, self.scorer.bar, begin.step, started)
-        interval = Interval(begin.step, self._not_finite, begin.interval_totals)
-        unlogged: tuple[int, Interval] | None = None
-        task = self.scorer.bar.add_task("train", total=config.steps, completed=begin.step, news=())
-        for done in range(begin.step + 1, config.steps + 1):
-            profiler.before(done)
-            state, metrics = stepper.step(state, next(batches), done)
-            profiler.after(done, metrics)
-            interval.add(metrics)
-            if unlogged:  # the next step is under way: fetching doesn't keep the device idle
-                self._log(*unlogged, stepper.clock, task)
-                unlogged = None
-            if done % config.log_every == 0 or done == config.steps:
-                unlogged, interval = (done, interval), Interval(done, self._not_finite)
+        steps = Steps(self, profiler, started)
+        while steps.done < last:
+            steps.advance(self._next_evaluation(steps.done))
             # What is scored is saved first: a kill while it is scored loses no training.
-            evaluates, stopping = self._evaluates(done), self.scorer.stop.beside_step()
-            if evaluates or stopping or done % config.checkpoint_every == 0:
-                if unlogged:
-                    self._log(*unlogged, stepper.clock, task)
-                    unlogged = None
-                with stepper.clock.paused():
-                    self.save(done, state, interval.fetch())  # fetched: only a finite state is
-                    if evaluates and not stopping:
-                        self.scorer.score(state)
-            self.scorer.bar.update(task, completed=done)
-            if stopping:
-                checkpoint.finish(self.saver)
-                raise self.scorer.stop.error(f"; step {done} is saved in {self.scorer.workdir}")
+            with steps.stepper.clock.paused():
+                steps.save()
+                self.scorer.score(steps.state)
         checkpoint.finish(self.saver)
+
+    def _next_evaluation(self, done: int) -> int:
+        """The first step after this one that an evaluation follows."""
+        experiment = self.setup.experiment
+        every = experiment.evaluate.every or experiment.train.steps
+        return min((done // every + 1) * every, experiment.train.steps)
 
     def _evaluates(self, step: int) -> bool:
         """Whether an evaluation belongs after this many steps."""
         experiment = self.setup.experiment
         if step == 0:
             return experiment.evaluate.untrained
-        every = experiment.evaluate.every
-        return step == experiment.train.steps or bool(every and step % every == 0)
+        return step == self._next_evaluation(step - 1)
 
     def save(self, step: int, state: TrainState, interval_totals: Mapping[str, float]) -> None:
         """Saves in the background; the log is made safe first, so that it is never behind."""
@@ -331,7 +312,7 @@ class _Training:
         record = {**self.begin.record, "interval": dict(interval_totals)}
         checkpoint.save(self.saver, step, state, record)
 
-    def _log(self, step: int, interval: Interval, clock: "_Clock", task: TaskID) -> None:
+    def write_interval(self, step: int, interval: Interval, clock: "_Clock", task: TaskID) -> None:
         """Fetches an interval's sums and writes their means."""
         means = _means(interval.fetch())
         rate = clock.steps_per_second(step) * self.setup.experiment.train.batch_size
@@ -352,7 +333,7 @@ class _Training:
         if self.held is not None:
             self.held.check()
 
-    def _not_finite(self, step: int, flags_L: np.ndarray, ids_B: np.ndarray) -> NoReturn:
+    def not_finite(self, step: int, flags_L: np.ndarray, ids_B: np.ndarray) -> NoReturn:
         """Ends a run at a NaN or an infinity, naming what made it. Nothing of it was saved."""
         names = watched(self.begin.state.params)
         wrong = [name for name, fine in zip(names, flags_L.tolist(), strict=True) if not fine]
@@ -372,6 +353,73 @@ class _Training:
         )
 
 
+class Steps:
+    """Training steps, one after the other: made, logged, and saved every train.checkpoint_every."""
+
+    def __init__(self, run: Training, profiler: Profiler, started: float):
+        """Args:
+        started: see `_Stepper`.
+        """
+        setup, begin = run.setup, run.begin
+        self.state, self.done = begin.state, begin.step
+        self._run, self._profiler = run, profiler
+        stream = training_stream(setup, processes.index(), processes.count())
+        self._batches = batches_from(stream, first_batch(setup, begin.step))
+        self.stepper = _Stepper(setup, run.scorer.bar, begin.step, started)
+        self._interval = Interval(begin.step, run.not_finite, begin.interval_totals)
+        self._unlogged: tuple[int, Interval] | None = None
+        self._task = run.scorer.bar.add_task(
+            "train", total=setup.experiment.train.steps, completed=begin.step, news=()
+        )
+
+    @property
+    def experiment(self) -> Experiment:
+        return self._run.setup.experiment
+
+    def set_experiment(self, experiment: Experiment) -> None:
+        """Another number of steps, or of those of the puzzle rows alone, from here on."""
+        setup = dataclasses.replace(self._run.setup, experiment=experiment)
+        self._run = dataclasses.replace(self._run, setup=setup)
+        self.stepper.rows_first = experiment.optimizer.rows_first
+        self._run.scorer.bar.update(self._task, total=experiment.train.steps)
+
+    def advance(self, last: int) -> None:
+        """Makes the steps up to this one, which isn't saved yet.
+
+        Raises:
+          StoppedError: it was asked to stop; its last step is saved.
+        """
+        run, config = self._run, self._run.setup.experiment.train
+        for done in range(self.done + 1, last + 1):
+            self._profiler.before(done)
+            self.state, metrics = self.stepper.step(self.state, next(self._batches), done)
+            self.done = done
+            self._profiler.after(done, metrics)
+            self._interval.add(metrics)
+            self._write()  # the next step is under way: fetching doesn't keep the device idle
+            if done % config.log_every == 0 or done == config.steps:
+                self._unlogged = done, self._interval
+                self._interval = Interval(done, run.not_finite)
+            stopping = run.scorer.stop.beside_step()
+            if stopping or (done % config.checkpoint_every == 0 and done < last):
+                with self.stepper.clock.paused():
+                    self.save()
+            run.scorer.bar.update(self._task, completed=done)
+            if stopping:
+                checkpoint.finish(run.saver)
+                raise run.scorer.stop.error(f"; step {done} is saved in {run.scorer.workdir}")
+
+    def save(self) -> None:
+        """Saves the state in the background; fetched before, so that only a finite one is."""
+        self._write()
+        self._run.save(self.done, self.state, self._interval.fetch())
+
+    def _write(self) -> None:
+        if self._unlogged:
+            self._run.write_interval(*self._unlogged, self.stepper.clock, self._task)
+            self._unlogged = None
+
+
 class _Stepper:
     """The compiled training step; says how long its first steps took."""
 
@@ -381,8 +429,13 @@ class _Stepper:
         started: the time.perf_counter() from which the time to the first step counts.
         """
         self._mesh, self._say, self._started = setup.mesh, bar.console.print, started
-        self._step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
-        self._first, self._sizes = first + 1, set()
+        self.rows_first = setup.experiment.optimizer.rows_first
+        self._step, self._rows_step = (
+            compile_train_step(setup.trained, setup.mesh, setup.shardings, rows_only)
+            for rows_only in (False, True)
+        )
+        self._first, self._compiled = first + 1, set()
+        self.compile_seconds = 0.0  # of all sizes so far, the first steps counted
         self._boards = {height * width: (height, width) for height, width in setup.network.boards}
         self.clock = _Clock(first)
 
@@ -391,17 +444,24 @@ class _Stepper:
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """State and metrics after step `done`."""
         cells, before = batch["inputs"].shape[1], time.perf_counter()
-        state, metrics = self._step(state, global_batch(batch, self._mesh))
+        rows_only = done <= self.rows_first
+        step = self._rows_step if rows_only else self._step
+        state, metrics = step(state, global_batch(batch, self._mesh))
+        if (cells, rows_only) not in self._compiled:  # compiled before it returns
+            self.compile_seconds += time.perf_counter() - before
         if done == self._first:
             jax.block_until_ready(metrics)
             self._say(f"First step after {time.perf_counter() - self._started:.1f} s")
             self.clock = _Clock(done)
-        elif cells not in self._sizes:
-            seconds = time.perf_counter() - before  # compiled before it returns
+        elif (cells, rows_only) not in self._compiled:
+            seconds = time.perf_counter() - before
             self.clock.pause(seconds)
             height, width = self._boards[cells]
-            self._say(f"First step on windows of {height} x {width}: {seconds:.1f} s to compile")
-        self._sizes.add(cells)
+            of_all = "" if rows_only or not self.rows_first else " of all weights"
+            self._say(
+                f"First step{of_all} on windows of {height} x {width}: {seconds:.1f} s to compile"
+            )
+        self._compiled.add((cells, rows_only))
         return state, metrics
 
 

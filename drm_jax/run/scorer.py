@@ -54,14 +54,14 @@ class Scorer:
         self.changed = changed
         self.evaluations: list[Evaluation] = []
         self.paths: list[epath.Path] = []
-        self._answer = answerer(setup)
+        self.answer_batch = answerer(setup)
 
     def score(self, state: TrainState) -> None:
         """Scores a state, writes its files, and logs it last: a line says that all is there."""
         setup, step = self.setup, int(state.step)
-        with self._progress(f"step {step}", 1) as wrap:
+        with self.progress(f"step {step}", 1) as wrap:
             result = evaluate(
-                setup.experiment, self._answer, state, setup.mesh, setup.puzzles, wrap
+                setup.experiment, self.answer_batch, state, setup.mesh, setup.puzzles, wrap
             )
         self.evaluations = [*(of.without_details() for of in self.evaluations), result]
         self._write(result, "denoising.png")
@@ -73,17 +73,17 @@ class Scorer:
     def score_together(self, steps: Sequence[int], restore: Callable[[int], TrainState]) -> None:
         """Scores checkpoints and their ensemble; only the files of the ensemble are written."""
         setup = self.setup
-        with self._progress(
+        with self.progress(
             f"the ensemble of {counted(len(steps), 'checkpoint')}", len(steps)
         ) as wrap:
             results = evaluate_together(
-                setup.experiment, self._answer, steps, restore, setup.mesh, setup.puzzles, wrap
+                setup.experiment, self.answer_batch, steps, restore, setup.mesh, setup.puzzles, wrap
             )
         self.evaluations += results
         self._write(results[-1], f"denoising_step_{steps[-1]}.png")
 
     @contextlib.contextmanager
-    def _progress(
+    def progress(
         self, what: str, checkpoints: int
     ) -> Iterator[Callable[[Iterable[Any], int], Iterable[Any]]]:
         """One bar over the batches of all checkpoints, between which a stop is looked for."""

@@ -124,12 +124,18 @@ def set_up(
 
 
 def set_up_to_evaluate(
-    experiment: Experiment, say: Callable[[str], None], workdir: epath.Path
+    experiment: Experiment,
+    say: Callable[[str], None],
+    workdir: epath.Path,
+    puzzles: Puzzles | None = None,
 ) -> Setup:
     """As `set_up`, for a run that is only scored: its training batch need not be split.
 
     Uses as many devices as the batch of an evaluation can be split over; `say` is told where these
     are not all.
+
+    Args:
+      puzzles: instead of those that the experiment names.
 
     Raises:
       InputError, UsageError: as `set_up`; of several processes all devices are needed.
@@ -139,7 +145,7 @@ def set_up_to_evaluate(
     if processes.count() > 1:
         _check_devices(mesh.size)
         _check_batch("evaluate", size, mesh.size)
-        return _set_up(experiment, mesh, workdir)
+        return _set_up(experiment, mesh, workdir, puzzles)
     used = _most_sharing(size, mesh.size)
     if used < mesh.size:
         say(
@@ -147,16 +153,21 @@ def set_up_to_evaluate(
             "can't be split over more of them; --batch-size changes that"
         )
         mesh = make_mesh(list(mesh.devices.flat)[:used])
-    return _set_up(experiment, mesh, workdir)
+    return _set_up(experiment, mesh, workdir, puzzles)
 
 
-def _set_up(experiment: Experiment, mesh: Mesh, workdir: epath.Path | None) -> Setup:
+def _set_up(
+    experiment: Experiment,
+    mesh: Mesh,
+    workdir: epath.Path | None,
+    puzzles: Puzzles | None = None,
+) -> Setup:
     if experiment.model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise UsageError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
     trained = trained_parts(experiment, platform_of(mesh))
     experiment.method.level_ratios()  # a user's own schedule is found and checked first
     _check_once(experiment, trained)
-    puzzles = load_puzzles(experiment, workdir)
+    puzzles = puzzles or load_puzzles(experiment, workdir)
     make_state = state_maker(trained, experiment.seed, puzzles.num_ids)
     shardings = state_shardings(jax.eval_shape(make_state), mesh)
     changes = () if workdir is None else changes_of(workdir, experiment)

@@ -1,7 +1,6 @@
 """Where a run begins: fresh, from its newest good checkpoint, or from another run's weights."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -46,8 +45,18 @@ class Start:
     """The digest of the tests before, where they are others now."""
 
 
-def start(setup: Setup, workdir: epath.Path, strict: bool, say: Say) -> Start:
+def start(
+    setup: Setup,
+    workdir: epath.Path,
+    strict: bool,
+    say: Say,
+    begin_with: Callable[[], tuple[TrainState, Sequence[str]]] | None = None,
+) -> Start:
     """The newest good checkpoint of the work directory; else a new state.
+
+    Args:
+      begin_with: makes the new state, instead of what the experiment says; and the digests of what
+        its network was trained on.
 
     Raises:
       InputError: the tasks have changed, a checkpoint doesn't fit, or none can be used.
@@ -71,11 +80,14 @@ def start(setup: Setup, workdir: epath.Path, strict: bool, say: Say) -> Start:
             )
         return Start(restored.state, restored.step, True, record, totals, changes, before)
     trained_on = setup.puzzles.trained_digests()
-    if setup.experiment.init_from is None:
-        state = make_sharded(setup.make_state, setup.shardings)
-    else:
+    before: Sequence[str] = ()
+    if begin_with is not None:
+        state, before = begin_with()
+    elif setup.experiment.init_from is not None:
         state, before = _from_other(setup, setup.experiment.init_from, strict, say)
-        trained_on = sorted({*trained_on, *before})
+    else:
+        state = make_sharded(setup.make_state, setup.shardings)
+    trained_on = sorted({*trained_on, *before})
     # Kept beside each checkpoint: what the tasks are, which rows are in use, and what was trained
     # on, by this run and those that it began from.
     record = {
@@ -166,15 +178,30 @@ def check_init_from(setup: Setup, workdir: epath.Path, anew: bool = False) -> No
         return
 
 
-def _check_other(setup: Setup, other: epath.Path, record: Mapping[str, Any]) -> None:
-    """Raises where this run can't begin with the checkpoint of a record: shapes, leaks."""
-    groups = ("params/", "ema/", "constants/")
-    here = checkpoint.leaf_shapes(jax.eval_shape(setup.make_state))
+def check_network(
+    state: TrainState,
+    other: epath.Path,
+    saved: Mapping[str, Any],
+    groups: tuple[str, ...] = ("params/", "ema/", "constants/"),
+) -> None:
+    """Raises InputError unless the network of another run has the shapes of this one's.
+
+    Args:
+      state: of this run, or its shapes.
+      saved: [shape, dtype] of each leaf there, by name.
+      groups: how the names of those that are compared begin.
+    """
+    here = checkpoint.leaf_shapes(state)
     saved, wanted = (
         {leaf: shape for leaf, shape in shapes.items() if leaf.startswith(groups)}
-        for shapes in (record["shapes"], here)
+        for shapes in (saved, here)
     )
     checkpoint.check_shapes(other, saved, wanted)
+
+
+def _check_other(setup: Setup, other: epath.Path, record: Mapping[str, Any]) -> None:
+    """Raises where this run can't begin with the checkpoint of a record: shapes, leaks."""
+    check_network(jax.eval_shape(setup.make_state), other, record["shapes"])
     leaked = setup.puzzles.answered_in(record["trained_on"])
     if leaked:
         raise UsageError(
@@ -184,9 +211,14 @@ def _check_other(setup: Setup, other: epath.Path, record: Mapping[str, Any]) -> 
         )
 
 
-def _place(mesh: Mesh, record: Mapping[str, Any], leaf: str) -> NamedSharding:
-    """Where a leaf of any run's checkpoint goes; whole, if its slots can't be split over these."""
-    return placed_whole_or_split(mesh, leaf, record["shapes"][leaf][0])
+def target_of_other(mesh: Mesh, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a restore of any run's checkpoint aims at, by its record; slots that can't be split over
+    these devices are whole on each."""
+
+    def place(leaf: str) -> NamedSharding:
+        return placed_whole_or_split(mesh, leaf, record["shapes"][leaf][0])
+
+    return checkpoint.abstract_from_record(record, place)
 
 
 def _from_other(
@@ -203,9 +235,7 @@ def _from_other(
 
     def target(record: Mapping[str, Any]) -> dict[str, Any]:
         _check_other(setup, other, record)
-        return checkpoint.abstract_from_record(
-            record, functools.partial(_place, setup.mesh, record)
-        )
+        return target_of_other(setup.mesh, record)
 
     restored = checkpoint.restore_newest(other, target, strict, say)
     saved, num_ids = restored.state, setup.puzzles.num_ids

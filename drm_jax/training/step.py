@@ -62,52 +62,88 @@ class Trained:
 
 
 def make_train_step(
-    trained: Trained, mesh: Mesh
+    trained: Trained, mesh: Mesh, rows_only: bool = False
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step function, not yet compiled; the batch is split over the mesh's data axis.
 
     Metrics are sums over the global batch, to be divided by "count", and the flags `FINITE` with
     `SLOT_IDS`, which tell the very step that made a NaN or an infinity, and what it was trained on,
     though metrics are fetched much later.
+
+    Args:
+      rows_only: trains the puzzle rows alone: network, moments and average stay as they are.
     """
-    optimizer, config = trained.transformation(), trained.optimizer
     platform = mesh.devices.flat[0].platform
-    on_device = functools.partial(_on_device, trained, platform)
+    on_device = functools.partial(_on_device, trained, platform, rows_only)
 
     def specs(*names):
         return tuple(spec_of(name) for name in names)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, table, carry, sums, bad_rows, slot_ids = jax.shard_map(
+        parts = jax.shard_map(
             on_device,
             mesh=mesh,
             in_specs=specs("params", "constants", "table", "carry", "step", "batch"),
             out_specs=specs("params", "table", "carry", "metrics", "metrics", "batch"),
             axis_names={AXIS},  # any other axis of the mesh is XLA's
             check_vma=False,  # gradients stay local until they are summed over the devices
-        )(state.params, state.constants, state.table, state.carry, state.step, batch)
-        changes, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, changes)
-        new_state = state.replace(
-            step=state.step + 1,
-            params=params,
-            opt_state=opt_state,
-            ema=average(state.ema, params, config.ema),
-            table=table,
-            carry=carry,
-        )
-        norm = optax.tree.norm(grads)
-        finite = [jnp.isfinite(sums["loss"]), jnp.isfinite(norm), bad_rows == 0]
-        finite += [jnp.isfinite(x).all() for x in jax.tree.leaves(params)]
-        sums["grad_norm"] = norm * sums["count"]  # a mean once divided
-        return new_state, sums | {FINITE: jnp.stack(finite), SLOT_IDS: slot_ids}
+        )(*_parts_of(state), batch)
+        return _updated(trained, rows_only, state, *parts)
 
     return train_step
+
+
+def make_single_step(
+    trained: Trained, platform: str, rows_only: bool = False
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """As `make_train_step`, for one device and without a mesh, so that it may be vmapped."""
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        # The collectives over the data axis need one: it has a single place.
+        on_device = jax.vmap(
+            functools.partial(_on_device, trained, platform, rows_only), axis_name=AXIS
+        )
+        parts = on_device(*jax.tree.map(lambda x: x[None], (*_parts_of(state), batch)))
+        return _updated(trained, rows_only, state, *jax.tree.map(lambda x: x[0], parts))
+
+    return train_step
+
+
+def _parts_of(state: TrainState) -> tuple[Any, ...]:
+    """What of a state the devices share out among them."""
+    return state.params, state.constants, state.table, state.carry, state.step
+
+
+def _updated(
+    trained: Trained,
+    rows_only: bool,
+    state: TrainState,
+    grads: Params,
+    table: jax.Array,
+    carry: Carry,
+    sums: Metrics,
+    bad_rows: jax.Array,
+    slot_ids: jax.Array,
+) -> tuple[TrainState, Metrics]:
+    """The state after a step, and its metrics, from what `_on_device` gives."""
+    new_state = state.replace(step=state.step + 1, table=table, carry=carry)
+    params = state.params
+    if not rows_only:
+        changes, opt_state = trained.transformation().update(grads, state.opt_state, params)
+        params = optax.apply_updates(params, changes)
+        ema = average(state.ema, params, trained.optimizer.ema)
+        new_state = new_state.replace(params=params, opt_state=opt_state, ema=ema)
+    norm = optax.tree.norm(grads) if grads else jnp.zeros([])
+    finite = [jnp.isfinite(sums["loss"]), jnp.isfinite(norm), bad_rows == 0]
+    finite += [jnp.isfinite(x).all() for x in jax.tree.leaves(params)]
+    sums["grad_norm"] = norm * sums["count"]  # a mean once divided
+    return new_state, sums | {FINITE: jnp.stack(finite), SLOT_IDS: slot_ids}
 
 
 def _on_device(
     trained: Trained,
     platform: str,
+    rows_only: bool,
     params: Params,
     constants: Params,
     table: jax.Array,
@@ -118,8 +154,9 @@ def _on_device(
     """One device's part of a step: its examples, its slots, and its rows of the table.
 
     Returns:
-      Gradients of the network and sums, both over all devices; table and carry after the step; how
-      many gradients of puzzle rows are not finite; the puzzle ids (B,) that were trained on.
+      Gradients of the network ({} where only rows are trained) and sums, both over all devices;
+      table and carry after the step; how many gradients of puzzle rows are not finite; the puzzle
+      ids (B,) that were trained on.
     """
     method, network, config = trained.method, trained.network, trained.optimizer
     carry, batch = method.refill(carry, batch, constants)
@@ -131,8 +168,9 @@ def _on_device(
         return total / trained.train.batch_size, (sums, carry)
 
     def gradients(part):
-        grads, (sums, carry) = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, *part)
-        return (grads[0], sums), (grads[1], carry)
+        wanted = (1,) if rows_only else (0, 1)
+        grads, (sums, carry) = jax.grad(loss, argnums=wanted, has_aux=True)(params, *part)
+        return ({} if rows_only else grads[0], sums), (grads[-1], carry)
 
     with exact_products(network):
         parts = parts_of(trained, batch["inputs"].shape, platform)
@@ -186,14 +224,14 @@ def _in_parts(function: Callable[[Any], tuple[Any, Any]], rows: Any, parts: int)
 
 
 def compile_train_step(
-    trained: Trained, mesh: Mesh, shardings: TrainState
+    trained: Trained, mesh: Mesh, shardings: TrainState, rows_only: bool = False
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The step jitted over the mesh; the state is donated.
+    """The step jitted over the mesh; the state is donated. Arguments as of `make_train_step`.
 
     It is compiled once for each size of board.
     """
     return jax.jit(
-        make_train_step(trained, mesh),
+        make_train_step(trained, mesh, rows_only),
         in_shardings=(shardings, placed(mesh, "batch")),
         out_shardings=(shardings, placed(mesh, "metrics")),
         donate_argnums=0,

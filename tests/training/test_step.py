@@ -176,3 +176,24 @@ def test_float32_asks_for_exact_products(tiny, dtype):
         exact = ["precision = [HIGHEST, HIGHEST]" in line for line in products]
         assert len(products) > 8
         assert all(exact) if dtype == "float32" else sum(exact) <= 1  # one of the table's rows
+
+
+def test_a_step_of_the_rows_alone(tiny):
+    """Network, moments and average stay; the rows change as in a whole step."""
+    setup = set_up(tiny, make_mesh(jax.devices()[:1]))
+    batch = global_batch(training_stream(setup)[0], setup.mesh)
+    after = []
+    for rows_only in (False, True):
+        step = compile_train_step(setup.trained, setup.mesh, setup.shardings, rows_only)
+        state, sums = step(make_sharded(setup.make_state, setup.shardings), batch)
+        after.append((jax.device_get(state), jax.device_get(sums)))
+    (whole, whole_sums), (alone, sums) = after
+    before = jax.device_get(setup.make_state())
+    for name in ("params", "opt_state", "ema"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(alone, name), getattr(before, name))
+    np.testing.assert_allclose(alone.table, whole.table, atol=1e-7)
+    assert (alone.table != before.table).any()
+    assert alone.step == 1
+    assert sums["loss"] == pytest.approx(whole_sums["loss"])
+    assert sums[FINITE].all()
+    assert len(sums[FINITE]) == len(whole_sums[FINITE])

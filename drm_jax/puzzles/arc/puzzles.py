@@ -15,6 +15,7 @@ from drm_jax.puzzles.arc.layout import FlatGrids, flatten, lay_out, turned_sizes
 from drm_jax.puzzles.arc.leaks import leaks_from_digests, trained_digests
 from drm_jax.puzzles.arc.questions import ArcQuestions, UnseenQuestions
 from drm_jax.puzzles.arc.tasks import (
+    Pair,
     Task,
     largest_side,
     parse_task,
@@ -23,7 +24,7 @@ from drm_jax.puzzles.arc.tasks import (
 from drm_jax.puzzles.arc.windows import pair_windows
 from drm_jax.puzzles.family import Board
 from drm_jax.random_bits import below
-from drm_jax.words import counted
+from drm_jax.words import counted, first_few
 
 
 def draw_offsets(
@@ -120,7 +121,7 @@ class ArcPuzzles:
         Raises:
           UsageError: more augmentations than there are.
         """
-        task = dataclasses.replace(self._read(puzzle), role="evaluate")
+        task = dataclasses.replace(self.task_of(puzzle), role="evaluate")
         if not task.tests:
             raise InputError(f"task {task.id}: has no test to answer")
         side = self._boards[-1][0]
@@ -143,7 +144,41 @@ class ArcPuzzles:
         ids = puzzle_ids([task], num_augmentations or 0, seed=0)
         return UnseenQuestions([task], ids, self._boards, num_augmentations)
 
-    def _read(self, puzzle: Any) -> Task:
+    def with_tests_of(self, others: "ArcPuzzles", trained_on: Iterable[str]) -> "ArcPuzzles":
+        """These tasks and puzzle ids, but with the tests of others, each known by its
+        demonstrations; see `family.Puzzles`."""
+        known = {
+            frozenset(p.key for p in task.demonstrations): k for k, task in enumerate(self.tasks)
+        }
+        tasks = [dataclasses.replace(task, role="train") for task in self.tasks]
+        asked = [task for task in others.tasks if task.role == "evaluate"]
+        leaked, unknown = set(leaks_from_digests(trained_on, asked)), []
+        for task in asked:
+            place = known.get(frozenset(pair.key for pair in task.demonstrations))
+            if place is None:
+                unknown.append(task.id)
+                continue
+            if task.id in leaked:
+                task = dataclasses.replace(
+                    task, tests=tuple(Pair(t.input, None) for t in task.tests)
+                )
+            tasks[place] = task
+        if unknown:
+            raise InputError(
+                f"data.evaluate: {first_few(unknown)}: the run wasn't trained with the "
+                f"demonstrations of {counted(len(unknown), 'of these task')}: drm solve adapts it "
+                "to tasks that it doesn't know"
+            )
+        notes = list(others.notes)
+        if leaked:
+            notes.append(
+                f"data.evaluate: the run was trained on answers of {first_few(sorted(leaked))}: "
+                "they are answered but not scored"
+            )
+        return _OtherTests(self, tasks, notes)
+
+    def task_of(self, puzzle: Any) -> Task:
+        """A task in any form that `ask` takes; errors as there."""
         if isinstance(puzzle, Task):
             return puzzle
         if isinstance(puzzle, Mapping):
@@ -192,3 +227,14 @@ class ArcPuzzles:
             f"{counted(len(self.tasks), 'task')} ({held_out} with held-out tests), "
             f"{counted(len(self.ids) - 1, 'puzzle id')}"
         )
+
+
+class _OtherTests(ArcPuzzles):
+    """The puzzles of a run, asked for other tests than its own."""
+
+    def __init__(self, own: ArcPuzzles, tasks: Sequence[Task], notes: Sequence[str]):
+        super().__init__(tasks, own.ids, own._boards, notes)
+        self._own = own
+
+    def training_digest(self) -> str:
+        return self._own.training_digest()

@@ -41,9 +41,11 @@ class ArcQuestions:
         boards: Sequence[Board],
         num_augmentations: int | None,
     ):
-        self._tasks, self._ids, self._whole = tasks, ids, boards[-1]
+        self._tasks, self._ids, self.whole = tasks, ids, boards[-1]
         self._rows = evaluation_rows(tasks, ids, num_augmentations)
         self.count = len(self._rows)
+        self.task_R = self._rows[:, 0]
+        """(R,) which of the tasks each candidate is of."""
         self.shown = range(self.count)
         self.board_R = first_windows(tasks, self._rows, [side for side, _ in boards])
         self.plain = np.flatnonzero(ids.is_identity[self._rows[:, 2]]).tolist()
@@ -54,17 +56,22 @@ class ArcQuestions:
         self._inputs = flatten([test.input for test in tests] or [nothing])
         self._outputs = flatten(outputs or [nothing])
         self._first_K = np.cumsum([0] + [len(task.tests) for task in tasks])
+        self.test_R = self._test(np.arange(self.count))
+        """(R,) the number of each candidate's test among those of all tasks, ascending."""
+        first_R = np.searchsorted(self.test_R, self.test_R)
+        self.rank_R = np.arange(self.count) - first_R
+        """(R,) which of its test's candidates each one is, from 0: the identity first."""
 
     def rows(self, row_N: np.ndarray, board: Board) -> tuple[np.ndarray, np.ndarray]:
         return self._lay_out(self._inputs, row_N, board), self._rows[row_N, 2].astype(np.int32)
 
     def reaches_border(self, predicted_NxS: np.ndarray, board: Board) -> np.ndarray:
-        if board == self._whole:
+        if board == self.whole:
             return np.zeros(len(predicted_NxS), bool)
         return touches_border(predicted_NxS, board[0])
 
     def truths(self, row_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        truth_NxS = self._lay_out(self._outputs, row_N, self._whole)
+        truth_NxS = self._lay_out(self._outputs, row_N, self.whole)
         return truth_NxS, (truth_NxS != PAD) & self._known[self._test(row_N)][:, None]
 
     def candidate(self, row: int) -> Candidate:

@@ -1,0 +1,150 @@
+"""drm solve: answers ARC tasks that a network has not seen."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from drm_jax.commands import STARTED
+from drm_jax.commands.devices import import_jax
+from drm_jax.commands.options import parse
+from drm_jax.commands.processes import (
+    SEVERAL_HOSTS,
+    ProcessOptions,
+    run_together,
+    take_process_options,
+)
+from drm_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from drm_jax.solve.solve import Outcome
+
+_DESCRIPTION = f"""\
+Answer ARC tasks that a network has not seen: it is adapted to their demonstrations, and answers
+their test inputs.
+
+Examples:
+  drm solve task.json                           one task of your own, in 5 minutes
+  drm solve tasks/ --minutes 20                 a folder of them, all together
+  drm solve arc2/evaluation --from runs/mine --minutes 120
+  drm solve arc-agi_test                        Kaggle: arc-agi_test_challenges.json
+  drm solve task.json --steps 2000              so many training steps, however long they take
+  drm solve task.json --seed 1 --output runs/second --pool runs/solve_task     two seeds, one vote
+
+TASKS are any source of ARC tasks (drm data --help); outputs of tests may be hidden. A submission is
+there from the first second, and better ones replace it. The same command again goes on where it was
+stopped. Given minutes it ends within them, from the start of the command on.
+{SEVERAL_HOSTS}"""
+_MINUTES = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SolveOptions:
+    tasks: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="TASKS")] = ()
+    """Sources of tasks: files, folders, arc1/evaluation, …"""
+    weights: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """The weights to begin with: a run's work directory, or a file of weights. From nothing, where
+    none are named: a small network is trained on the demonstrations alone."""
+    minutes: float | None = None
+    """All that it may take; 5 where neither minutes nor steps are given."""
+    steps: int | None = None
+    """Training steps, instead of minutes."""
+    pool: tuple[str, ...] = ()
+    """Folders of other solves of these tasks, with other seeds or weights, whose votes are added at
+    the end."""
+    each: bool = False
+    """A network of its own for each task, those of one size trained together; by default one
+    network for all."""
+    output: str | None = None
+    """A folder for all that it writes; runs/solve_NAME by default."""
+    only: tuple[str, ...] = ()
+    """The ids of the tasks to answer; all by default."""
+    repeated: Literal["refuse", "first", "last"] = "refuse"
+    """Different tasks of one id: refuse, or keep that of the source named first or last."""
+    num_augmentations: int = 200
+    """Augmentations of each task beside the identity; each has a puzzle row, and votes."""
+    rows_first: float = 0.3
+    """The share of training, at its beginning, that trains the puzzle rows alone; not used from
+    nothing."""
+    learning_rate: float | None = None
+    """Of the network; by default as its weights were trained with."""
+    puzzle_learning_rate: float | None = None
+    """Of the puzzle rows; by default as the weights were trained with."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up, of the rows and then of the network."""
+    ema: float = 0.99
+    """Decay of the averaged weights that answer."""
+    batch_size: int = 64
+    """Examples a step, and candidates answered at a time."""
+    denoise_steps: int | None = None
+    """Passes of an answer; by default as the weights were scored with."""
+    seed: int = 0
+    processes: Annotated[ProcessOptions, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=ProcessOptions
+    )
+
+
+def run(argv: list[str]) -> int:
+    own, argv = take_process_options(argv, "drm solve")
+    return run_together(own, lambda: _solve(argv))
+
+
+def _solve(argv: list[str]) -> int:
+    options = parse(SolveOptions, argv, "drm solve", _DESCRIPTION)
+    if options is None:
+        return 0
+    if not options.tasks:
+        raise UsageError("drm solve: name the tasks: a JSON file, a folder, … (drm solve --help)")
+    import_jax()
+    from drm_jax.io.files import work_path
+    from drm_jax.parallel import processes
+    from drm_jax.runtime.console import open_console
+    from drm_jax.runtime.devices import prepare_devices
+    from drm_jax.solve.request import Adapt, Request
+    from drm_jax.solve.solve import solve
+
+    minutes = options.minutes
+    if minutes is None and options.steps is None:
+        minutes = _MINUTES
+    settings = {field.name: getattr(options, field.name) for field in dataclasses.fields(Adapt)}
+    request = Request(
+        options.tasks, options.only, options.repeated, options.weights, minutes, options.steps,
+        options.pool, options.each, Adapt(**settings),
+    )  # fmt: skip
+    if request.each and processes.count() > 1:
+        raise UsageError("--each: is for one process: give each host tasks of its own with --only")
+    folder = work_path(options.output or f"runs/solve_{_name(options.tasks[0])}", "--output")
+    prepare_devices()
+    console = open_console(silent=not processes.is_first())
+    _print(console, solve(request, folder, console, started=STARTED, until_exit=True))
+    return 0
+
+
+def _name(source: str) -> str:
+    """A name for a folder, of a source: arc1_evaluation, task, …"""
+    path = Path(source)
+    stem = path.name.split(".")[0] if path.exists() else source
+    return re.sub(r"[^\w-]+", "_", stem).strip("_")[:60] or "tasks"
+
+
+def _print(console: Console, outcome: "Outcome") -> None:
+    """What there is to look at, and how many were solved."""
+    right, known = outcome.solved
+    if known:
+        console.print(
+            f"Solved with 2 attempts: {right} of {known} test inputs "
+            f"(copies of the inputs: {outcome.copied})"
+        )
+    console.print(f"\nWritten to {outcome.folder}:", soft_wrap=True)
+    paths = sorted(set(outcome.paths), key=lambda path: not path.name.endswith(".html"))
+    pictures = [path for path in paths if path.name.endswith(".png")]
+    for path in [*paths[:1], *pictures[:3]]:
+        console.print(f"  {path}", soft_wrap=True)
+    if len(pictures) > 3:
+        console.print(f"  … {len(pictures)} pictures of attempts")
+    for path in paths[1:]:
+        if path not in pictures:
+            console.print(f"  {path}", soft_wrap=True)
