@@ -54,7 +54,7 @@ def _outline(pair: Pair, input_only: bool) -> tuple[int, ...]:
 PairKeys = Callable[[Pair, bool], tuple[bytes, bytes]]
 
 
-def _all_keys(pairs: Sequence[Pair]) -> set[bytes]:
+def _all_keys(pairs: Iterable[Pair]) -> set[bytes]:
     """The keys by which training on these pairs could give away a test."""
     return {key for p in pairs for input_only in (False, True) for key in pair_keys(p, input_only)}
 
@@ -163,7 +163,8 @@ def trained_digests(tasks: Sequence[Task]) -> list[str]:
     """
     pairs = [pair for task in tasks for pair in own_pairs(task)]
     pairs += [pair for task in tasks for made in task.made for pair in made.original]
-    return sorted({_digest(key) for key in _all_keys(pairs)})
+    distinct = {pair.key: pair for pair in pairs}  # a task's own ones may be the original ones
+    return sorted({_digest(key) for key in _all_keys(distinct.values())})
 
 
 def leaks_from_digests(digests: Iterable[str], tasks: Sequence[Task]) -> list[str]:

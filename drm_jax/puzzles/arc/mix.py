@@ -10,7 +10,7 @@ import numpy as np
 from drm_jax.errors import InputError
 from drm_jax.fields import check
 
-TOLERANCE = 0.02
+TOLERANCE = 0.03
 """A source's share may be off by so much of itself: visits are whole numbers."""
 _MOST_ROUNDS = 20
 """So often the groups of the rarest source are visited in an epoch, at most, to come that close."""

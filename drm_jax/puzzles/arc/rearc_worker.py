@@ -141,6 +141,7 @@ def _is_grid(grid: Grid) -> bool:
 
 def main(folder: str, *numbers: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started this
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # and ends without a word when that is gone
     answers, sys.stdout = sys.stdout, None  # what a generator may print is no answer
     generators, verifiers = load_rearc(Path(folder))
     for line in sys.stdin:

@@ -5,7 +5,7 @@ import pytest
 
 from drm_jax.errors import InputError, UsageError
 from drm_jax.puzzles.arc.family import Arc
-from drm_jax.puzzles.arc.mix import describe_visits, name_of, parse_mix, visits
+from drm_jax.puzzles.arc.mix import TOLERANCE, describe_visits, name_of, parse_mix, visits
 
 SOURCES = ("arc1/training", "rearc:side=10", "arc1/evaluation", "my/tasks")
 
@@ -61,7 +61,7 @@ def test_shares_are_met_within_the_tolerance_by_whole_visits(groups, shares):
         here = np.array(source_G) == name
         assert len(set(visits_G[here].tolist())) == 1  # each task of a source counts alike
         wanted = share / sum(shares.values())
-        assert visits_G[here].sum() / visits_G.sum() == pytest.approx(wanted, rel=0.02)
+        assert visits_G[here].sum() / visits_G.sum() == pytest.approx(wanted, rel=TOLERANCE)
     assert visits_G.min() >= 1
 
 
