@@ -1,6 +1,7 @@
 # make demo   train on 8 real ARC tasks and show the answers
 # make test   the tests, but for the long ones; make test-all   those too (installs torch)
 # make bench  speed and memory against this machine's own limit: about 24 minutes
+# make rearc  RE-ARC's generators, for the source rearc (docs/data.md)
 # make browser  Chromium, for the tests of the report; without it they are skipped
 # make chaos  runs of several processes, preempted and killed 40 times: about 11 minutes
 # Each sets up what it needs in .venv; PYTHON=... picks the interpreter, VENV=... the folder.
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_TORCH := $(VENV)/.ready-torch
 
-.PHONY: demo test test-all browser bench chaos lint clean
+.PHONY: demo test test-all rearc browser bench chaos lint clean
 
 demo: $(READY)
 	$(VENV)/bin/drm train experiments/demo.py
@@ -21,6 +22,9 @@ test: $(READY_DEV)
 
 test-all: $(READY_TORCH)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+rearc: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --no-deps reasoning-gym==0.1.25
 
 browser: $(READY_DEV)
 	if command -v apt-get >/dev/null && test "$$(id -u)" = 0; \

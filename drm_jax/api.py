@@ -438,7 +438,7 @@ def load_tasks(source: str) -> dict[str, ArcTask]:
     """The ARC tasks of a source, by id.
 
     Args:
-      source: arc1, arc1/training, …, a folder, a file: see `drm data --help`.
+      source: arc1, arc1/training, …, rearc, a folder, a file: see `drm data --help`.
 
     Raises:
       InputError: it doesn't exist, or something in it is wrong.

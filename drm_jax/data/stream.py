@@ -35,19 +35,32 @@ _STREAM = 4
 class VisitOrder:
     """Which (example, variant) stands at each place of the endless row: the papers' sampling order.
 
-    An epoch visits every group once in random order. A visit draws one variant and puts all of the
-    group's examples, in random order, next to each other. Every epoch has the same length, so a
-    place is found without walking there.
+    An epoch makes the V visits of all groups in random order. A visit draws one variant and puts
+    all of the group's examples, in random order, next to each other. Every epoch has the same
+    length, so a place is found without walking there.
     """
 
-    def __init__(self, examples_G: np.ndarray, variants_G: np.ndarray, seed: int):
+    def __init__(
+        self,
+        examples_G: np.ndarray,
+        variants_G: np.ndarray,
+        seed: int,
+        visits_G: np.ndarray | None = None,
+    ):
         """Args:
-        examples_G, variants_G: how many each group has, see `puzzles.family.Puzzles`.
+        examples_G, variants_G, visits_G: how many each group has, see `puzzles.family.Puzzles`;
+          visits_G=None: one visit each.
         """
-        self._variants_G = variants_G
-        self._group_E = np.repeat(np.arange(len(examples_G)), examples_G)
+        group_V = np.repeat(np.arange(len(examples_G)), 1 if visits_G is None else visits_G)
+        examples_V = examples_G[group_V]
+        self._variants_V = variants_G[group_V]
+        self._visit_P = np.repeat(np.arange(len(group_V)), examples_V)
         self._seed = seed
-        self.epoch_length = len(self._group_E)
+        self.epoch_length = len(self._visit_P)
+        # group g has the examples from first_G[g] on; those of visit v stand from start_V[v] on
+        first_G, start_V = (np.cumsum(n) - n for n in (examples_G, examples_V))
+        self.example_P = np.arange(self.epoch_length) + (first_G[group_V] - start_V)[self._visit_P]
+        """(P,) the example at each of an epoch's places, before they are put in order."""
         self.epoch = functools.lru_cache(maxsize=8)(self._draw_epoch)
 
     def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,11 +68,12 @@ class VisitOrder:
 
         Sorted by random bits: what numpy's `Generator` makes of them may change between versions.
         """
-        key_G, bits_G = draw_bits((self._seed, epoch, 0, _VISITS), 0, len(self._variants_G), 2).T
-        key_E = draw_bits((self._seed, epoch, 0, _WITHIN_VISIT), 0, self.epoch_length, 1)[:, 0]
-        group_E = self._group_E  # keeps groups apart whose keys are equal
-        order = np.lexsort((key_E, group_E, key_G[group_E]))
-        return order, below(bits_G, self._variants_G)[group_E[order]]
+        key_V, bits_V = draw_bits((self._seed, epoch, 0, _VISITS), 0, len(self._variants_V), 2).T
+        key_P = draw_bits((self._seed, epoch, 0, _WITHIN_VISIT), 0, self.epoch_length, 1)[:, 0]
+        visit_P = self._visit_P  # keeps visits apart whose keys are equal
+        order = np.lexsort((key_P, visit_P, key_V[visit_P]))
+        variant_V = below(bits_V, self._variants_V)
+        return self.example_P[order], variant_V[visit_P[order]]
 
     def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For these places: the example, and the variant of its group; (N,) each."""
@@ -86,7 +100,8 @@ class BatchOrder:
         board_E: which board each example needs, 0, 1, …
         """
         self._order, self._board_E, self._batch_size = order, board_E, batch_size
-        self._in_epoch = np.bincount(board_E)  # every epoch has as many examples of each board
+        # every epoch has as many examples of each board
+        self._in_epoch = np.bincount(board_E[order.example_P])
         self._epoch = functools.lru_cache(maxsize=8)(self._sort_epoch)
 
     def _before(self, epoch: int) -> int:
@@ -145,7 +160,7 @@ class BatchMaker:
         batch_size: over all processes.
         """
         self._puzzles, self._boards, self._mask, self._method = puzzles, boards, mask, method
-        self._visits = VisitOrder(puzzles.examples_G, puzzles.variants_G, seed)
+        self._visits = VisitOrder(puzzles.examples_G, puzzles.variants_G, seed, puzzles.visits_G)
         self._order = BatchOrder(self._visits, puzzles.board_E, batch_size)
         self._seed, self._local = seed, batch_size // processes
         self._first = process * self._local

@@ -12,7 +12,8 @@ Numpy alone. A puzzle is a *grid* (h, w) uint8 of symbols 0, 1, … for people a
 where a method needs it, is the token after the last one of the vocabulary.
 
 A *group* is a set of examples that belong to one puzzle (the pairs of an ARC task); a *variant* of
-a group is one of its symmetries. Each visit of a group in training draws one variant.
+a group is one of its symmetries. Each visit of a group in training draws one variant; an epoch
+visits each group once, or as often as the family says.
 """
 
 import dataclasses
@@ -141,6 +142,8 @@ class Puzzles(Protocol):
     """(G,) how many examples each group has; example e belongs to the first, then the second, …"""
     variants_G: np.ndarray
     """(G,) how many variants each group has."""
+    visits_G: np.ndarray
+    """(G,) how often an epoch visits each group, at least once."""
     board_E: np.ndarray
     """(E,) which of the family's boards each example needs."""
     notes: tuple[str, ...]

@@ -177,6 +177,7 @@ class FixedPuzzles:
         self._first_G = np.arange(len(self.trained) + 1) if first_G is None else first_G
         count = len(self._first_G) - 1
         self.examples_G = np.ones(count, np.int64)
+        self.visits_G = np.ones(count, np.int64)
         copied = first_G is not None
         drawn_G = np.full(count, 1 + family.num_augmentations)
         self.variants_G = np.diff(first_G) if copied else drawn_G

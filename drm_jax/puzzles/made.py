@@ -6,6 +6,7 @@ import io
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,32 +100,50 @@ def keep(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.n
     Args:
       name: of the file; it says all that decides the arrays.
     """
-    path = _folder() / f"{name}.npz"
-    with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile):
-        kept = np.load(io.BytesIO(path.read_bytes()))
-        return {key: kept[key] for key in kept.files}
+    there = kept(name)
+    if there is not None:
+        return there
     arrays = make()
+    path = _path(name)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as half:
-            np.savez_compressed(half, **arrays)
-        os.replace(half.name, path)
+        descriptor, half = tempfile.mkstemp(".part", dir=path.parent)
+        try:
+            with open(descriptor, "wb") as file:
+                np.savez_compressed(file, **arrays)
+            os.replace(half, path)
+        except BaseException:  # Ctrl-C too
+            os.unlink(half)
+            raise
     return arrays
 
 
-def _folder() -> Path:
+def kept(name: str) -> dict[str, np.ndarray] | None:
+    """The arrays of a file that `keep` has written; None if it isn't there, or is damaged."""
+    with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        file = np.load(io.BytesIO(_path(name).read_bytes()))
+        return {key: file[key] for key in file.files}
+    return None
+
+
+def _path(name: str) -> Path:
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(caches, "drm_jax", "puzzles")
+    return Path(caches, "drm_jax", "puzzles", f"{name}.npz")
 
 
 @contextlib.contextmanager
 def progress(what: str, count: int) -> Iterator[Callable[[int], None]]:
-    """A bar in the terminal, and a function that is told how many more are made."""
+    """A bar in the terminal, with the rate and the time left, and a function that is told how many
+    more are made."""
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
+    from rich.progress import MofNCompleteColumn, Progress, ProgressColumn
+
+    class Rate(ProgressColumn):
+        def render(self, task):
+            return f"{task.speed:,.0f}/s" if task.speed else ""
 
     console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), Rate())
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:

@@ -105,7 +105,7 @@ def _bytes(tree) -> int:
 
 def _numbers(setup: Setup, state, candidates: int) -> list[str]:
     train, parts = setup.experiment.train, setup.mesh.shape[AXIS]
-    examples = int(setup.puzzles.examples_G.sum())
+    examples = int((setup.puzzles.examples_G * setup.puzzles.visits_G).sum())
     network = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
     whole, carry = _bytes(state), _bytes(state.carry)
     split = carry + _bytes(state.table)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from drm_jax.config import Evaluate, Experiment, Train, make_part, with_changes
-from drm_jax.data.stream import BatchMaker, VisitOrder, batches_from, fingerprint
+from drm_jax.data.stream import BatchMaker, BatchOrder, VisitOrder, batches_from, fingerprint
 from drm_jax.methods.carried import Halting
 from drm_jax.methods.denoising import Noise
 from drm_jax.methods.drm import Drm, RecursiveDenoising
@@ -141,6 +141,52 @@ def test_every_visit_is_equally_likely(puzzles):
     for k, variants in enumerate(puzzles.variants_G):
         visited = np.bincount(variant[group == k], minlength=variants) / epochs
         np.testing.assert_allclose(visited / puzzles.examples_G[k], 1 / variants, atol=0.04)
+
+
+VISITS_G = np.array([3, 1, 2])
+
+
+def test_an_epoch_visits_each_group_as_often_as_the_family_says(puzzles):
+    order = VisitOrder(puzzles.examples_G, puzzles.variants_G, 3, VISITS_G)
+    group_E = np.repeat(np.arange(3), puzzles.examples_G)
+    assert order.epoch_length == (VISITS_G * puzzles.examples_G).sum()
+    differ = 0
+    for epoch in (0, 1, 7):
+        places = np.arange(order.epoch_length) + epoch * order.epoch_length
+        example, variant = order.at(places)
+        np.testing.assert_array_equal(np.bincount(example), VISITS_G[group_E])
+        # each visit has all of its group's examples next to each other, and a variant of its own
+        at, drawn = 0, collections.defaultdict(set)
+        while at < len(example):
+            group = group_E[example[at]]
+            visit = slice(at, at + puzzles.examples_G[group])
+            assert sorted(example[visit]) == np.flatnonzero(group_E == group).tolist()
+            assert len(set(variant[visit].tolist())) == 1
+            drawn[group].add(variant[at])
+            at = visit.stop
+        differ += len(drawn[0]) > 1
+    assert differ
+
+
+def test_one_visit_each_gives_the_same_bits(puzzles):
+    plain = visits(puzzles, 5)
+    ones = VisitOrder(puzzles.examples_G, puzzles.variants_G, 5, np.ones(3, np.int64))
+    places = np.arange(100)
+    np.testing.assert_array_equal(ones.at(places), plain.at(places), strict=True)
+
+
+def test_more_visits_keep_every_epoch_alike_on_windows_too(fit_puzzles):
+    visits_G = np.array([1, 4, 2, 1, 3])
+    order = VisitOrder(fit_puzzles.examples_G, fit_puzzles.variants_G, 0, visits_G)
+    batches = BatchOrder(order, fit_puzzles.board_E, 8)
+    group_E = np.repeat(np.arange(5), fit_puzzles.examples_G)
+    seen = np.zeros(len(group_E), np.int64)
+    for batch in range(order.epoch_length):  # 8 epochs: 8 divides the examples of each board
+        board, first = batches[batch]
+        example, _ = order.at(batches.places(board, np.arange(first, first + 8)))
+        assert set(fit_puzzles.board_E[example].tolist()) == {board}
+        np.add.at(seen, example, 1)
+    np.testing.assert_array_equal(seen, 8 * visits_G[group_E])
 
 
 def test_rows_are_the_visits(puzzles):

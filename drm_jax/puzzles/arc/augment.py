@@ -216,11 +216,19 @@ class PuzzleIds:
 _BLANK = (np.full(1, -1, np.int32), np.zeros(1, np.uint8), IDENTITY_COLOURS[None])
 
 
-def puzzle_ids(tasks: Sequence[Task], num_augmentations: int, seed: int) -> PuzzleIds:
-    """Ids of all tasks under all their distinct augmentations, task by task."""
+def puzzle_ids(
+    tasks: Sequence[Task], num_augmentations: int, seed: int, rows_per_task: int | None = None
+) -> PuzzleIds:
+    """Ids of all tasks under all their distinct augmentations, task by task.
+
+    Args:
+      rows_per_task: how many ids a task that is only trained on may have; None: as many as others.
+    """
     rows = [_BLANK]
     for index, task in enumerate(tasks):
-        transform_A, colours_Ax10 = distinct_augmentations(task, num_augmentations, seed)
+        bounded = rows_per_task is not None and task.role == "train"
+        most = min(num_augmentations, rows_per_task - 1) if bounded else num_augmentations
+        transform_A, colours_Ax10 = distinct_augmentations(task, most, seed)
         rows.append((np.full(len(transform_A), index, np.int32), transform_A, colours_Ax10))
     task, transform, colours = (np.concatenate(column) for column in zip(*rows, strict=True))
     return PuzzleIds(tuple(t.id for t in tasks), task, transform, colours)

@@ -79,8 +79,9 @@ def _indented(line: str) -> str:
 
 def _looked_at(name: str) -> tuple[list[Task] | None, list[str]]:
     """The tasks of a source, and lines to add; or None, and all that is wrong in it."""
+    notes: list[str] = []
     try:
-        checked = check_source(name)
+        checked = check_source(name, say=notes.append)
     except (InputError, UsageError) as error:
         return None, [one_line(error)]
     problems = [problem.error for each in checked for problem in each.problems]
@@ -89,7 +90,7 @@ def _looked_at(name: str) -> tuple[list[Task] | None, list[str]]:
         lines = [*problems, *(clash_message(*both) for both in twice)]
         return None, [*map(one_line, lines), *_summary(checked, len(twice))]
     tasks = one_of_each([each.task for each in checked])
-    notes = unread_keys(checked)
+    notes += unread_keys(checked)
     without = sum(not task.tests for task in tasks)
     if without:
         notes.append(f"tasks without a test, for data.train alone: {without}")

@@ -23,7 +23,9 @@ from drm_jax.puzzles.arc.augment import (
     undo_tokens,
 )
 from drm_jax.puzzles.arc.identifiers import adopt_identifiers, read_identifiers
+from drm_jax.puzzles.arc.mix import parse_mix
 from drm_jax.puzzles.arc.puzzles import ArcPuzzles
+from drm_jax.puzzles.arc.rearc import is_rearc, parse_name
 from drm_jax.puzzles.arc.roles import Repeated, Unfit, load_tasks
 from drm_jax.puzzles.arc.tasks import MAX_SIDE, training_pairs
 from drm_jax.puzzles.arc.voting import ATTEMPTS
@@ -39,14 +41,20 @@ class Arc:
     """Which tasks, and how they are varied."""
 
     train: tuple[str, ...] = ("arc1/training",)
-    """Sources trained on whole: arc1, arc1/training, a folder, a JSON file, a Kaggle prefix, or a
-    function package.module:name that makes tasks."""
+    """Sources trained on whole: arc1, arc1/training, a folder, a JSON file, a Kaggle prefix, a
+    function package.module:name that makes tasks, or rearc, fresh pairs of arc1/training's tasks
+    (rearc:pairs=200,side=10,seed=1: pairs a task, cells along a side at most)."""
     evaluate: tuple[str, ...] = ("arc1/evaluation",)
     """Sources of which the demonstrations are trained on and the test inputs are answered."""
+    mix: tuple[str, ...] = ()
+    """How the visits of tasks are shared between sources: arc1=1 rearc=3. Each share is of a
+    source, or of all whose names go on behind this one with : or /. Empty: each task once an epoch,
+    and each four of its made pairs."""
     only: tuple[str, ...] = ()
     """Keep just the tasks of these ids; all where it is empty."""
     leaks: Literal["refuse", "drop"] = "refuse"
-    """A training pair that gives away an evaluation test: refuse the run, or drop the pair."""
+    """A training pair that gives away an evaluation test: refuse the run, or drop the pair.
+    Likewise with all pairs that are made by the rule of an evaluation task."""
     unfit: Unfit = "refuse"
     """A pair that is malformed or too large: refuse the run, drop the pair (an evaluation task with
     such a test goes whole), or drop its task."""
@@ -61,6 +69,9 @@ class Arc:
     """Sides of the windows of canvas=fit, from small to large; the last one is the canvas."""
     num_augmentations: Annotated[int, Meta(ge=0, le=MAX_AUGMENTATIONS)] = 1000
     """Distinct augmentations of each task beside the identity."""
+    rows_per_task: Annotated[int, Meta(ge=1, le=MAX_AUGMENTATIONS + 1)] | None = None
+    """Puzzle rows, the identity's among them, that a task which is only trained on has at most;
+    tasks that are evaluated keep all of theirs. None: all have num_augmentations + 1."""
     identifiers: str | None = None
     """An identifiers.json of a published dataset: its augmentations and puzzle ids, instead of
     drawn ones; num_augmentations is not used then. The work directory keeps a copy."""
@@ -70,13 +81,27 @@ class Arc:
     attempts = ATTEMPTS
     blocks = None
     difficulty = ""
-    source_options = ("train", "evaluate", "only", "leaks", "unfit", "repeated", "identifiers")
+    source_options = (
+        "train", "evaluate", "mix", "only", "leaks", "unfit", "repeated", "identifiers",
+    )  # fmt: skip
 
     def __post_init__(self):
         check_fields(self, "data")
         rising = all(a < b for a, b in itertools.pairwise(self.windows))
         check(bool(self.windows) and rising, "data.windows", "must be sides from small to large")
         check(bool(self.train or self.evaluate), "data.train", "name at least one source of tasks")
+        for source in filter(is_rearc, self.train):
+            parse_name(source, "data.train")
+        untested = next(filter(is_rearc, self.evaluate), None)
+        check(
+            untested is None, "data.evaluate", f"{untested} has no tests: name it under data.train"
+        )
+        parse_mix(self.mix, (*self.train, *self.evaluate))
+        check(
+            self.rows_per_task is None or self.identifiers is None,
+            "data.rows_per_task",
+            "goes with drawn augmentations, not with those of data.identifiers",
+        )
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -111,11 +136,12 @@ class Arc:
             why = f" ({'; '.join(notes)})" if notes else ""
             raise InputError(f"data.train, data.evaluate: there is no pair to train on{why}")
         if self.identifiers is None:
-            ids = puzzle_ids(tasks, self.num_augmentations, seed)
+            ids = puzzle_ids(tasks, self.num_augmentations, seed, self.rows_per_task)
         else:
             path = kept[_IDENTIFIERS]
             ids = adopt_identifiers(read_identifiers(path), tasks, path, notes.append)
-        return ArcPuzzles(tasks, ids, self.boards, notes)
+        shares = parse_mix(self.mix, (*self.train, *self.evaluate))
+        return ArcPuzzles(tasks, ids, self.boards, notes, shares)
 
     def blank_puzzles(self) -> None:
         return None  # how many puzzle ids there are follows from the tasks alone

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from drm_jax.puzzles.arc.tasks import Pair, Task, training_pairs
+from drm_jax.puzzles.arc.tasks import Pair, Task, own_pairs, training_pairs
 from drm_jax.puzzles.arc.tokens import NUM_COLOURS
 from drm_jax.puzzles.dihedral import NUM_TRANSFORMS, dihedral
 
@@ -45,10 +45,16 @@ def pair_keys(pair: Pair, input_only: bool) -> tuple[bytes, bytes]:
     return b"=" + exact, b"~" + canonical(grids)  # the signs keep the two apart
 
 
+def _outline(pair: Pair, input_only: bool) -> tuple[int, ...]:
+    """What no augmentation changes: sides in rising order, and how many cells have colour 0."""
+    grids = (pair.input,) if input_only else (pair.input, pair.output)
+    return tuple(n for g in grids for n in (*sorted(g.shape), g.size - np.count_nonzero(g)))
+
+
 PairKeys = Callable[[Pair, bool], tuple[bytes, bytes]]
 
 
-def _all_keys(pairs: Sequence[Pair]) -> set[bytes]:
+def _all_keys(pairs: Iterable[Pair]) -> set[bytes]:
     """The keys by which training on these pairs could give away a test."""
     return {key for p in pairs for input_only in (False, True) for key in pair_keys(p, input_only)}
 
@@ -85,10 +91,13 @@ def leaks_between(
             exact, up_to_augmentation = keys(test, test.output is None)
             tests.setdefault(up_to_augmentation, []).append((task, test, exact))
     hidden = sorted({test.output is None for task in evaluated for test in task.tests})
+    outlines = {_outline(t, t.output is None) for task in evaluated for t in task.tests}
     found = []
     for task in trained:
         for pair in training_pairs(task):
             for input_only in hidden:
+                if _outline(pair, input_only) not in outlines:
+                    continue  # a hundred times faster than its keys
                 exact, up_to_augmentation = keys(pair, input_only)
                 for other, test, test_exact in tests.get(up_to_augmentation, ()):
                     if other is not task or exact == test_exact:
@@ -99,6 +108,18 @@ def leaks_between(
 def find_leaks(tasks: Sequence[Task]) -> list[Leak]:
     """Every way in which the answer to an evaluation test of a run would be trained on."""
     return leaks_between(tasks, [task for task in tasks if task.role == "evaluate"])
+
+
+def with_the_same_rule(tasks: Sequence[Task], evaluated: Sequence[Task]) -> dict[str, Task]:
+    """Of the tasks that evaluation tasks are, by id: the evaluation task that each one is.
+
+    It has the same id, or up to augmentation a pair of the other's, be it a demonstration or a
+    test, or the input of a test whose output is hidden.
+    """
+    with_id = {task.id: task for task in evaluated}
+    shown = [dataclasses.replace(t, tests=t.demonstrations + t.tests) for t in evaluated]
+    same = {leak.trained.id: leak.evaluated for leak in leaks_between(tasks, shown)}
+    return same | {task.id: with_id[task.id] for task in tasks if task.id in with_id}
 
 
 def without_leaks(tasks: Sequence[Task], leaks: Sequence[Leak]) -> list[Task]:
@@ -113,6 +134,9 @@ def without_leaks(tasks: Sequence[Task], leaks: Sequence[Leak]) -> list[Task]:
             task,
             demonstrations=kept(task, task.demonstrations),
             tests=task.tests if task.role == "evaluate" else kept(task, task.tests),
+            made=tuple(
+                dataclasses.replace(made, pairs=kept(task, made.pairs)) for made in task.made
+            ),
         )
         for task in tasks
     ]
@@ -120,6 +144,8 @@ def without_leaks(tasks: Sequence[Task], leaks: Sequence[Leak]) -> list[Task]:
 
 def shows_its_test(task: Task) -> bool:
     """Whether a demonstration is, up to augmentation, a test pair of the same task."""
+    if not task.tests:
+        return False
     shown = {pair_keys(pair, False)[1] for pair in task.demonstrations}
     return any(pair_keys(t, False)[1] in shown for t in task.tests if t.output is not None)
 
@@ -132,10 +158,13 @@ def _digest(key: bytes) -> str:
 def trained_digests(tasks: Sequence[Task]) -> list[str]:
     """Sorted digests of every training pair and its input, as they are and up to augmentation.
 
-    Kept beside a checkpoint, they say what it was trained on, for `leaks_from_digests`.
+    Kept beside a checkpoint, they say what it was trained on, for `leaks_from_digests`. In place of
+    made pairs stand those of the task whose rule they follow: who knows the rule knows its tests.
     """
-    pairs = [pair for task in tasks for pair in training_pairs(task)]
-    return sorted({_digest(key) for key in _all_keys(pairs)})
+    pairs = [pair for task in tasks for pair in own_pairs(task)]
+    pairs += [pair for task in tasks for made in task.made for pair in made.original]
+    distinct = {pair.key: pair for pair in pairs}  # a task's own ones may be the original ones
+    return sorted({_digest(key) for key in _all_keys(distinct.values())})
 
 
 def leaks_from_digests(digests: Iterable[str], tasks: Sequence[Task]) -> list[str]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from drm_jax.puzzles.arc.augment import MAX_AUGMENTATIONS, PuzzleIds, puzzle_ids
 from drm_jax.puzzles.arc.files import read_json, task_name
 from drm_jax.puzzles.arc.layout import FlatGrids, flatten, lay_out, turned_sizes
 from drm_jax.puzzles.arc.leaks import leaks_from_digests, trained_digests
+from drm_jax.puzzles.arc.mix import describe_visits, visits
 from drm_jax.puzzles.arc.questions import ArcQuestions, UnseenQuestions
 from drm_jax.puzzles.arc.tasks import (
     Pair,
     Task,
     largest_side,
+    own_pairs,
     parse_task,
     training_pairs,
 )
@@ -25,6 +28,21 @@ from drm_jax.puzzles.arc.windows import pair_windows
 from drm_jax.puzzles.family import Board
 from drm_jax.random_bits import below
 from drm_jax.words import counted, first_few
+
+PAIRS_OF_A_GROUP = 4
+"""Of made pairs, about as many as a task has of its own: they share a visit's augmentation."""
+
+
+def training_groups(task: Task) -> Iterator[tuple[str, tuple[Pair, ...]]]:
+    """The groups of a task, each with the name of its source: its own pairs, then made ones."""
+    own = own_pairs(task)
+    if own or not task.made:
+        yield task.named, own
+    for made in task.made:
+        parts = max(1, round(len(made.pairs) / PAIRS_OF_A_GROUP))
+        ends = [len(made.pairs) * part // parts for part in range(parts + 1)]
+        for first, end in itertools.pairwise(ends):
+            yield made.source, made.pairs[first:end]
 
 
 def draw_offsets(
@@ -44,7 +62,7 @@ class ArcPuzzles:
     """Tasks and their puzzle ids; see `family.Puzzles`.
 
     A group is a task, an example one of its training pairs, a variant one of its augmentations,
-    which has a puzzle id of its own.
+    which has a puzzle id of its own. Made pairs of a task are more groups, of the same variants.
     """
 
     def __init__(
@@ -53,19 +71,29 @@ class ArcPuzzles:
         ids: PuzzleIds,
         boards: Sequence[Board],
         notes: Sequence[str] = (),
+        shares: Mapping[str, float] | None = None,
     ):
-        """Args: boards: of the family, which hold all grids. notes: see `family.Puzzles`."""
-        self.tasks, self.ids, self.num_ids, self.notes = tasks, ids, len(ids), tuple(notes)
+        """Args:
+        boards: of the family, which hold all grids.
+        notes: see `family.Puzzles`.
+        shares: of the visits of sources, from `mix.parse_mix`; none: each group is visited once.
+        """
+        self.tasks, self.ids, self.num_ids = tasks, ids, len(ids)
         self._boards = boards
-        of_task = [training_pairs(task) for task in tasks]
-        pairs = [pair for pairs in of_task for pair in pairs]
-        self.examples_G = np.array([len(pairs) for pairs in of_task])
-        self.variants_G = np.array([len(of_one) for of_one in ids.of_task])
+        groups = [(k, *group) for k, task in enumerate(tasks) for group in training_groups(task)]
+        task_G, source_G, pairs_G = zip(*groups, strict=True) if groups else ((), (), ())
+        pairs = [pair for pairs in pairs_G for pair in pairs]
+        self.examples_G = np.array([len(pairs) for pairs in pairs_G])
+        self.visits_G = visits(source_G, self.examples_G, shares or {})
+        self.notes = (*notes, *([describe_visits(self.visits_G, source_G)] if shares else []))
+        variants_K = np.array([len(of_one) for of_one in ids.of_task])
+        self._task_G = np.array(task_G, np.int64)
+        self.variants_G = variants_K[self._task_G]
         self.board_E = pair_windows(pairs, [side for side, _ in boards])
-        self._group_E = np.repeat(np.arange(len(tasks)), self.examples_G)
-        # the id of variant v of task k is _id_V[_first_G[k] + v]
+        self._group_E = np.repeat(np.arange(len(self.examples_G)), self.examples_G)
+        # the id of variant v of group g is _id_V[_first_G[g] + v]
         self._id_V = np.concatenate(ids.of_task)
-        self._first_G = np.cumsum(self.variants_G) - self.variants_G
+        self._first_G = (np.cumsum(variants_K) - variants_K)[self._task_G]
         # grid e is the input of example e, grid E + e its output
         self._grids: FlatGrids = flatten([p.input for p in pairs] + [p.output for p in pairs])
 
@@ -205,6 +233,9 @@ class ArcPuzzles:
             for pair in training_pairs(task):
                 digest.update(pair.key)
         digest.update(ids.task.tobytes() + ids.transform.tobytes() + ids.colours.tobytes())
+        if len(self.examples_G) != len(self.tasks) or (self.visits_G != 1).any():
+            digest.update(self.examples_G.tobytes() + self._task_G.tobytes())
+            digest.update(self.visits_G.tobytes())
         return digest.hexdigest()[:16]
 
     def tests_digest(self) -> str:
@@ -223,9 +254,11 @@ class ArcPuzzles:
 
     def describe(self) -> str:
         held_out = sum(task.role == "evaluate" for task in self.tasks)
+        made = sum(len(of_one.pairs) for task in self.tasks for of_one in task.made)
         return (
             f"{counted(len(self.tasks), 'task')} ({held_out} with held-out tests), "
-            f"{counted(len(self.ids) - 1, 'puzzle id')}"
+            + (f"{counted(made, 'made pair')}, " if made else "")
+            + f"{counted(len(self.ids) - 1, 'puzzle id')}"
         )
 
 

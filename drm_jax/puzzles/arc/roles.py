@@ -4,17 +4,20 @@ import dataclasses
 import itertools
 import operator
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from drm_jax.errors import InputError
 from drm_jax.puzzles.arc.leaks import find_leaks, without_leaks
+from drm_jax.puzzles.arc.made_tasks import join_made
+from drm_jax.puzzles.arc.rearc import is_rearc
 from drm_jax.puzzles.arc.tasks import (
     MAX_SIDE,
     Checked,
     Pair,
     Problem,
     Role,
+    Say,
     Task,
     UnfitError,
     check_source,
@@ -23,7 +26,6 @@ from drm_jax.puzzles.arc.tasks import (
 )
 from drm_jax.words import counted, first_few
 
-Say = Callable[[str], None]
 Unfit = Literal["refuse", "drop_pairs", "drop_tasks"]
 Repeated = Literal["refuse", "first", "last"]
 _REMEDY = "leave it out with data.unfit (drop_pairs or drop_tasks), or choose others with data.only"
@@ -46,7 +48,8 @@ def load_tasks(
       evaluate: sources of which only the demonstrations are trained on.
       only: look at these task ids alone; at all where it is empty.
       leaks: what to do with a training pair that gives away an evaluation test (`arc.leaks`):
-        refuse the run, or drop the pair from training.
+        refuse the run, or drop the pair from training. Likewise with all made pairs of a task whose
+        rule an evaluation task has.
       unfit: what to do with a pair that can't be used: refuse the run, or drop the pair or its
         task. An evaluation task is never left without one of its tests: it is dropped whole.
       repeated: which of different tasks of one id and role stays: none, or that of the source that
@@ -65,8 +68,11 @@ def load_tasks(
     for line in unread_keys(everything):
         say(line)
     kept = _fitting(everything, unfit, say)
-    tasks = _once([t for t in kept if t.role == "train"],
-                  [t for t in kept if t.role == "evaluate"], repeated, say)  # fmt: skip
+    made = [task for task in kept if is_rearc(task.named)]
+    given = [task for task in kept if not is_rearc(task.named)]
+    tasks = _once([t for t in given if t.role == "train"],
+                  [t for t in given if t.role == "evaluate"], repeated, say)  # fmt: skip
+    tasks = join_made(tasks, made, leaks, say)
     found = find_leaks(tasks)
     pairs = len({leak.pair for leak in found})
     if found and leaks == "refuse":
@@ -92,8 +98,8 @@ def _look_at(
     """The tasks of all sources with their roles; arguments as of `load_tasks`."""
     everything = []
     for role, source in [("train", s) for s in train] + [("evaluate", s) for s in evaluate]:
-        found = check_source(source, f"data.{role}", only)
-        everything += [_with_role(each, role, canvas) for each in found]
+        found = check_source(source, f"data.{role}", only, say)
+        everything += [_with_role(each, role, source, canvas) for each in found]
         if only and not found:
             say(f"data.only: names no task of data.{role} {source}")
     missing = sorted(only - {each.task.id for each in everything})
@@ -106,9 +112,9 @@ def _look_at(
 
 
 # --- what can't be used -------------------------------------------------------------------------
-def _with_role(each: Checked, role: Role, canvas: tuple[str, int]) -> Checked:
-    """A task with its role, and with the problems that the role and the canvas bring."""
-    task, problems = dataclasses.replace(each.task, role=role), list(each.problems)
+def _with_role(each: Checked, role: Role, named: str, canvas: tuple[str, int]) -> Checked:
+    """A task with its role and source, and with the problems that role and canvas bring."""
+    task, problems = dataclasses.replace(each.task, role=role, named=named), list(each.problems)
     if role == "evaluate" and not task.tests and all(p.part == "train" for p in problems):
         message = (
             f"{task.source}: task {task.id} has no test to answer, which an evaluation task needs: "

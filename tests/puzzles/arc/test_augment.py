@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,21 @@ def test_the_hash_ignores_the_order_of_pairs_but_not_their_sides():
     )
     assert both == swapped
     assert first != second
+
+
+def test_tasks_that_are_only_trained_on_may_have_fewer_rows():
+    trained, evaluated = load_source("arc1/training")[:2]
+    tasks = [trained, dataclasses.replace(evaluated, role="evaluate")]
+    for rows, expected in ((None, 21), (30, 21), (5, 5), (1, 1)):
+        ids = puzzle_ids(tasks, 20, 0, rows)
+        assert [len(of_one) for of_one in ids.of_task] == [expected, 21]
+        assert ids.is_identity[ids.of_task[0][0]]
+    unbounded, bounded = puzzle_ids(tasks, 20, 0), puzzle_ids(tasks, 20, 0, 5)
+    for of_one in ("transform", "colours"):
+        np.testing.assert_array_equal(
+            getattr(unbounded, of_one)[unbounded.of_task[1]],
+            getattr(bounded, of_one)[bounded.of_task[1]],
+        )
 
 
 def test_ids_of_a_task_do_not_depend_on_the_others():

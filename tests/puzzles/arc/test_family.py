@@ -47,6 +47,11 @@ def test_boards_and_vocabulary():
         ({"train": (), "evaluate": ()}, "data.train: name at least one source of tasks"),
         ({"train": "arc1"}, "data.train: must be a tuple, not 'arc1'"),
         ({"leaks": "keep"}, "data.leaks: must be one of refuse, drop, not 'keep'"),
+        ({"rows_per_task": 0}, "data.rows_per_task: must be int >= 1, not 0"),
+        (
+            {"rows_per_task": 3, "identifiers": "ids.json"},
+            "data.rows_per_task: goes with drawn augmentations, not with those of data.identifiers",
+        ),
     ],
 )
 def test_options_that_can_not_be(options, words):
@@ -95,6 +100,8 @@ def test_ids_are_drawn_from_the_seed_or_adopted(tmp_path):
     assert one.training_digest() == same.training_digest() != other.training_digest()
     assert (one.num_ids, one.variants_G.tolist()) == (6, [5])
     assert one.describe() == "1 task (1 with held-out tests), 5 puzzle ids"
+    trained = Arc((source,), (), canvas=3, num_augmentations=4, rows_per_task=2)
+    assert trained.load(0, {}).variants_G.tolist() == [2]
     names = ["<blank>", "other", "t|||t3|||0213456789", "t"]
     (tmp_path / "copy").write_text(json.dumps(names))
     adopting = Arc((), (source,), canvas=3, identifiers="elsewhere.json")

@@ -10,7 +10,7 @@ from drm_jax.errors import UsageError
 from drm_jax.puzzles.arc.augment import augment, puzzle_ids
 from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.puzzles import ArcPuzzles
-from drm_jax.puzzles.arc.tasks import Pair, Task, training_pairs
+from drm_jax.puzzles.arc.tasks import MadePairs, Pair, Task, training_pairs
 from drm_jax.puzzles.arc.tokens import to_tokens
 from drm_jax.random_bits import draw_bits
 
@@ -144,6 +144,44 @@ def test_digests_tell_apart_what_can_be_trained_on(plain):
     ]
     assert len({puzzles.training_digest() for puzzles in made}) == len(made)
     assert PLAIN.load(0, {}).training_digest() == plain.training_digest()
+
+
+def test_made_pairs_are_groups_of_about_four_with_the_variants_of_their_task(plain):
+    more = training_pairs(plain.tasks[2])[:7]
+    made = MadePairs("made", more, ())
+    tasks = [
+        dataclasses.replace(plain.tasks[0], made=(made,)),
+        plain.tasks[1],
+        Task("alone", (), (), made=(made, dataclasses.replace(made, pairs=more[:3]))),
+    ]
+    ids = puzzle_ids(tasks, 4, 0)
+    puzzles = ArcPuzzles(tasks, ids, ((5, 5),))
+    assert puzzles.examples_G.tolist() == [5, 3, 4, 5, 3, 4, 3]
+    assert puzzles.variants_G.tolist() == [5] * 7
+    assert puzzles.visits_G.tolist() == [1] * 7
+    # the fourth made pair of the first task, then the last one of the third task
+    example_N, variant_N = np.array([5 + 3, puzzles.examples_G.sum() - 1]), np.array([2, 4])
+    rows = puzzles.training_rows(example_N, variant_N, np.zeros((2, 3), np.uint32), (5, 5))
+    assert rows["puzzle_id"].tolist() == [ids.of_task[0][2], ids.of_task[2][4]]
+    for row, pair in enumerate((more[3], more[2])):
+        shown = augment(pair.output, ids.augmentation(rows["puzzle_id"][row]))
+        np.testing.assert_array_equal(rows["target"][row], to_tokens(shown, 5))
+
+
+def test_the_digest_tells_apart_how_pairs_are_grouped_and_visited(plain):
+    own = plain.tasks[0]
+    pairs = training_pairs(own)
+    tasks = [
+        Task("t", pairs, (), named="a"),
+        Task("t", pairs[:2], (), named="a", made=(MadePairs("b", pairs[2:], ()),)),
+    ]
+    ids = puzzle_ids(tasks[:1], 4, 0)
+    shares = (None, {"a": 1, "b": 1}, {"a": 1, "b": 3})
+    made = [ArcPuzzles(tasks[:1], ids, ((5, 5),))]
+    made += [ArcPuzzles(tasks[1:], ids, ((5, 5),), shares=of_one) for of_one in shares]
+    digests = [puzzles.training_digest() for puzzles in made]
+    assert digests[1] == digests[2]  # the same visits
+    assert len(set(digests)) == 3
 
 
 def test_digests_of_tests_and_of_what_was_trained_on():
