@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from drm_jax.errors import InputError
-from drm_jax.io.files import write_whole
+from drm_jax.io.files import make_folder, write_whole
 from drm_jax.puzzles.arc.augment import PuzzleIds, augmented_name, puzzle_ids
 from drm_jax.puzzles.arc.leaks import leaks_from_digests
 from drm_jax.puzzles.arc.roles import Repeated, load_tasks
@@ -90,6 +90,7 @@ def write_tasks(folder: epath.Path, tasks: Sequence[Task]) -> epath.Path:
         ]
 
     content = {t.id: {"train": pairs(t.demonstrations), "test": pairs(t.tests)} for t in tasks}
+    make_folder(folder)
     write_whole(folder / TASKS, json.dumps(content) + "\n")
     return folder / TASKS
 

@@ -1,6 +1,5 @@
 """Tasks that a network has not seen: answered whole, whatever happens, and better with time."""
 
-import dataclasses
 import gzip
 import json
 import subprocess
@@ -25,11 +24,12 @@ from drm_jax.run.setup import set_up
 from drm_jax.run.workdir import read_config
 from drm_jax.runtime.stop import StopTogether
 from drm_jax.solve import solve as module
+from drm_jax.solve.asked import load_asked
 from drm_jax.solve.each import Each
-from drm_jax.solve.output import copying, merged, pooled
+from drm_jax.solve.output import State, copying, merged, pooled
 from drm_jax.solve.request import Adapt, Request
 from drm_jax.solve.solve import solve
-from drm_jax.solve.weights import find_source, write_weights
+from drm_jax.solve.weights import find_source, first_state, read_weights, write_weights
 
 NEW, KNOWN = "0d3d703e", "25d8a9c8"
 SMALL = Adapt(num_augmentations=3, batch_size=4, rows_first=0.5, warmup_steps=1)
@@ -95,27 +95,49 @@ def test_every_candidate_is_told_of(adapted):
     assert 0 <= voter["score"] <= 1
 
 
+def first_state_of(folder, weights: str):
+    """The first state of an adaptation to both tasks, its setup, and what is known of them."""
+    request = asked(NEW, KNOWN, weights=weights)
+    source = find_source(weights)
+    tasks = load_asked(request.sources, request.only, "refuse", print)
+    outcome = module.Outcome(work_path(folder), tasks, {}, State({}))
+    experiment, known = module._prepare(request, outcome, source, print)
+    setup = set_up(experiment, workdir=work_path(folder))
+    shapes = jax.eval_shape(setup.make_state)
+    read = read_weights(source, shapes, setup.mesh, known, False, print)
+    return jax.device_get(first_state(read, setup, known)), setup, known
+
+
 def test_a_known_task_begins_with_its_rows_and_a_new_one_with_the_mean(trained, tmp_path):
-    request = dataclasses.replace(
-        asked(NEW, KNOWN, weights=str(trained)),
-        adapt=dataclasses.replace(SMALL, learning_rate=0.0, puzzle_learning_rate=0.0),
-    )
-    folder = work_path(tmp_path)
-    solve(request, folder, quiet())
-    before, experiment = saved(trained, read_config(trained), 2), read_config(folder)
-    after = saved(folder, experiment, 4)
-    ids_before, ids = (set_up(read_config(w), workdir=w).puzzles.ids for w in (trained, folder))
+    state, setup, known = first_state_of(tmp_path, str(trained))
+    before, ids_before = saved(trained, read_config(trained), 2), set_up(TINY).puzzles.ids
+    ids = setup.puzzles.ids
+    assert known.tasks == (KNOWN,)
     place_before, place = ids_before.task_ids.index(KNOWN), ids.task_ids.index(KNOWN)
     kept = before.table[ids_before.of_task[place_before]]
-    np.testing.assert_array_equal(after.table[ids.of_task[place]], kept)
+    np.testing.assert_array_equal(state.table[ids.of_task[place]], kept)
     np.testing.assert_array_equal(ids.colours[ids.of_task[place]],
                                   ids_before.colours[ids_before.of_task[place_before]])  # fmt: skip
     mean = before.table[1 : len(ids_before)].mean(axis=0)
-    of_new = after.table[ids.of_task[1 - place]]
+    of_new = state.table[ids.of_task[1 - place]]
     np.testing.assert_allclose(of_new, np.tile(mean, (len(of_new), 1)), atol=1e-7)
     assert np.abs(kept - mean).max() > 1e-4
-    jax.tree.map(np.testing.assert_array_equal, after.params, before.ema)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), after.ema, before.ema)
+    for name in ("params", "ema"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(state, name), before.ema)
+
+
+def test_a_file_of_weights_begins_as_the_run_does_but_for_its_rows(trained, tmp_path):
+    file = work_path(tmp_path / "weights.npz")
+    size = write_weights(file, trained, make_mesh(jax.devices()[:1]), print)
+    assert size < 100_000
+    assert find_source(str(file)).experiment == read_config(trained)
+    run, _, _ = first_state_of(tmp_path / "run", str(trained))
+    state, _, known = first_state_of(tmp_path / "file", str(file))
+    assert known is None
+    for name in ("params", "ema", "constants"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(state, name), getattr(run, name))
+    np.testing.assert_allclose(state.table[1], run.table[1], atol=1e-7)
+    np.testing.assert_array_equal(state.table[1:9], np.tile(state.table[1], (8, 1)))
 
 
 def test_the_rows_are_trained_first(trained, adapted):
@@ -166,18 +188,6 @@ def test_another_solve_has_a_folder_of_its_own(adapted, trained):
         solve(asked(NEW), trained, quiet())
 
 
-def test_a_file_of_weights_does_as_well_as_the_run(trained, tmp_path):
-    file = work_path(tmp_path / "weights.npz")
-    size = write_weights(file, trained, make_mesh(jax.devices()[:1]), print)
-    assert size < 100_000
-    assert find_source(str(file)).experiment == read_config(trained)
-    answers = []
-    for number, weights in enumerate((trained, file)):
-        folder = work_path(tmp_path / str(number))
-        answers.append(solve(asked(NEW, weights=str(weights)), folder, quiet()).submission)
-    assert answers[0] == answers[1]
-
-
 def test_votes_of_another_solve_are_added(adapted, trained, tmp_path):
     folder, outcome, _ = adapted
     ballot = pooled(outcome.tasks, outcome.judged.judge, [folder, folder])
@@ -192,8 +202,9 @@ def test_votes_of_another_solve_are_added(adapted, trained, tmp_path):
 
 
 # --- a network for each ---------------------------------------------------------------------------
-def states_of(monkeypatch) -> list:
-    """The states that `Each` has at its end."""
+@pytest.fixture
+def final_states(monkeypatch):
+    """The states that `Each` has at its ends."""
     found, finish = [], Each.finish
 
     def look(self):
@@ -204,49 +215,40 @@ def states_of(monkeypatch) -> list:
     return found
 
 
-def test_each_together_equals_each_alone_and_jointly(trained, adapted, tmp_path, monkeypatch):
-    states = states_of(monkeypatch)
+def assert_close(many, one):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), many, one)
+
+
+def test_each_together_equals_each_alone_and_jointly(trained, tmp_path, monkeypatch, final_states):
     request = asked(NEW, KNOWN, weights=str(trained), each=True)
     together = solve(request, work_path(tmp_path / "both"), quiet())
-    alone = solve(
-        asked(KNOWN, weights=str(trained), each=True), work_path(tmp_path / KNOWN), quiet()
-    )
+    request_of_one = asked(KNOWN, weights=str(trained), each=True)
+    alone = solve(request_of_one, work_path(tmp_path / "alone"), quiet())
     assert alone.submission[KNOWN] == together.submission[KNOWN]
-    many, one = states
+    many, one = final_states
     for part in ("params", "ema", "table"):
-        jax.tree.map(
-            lambda many, one: np.testing.assert_allclose(many[1], one[0], rtol=2e-4, atol=2e-5),
-            getattr(many, part),
-            getattr(one, part),
-        )
+        second = jax.tree.map(lambda x: x[1], getattr(many, part))
+        assert_close(second, jax.tree.map(lambda x: x[0], getattr(one, part)))
     joint = solve(asked(KNOWN, weights=str(trained)), work_path(tmp_path / "joint"), quiet())
     assert joint.submission[KNOWN] == alone.submission[KNOWN]
     state = saved(joint.folder, read_config(joint.folder), 4)
-    jax.tree.map(
-        lambda joint, one: np.testing.assert_allclose(joint, one[0], rtol=2e-4, atol=2e-5),
-        state.params,
-        one.params,
-    )
+    assert_close(state.params, jax.tree.map(lambda x: x[0], one.params))
+    goes_on_where_it_was_stopped(request, together, work_path(tmp_path / "stopped"), monkeypatch)
 
 
-def test_each_goes_on_where_it_was_stopped(trained, tmp_path, monkeypatch):
-    request = asked(NEW, KNOWN, weights=str(trained), each=True)
-    straight = solve(request, work_path(tmp_path / "straight"), quiet())
-    step, made = Each._step, []
+def goes_on_where_it_was_stopped(request, straight, folder, monkeypatch):
+    step = Each._step
 
     def stop_at_three(self, batch):
         metrics = step(self, batch)
-        made.append(self.done)
         if self.done == 3:
             self._stop.preempt("a test")
         return metrics
 
     monkeypatch.setattr(Each, "_step", stop_at_three)
-    folder = work_path(tmp_path / "stopped")
     with pytest.raises(StoppedError, match="step 3 is saved"):
         solve(request, folder, quiet())
     monkeypatch.setattr(Each, "_step", step)
-    made.clear()
     again = solve(request, folder, quiet())
     assert again.submission == straight.submission
 
