@@ -3,7 +3,8 @@
 # make bench  speed and memory against this machine's own limit: about 24 minutes
 # make rearc  RE-ARC's generators, for the source rearc (docs/data.md)
 # make browser  Chromium, for the tests of the report; without it they are skipped
-# make chaos  runs of several processes, preempted and killed 40 times: about 11 minutes
+# make chaos  runs of several processes, preempted and killed 40 times, and drm solve 20 times: about
+#             25 minutes
 # Each sets up what it needs in .venv; PYTHON=... picks the interpreter, VENV=... the folder.
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -37,6 +38,8 @@ bench: $(READY)
 chaos: $(READY_DEV)
 	$(VENV)/bin/python tests/chaos.py --rounds 20 --method trm
 	$(VENV)/bin/python tests/chaos.py --rounds 20 --method drm
+	$(VENV)/bin/python tests/chaos_solve.py --rounds 10
+	$(VENV)/bin/python tests/chaos_solve.py --rounds 10 --each
 
 lint: $(READY_DEV)
 	$(VENV)/bin/ruff check .

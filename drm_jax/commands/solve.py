@@ -139,12 +139,12 @@ def _print(console: Console, outcome: "Outcome") -> None:
             f"(copies of the inputs: {outcome.copied})"
         )
     console.print(f"\nWritten to {outcome.folder}:", soft_wrap=True)
-    paths = sorted(set(outcome.paths), key=lambda path: not path.name.endswith(".html"))
+    paths = sorted(outcome.paths, key=lambda path: not path.name.endswith(".html"))
     pictures = [path for path in paths if path.name.endswith(".png")]
-    for path in [*paths[:1], *pictures[:3]]:
+    others = [path for path in paths if path not in pictures and path.parent == outcome.folder]
+    for path in [*others[:1], *pictures[:3]]:
         console.print(f"  {path}", soft_wrap=True)
     if len(pictures) > 3:
-        console.print(f"  … {len(pictures)} pictures of attempts")
-    for path in paths[1:]:
-        if path not in pictures:
-            console.print(f"  {path}", soft_wrap=True)
+        console.print(f"  … {len(pictures)} pictures of attempts in all")
+    for path in others[1:]:
+        console.print(f"  {path}", soft_wrap=True)

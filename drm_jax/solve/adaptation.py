@@ -18,6 +18,7 @@ from drm_jax.evaluate.files import Evaluation
 from drm_jax.evaluate.loop import Judged
 from drm_jax.parallel import processes
 from drm_jax.solve.clock import (
+    ANSWER,
     EARLY_SHARE,
     WHOLE_STEP,
     Clock,
@@ -76,6 +77,7 @@ class Adaptation:
     clock: Clock
     answered: Answered
     rates: Rates = dataclasses.field(default_factory=Rates)
+    _has_answered: bool = False
 
     def run(self, rows_share: float, has_weights: bool) -> None:
         """From the beginning, or from where it was stopped, to the last answer.
@@ -87,8 +89,16 @@ class Adaptation:
         if has_weights and not self.worker.resumed:
             self._answer(self._early_seconds(), "the weights as they are")
         self._train(rows_share)
+        if self.clock.allowed is None:
+            self._save()
         left = self.clock.left - spare(self.clock, self.rates)
         self._answer(left, f"{self.worker.done:,} steps of training")
+        if self.clock.allowed is not None and self.clock.left > spare(self.clock, self.rates):
+            self._save()
+
+    def _save(self) -> None:
+        self.worker.save()
+        self.worker.finish()
 
     def _early_seconds(self) -> float:
         return EARLY_SHARE * (self.clock.allowed or 0.0)
@@ -107,17 +117,22 @@ class Adaptation:
 
     def _in_time(self, seconds: float) -> Iterator[np.ndarray]:
         """Rounds for as long as there is time; tells what one takes."""
-        clock, rates = self.clock, self.rates
+        clock, rates, first = self.clock, self.rates, 0.0
         end = clock.used + seconds
         for number, rows in enumerate(self.worker.rounds):
-            fits = clock.allowed is None or clock.used + rates.batch <= end
-            if number >= self.worker.least and not _first_says(fits and seconds > 0):
+            fits = clock.allowed is None or clock.used + (rates.batch or first) <= end
+            # The first round of all compiles, so one more is needed to know what a round takes.
+            unknown = number > 0 and not rates.batch and clock.left > 2 * first
+            more = (fits and seconds > 0) or unknown
+            if number >= self.worker.least and not _first_says(more):
                 return
             before = time.perf_counter()
             yield rows
             taken = time.perf_counter() - before
-            if number or not rates.batch:  # the first one may compile
-                rates.batch = taken if number < 2 else (rates.batch + taken) / 2
+            if number or self._has_answered:
+                rates.batch = (rates.batch + taken) / 2 if rates.batch else taken
+            first = first or taken
+        self._has_answered, rates.compile_answer = True, 0.0
 
     def _train(self, rows_share: float) -> None:
         """Trains to the last step, or to the last one that there is time for."""
@@ -134,8 +149,6 @@ class Adaptation:
                 saved = worker.done, time.perf_counter()
             if worker.done in _early_steps(worker.experiment):
                 self._answer(self._early_seconds(), f"{worker.done:,} steps of training")
-        worker.save()
-        worker.finish()
 
     def _measure(self) -> None:
         """Some first steps, which tell what one takes."""
@@ -150,6 +163,8 @@ class Adaptation:
             if _first_says(time.perf_counter() - before > _MEASURED_SECONDS):
                 break
         self.rates.step = (time.perf_counter() - before) / max(1, worker.done - first)
+        if not self._has_answered:
+            self.rates.compile_answer = ANSWER * worker.compile_seconds
 
     def _plan(self, rows_share: float) -> None:
         """How many steps there are to be; written down, so that a restart goes on with it."""

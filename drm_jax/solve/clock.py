@@ -43,14 +43,18 @@ class Rates:
     """A batch of candidates; 0: not known yet."""
     write: float = 0.0
     """To write out all answers."""
+    compile_answer: float = 0.0
+    """To compile the program that answers; 0 once that is done."""
     start: float = 0.0
     """From the start of the command until it knew what it is asked."""
 
 
 VOTE_SHARE, EARLY_SHARE = 0.2, 0.05
 """How much of all time the last vote may take, and each one before it."""
-_SPARE_SHARE, _SPARE_SECONDS = 0.02, 1.5
+_SPARE_SHARE, _SPARE_SECONDS = 0.02, 2.5
 """What is left at the end for what nobody has foreseen."""
+ANSWER = 0.7
+"""About what the program that answers takes to compile, against that of a training step."""
 WHOLE_STEP = 1.5
 """About what a step of all weights takes, in steps of the puzzle rows alone: a product less of
 three."""
@@ -59,7 +63,7 @@ three."""
 def spare(clock: Clock, rates: Rates) -> float:
     """Seconds before the end at which the last vote must have ended."""
     # A process takes some time to end too: less than it took to begin, on a busy machine as well.
-    fixed = 2 * rates.write + rates.start + _SPARE_SECONDS
+    fixed = 2 * rates.write + rates.start / 2 + rates.compile_answer + _SPARE_SECONDS
     return fixed + _SPARE_SHARE * (clock.allowed or 0.0)
 
 

@@ -150,7 +150,7 @@ def experiment_of(
         train=Train(
             steps=request.steps or 1,
             batch_size=adapt.batch_size,
-            log_every=50,
+            log_every=200,
             checkpoint_every=1_000_000_000,  # by time, see solve.joint
             keep_last=1,
             keep_best=0,

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -75,7 +75,7 @@ from drm_jax.solve.weights import (
 from drm_jax.training.state import TrainState
 from drm_jax.words import counted
 
-_WATCH_SECONDS = 0.5
+_WATCH_SECONDS = 1.0
 """How long before the end of the time the process is ended, if it is still at work."""
 _MOST_PICTURES = 120
 
@@ -135,8 +135,7 @@ def solve(
         allowed = None if request.minutes is None else 60 * request.minutes
         clock = Clock(allowed, state.seconds_used, started)
         outcome = Outcome(folder, [], {}, state)
-        in_time = _ended_in_time(clock, outcome) if until_exit else contextlib.nullcontext()
-        _solve(request, outcome, clock, console, stop, held, in_time)
+        _solve(request, outcome, clock, console, stop, held, until_exit)
     return outcome
 
 
@@ -164,9 +163,9 @@ def _solve(
     console: Console,
     stop: StopRequest,
     held: Any,
-    in_time: contextlib.AbstractContextManager,
+    until_exit: bool,
 ) -> None:
-    """Arguments as of `solve`; `in_time` begins when there is a submission."""
+    """Arguments as of `solve`."""
     say, start = teller(console), clock.this_start
     source = None if request.weights is None else find_source(request.weights)
     tasks = load_asked(request.sources, request.only, request.repeated, say)
@@ -174,8 +173,9 @@ def _solve(
     pooled((), None, _pool_of(request))  # read for the first time now, not at the end
     _begin_submission(outcome, say)
     stop.listen()
-    with in_time:
-        _adapt(request, outcome, source, clock, console, stop, held, start)
+    if until_exit and clock.allowed is not None:
+        _end_in_time(clock, outcome)
+    _adapt(request, outcome, source, clock, console, stop, held, start)
 
 
 def _adapt(
@@ -378,27 +378,22 @@ def _finish(
         outcome.paths.append(write_report([folder]))
 
 
-@contextlib.contextmanager
-def _ended_in_time(clock: Clock, outcome: Outcome) -> Iterator[None]:
+def _end_in_time(clock: Clock, outcome: Outcome) -> None:
     """Ends the process when the time is up, wherever it is: within a compilation nothing else
     could. What is written is whole at any time."""
-    if clock.allowed is None:
-        yield
-        return
 
     def end() -> None:
-        print(
-            f"\ndrm: the time is up: {outcome.folder / SUBMISSION} holds the answers of "
-            f"{outcome.state.answers}",
-            file=sys.stderr,
-            flush=True,
-        )
+        if not outcome.state.done:
+            print(
+                f"\ndrm: the time is up: {outcome.folder / SUBMISSION} holds the answers of "
+                f"{outcome.state.answers}",
+                file=sys.stderr,
+            )
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
         os._exit(0)
 
     timer = threading.Timer(max(0.0, clock.left - _WATCH_SECONDS), end)
     timer.daemon = True
     timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
