@@ -1,5 +1,6 @@
 """Tasks that a network has not seen: answered whole, whatever happens, and better with time."""
 
+import dataclasses
 import gzip
 import json
 import subprocess
@@ -12,19 +13,21 @@ import pytest
 from tiny import TINY
 from workdirs import quiet, saved
 
+import drm_jax
 from drm_jax.commands.main import main
 from drm_jax.config import with_changes
 from drm_jax.errors import InputError, StoppedError, UsageError
 from drm_jax.io.files import work_path
 from drm_jax.parallel.mesh import make_mesh
-from drm_jax.puzzles.arc.tasks import load_source
+from drm_jax.puzzles.arc.tasks import Pair, load_source
 from drm_jax.puzzles.voting import ranked
+from drm_jax.run.evaluation import evaluate_workdir
 from drm_jax.run.loop import train
 from drm_jax.run.setup import set_up
 from drm_jax.run.workdir import read_config
 from drm_jax.runtime.stop import StopTogether
 from drm_jax.solve import solve as module
-from drm_jax.solve.asked import load_asked
+from drm_jax.solve.asked import load_asked, write_tasks
 from drm_jax.solve.each import Each
 from drm_jax.solve.output import State, copying, merged, pooled
 from drm_jax.solve.request import Adapt, Request
@@ -279,3 +282,50 @@ def test_when_the_time_is_up_it_ends_wherever_it_is(tmp_path):
     assert "the time is up" in ended.stderr
     submission = json.loads((tmp_path / "out" / "submission.json").read_text())
     assert list(submission) == [NEW]
+
+
+# --- from Python, and without adapting ------------------------------------------------------------
+def test_a_run_answers_a_new_task_when_it_has_minutes_for_it(trained, tmp_path):
+    before = sorted(path.name for path in trained.iterdir())
+    run = drm_jax.open_run(trained)
+    (task,) = (task for task in load_source("arc1/training") if task.id == NEW)
+    answers = run.answer(task, minutes=0.02, num_augmentations=3, batch_size=4)
+    assert answers.task == NEW
+    assert len(answers.tests) == len(task.tests)
+    assert answers.tests[0].candidates == 1 + 3
+    assert answers.picture().startswith(b"\x89PNG")
+    assert sorted(path.name for path in trained.iterdir()) == before
+    with pytest.raises(UsageError, match="num_augmentation: there is no such setting of an adap"):
+        run.answer(task, minutes=1, num_augmentation=3)
+
+
+def written(path, name: str, hidden: bool) -> str:
+    """A file of one training task of ARC-AGI-1."""
+    (task,) = (task for task in load_source("arc1/training") if task.id == name)
+    tests = [Pair(pair.input, None) for pair in task.tests] if hidden else task.tests
+    return str(write_tasks(work_path(path), [dataclasses.replace(task, tests=tuple(tests))]))
+
+
+def test_a_run_is_scored_on_other_tests_of_tasks_that_it_knows(trained, tmp_path):
+    changes = {"data.evaluate": (written(tmp_path / "known", KNOWN, hidden=True),), "data.only": ()}
+    report = evaluate_workdir(trained, None, quiet(), changes=changes)
+    (evaluation,) = report.evaluations
+    own = evaluate_workdir(trained, None, quiet()).evaluations[0]
+    assert evaluation.submission == {KNOWN: own.submission[KNOWN]}
+    assert "pass@2" not in evaluation.metrics  # its outputs are hidden
+    assert set(report.changed) == {"tests"}
+    changes["data.evaluate"] = (written(tmp_path / "new", NEW, hidden=True),)
+    with pytest.raises(InputError, match=f"{NEW}: the run wasn't trained with the demonstrations"):
+        evaluate_workdir(trained, None, quiet(), changes=changes)
+
+
+def test_answers_that_a_run_was_trained_on_are_not_scored(tmp_path):
+    workdir = work_path(tmp_path / "run")
+    whole = with_changes(TINY, {"data.train": ("arc1/training",), "data.evaluate": (),
+                                "train.steps": 1})  # fmt: skip
+    train(whole, workdir, quiet())
+    file = written(tmp_path / "known", KNOWN, hidden=False)
+    changes, console = {"data.train": (), "data.evaluate": (file,), "data.only": ()}, quiet()
+    (evaluation,) = evaluate_workdir(workdir, None, console, changes=changes).evaluations
+    assert evaluation.metrics["per_task"][KNOWN]["hidden"] == [True]
+    assert "trained on answers of 25d8a9c8" in console.file.getvalue()
