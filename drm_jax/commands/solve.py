@@ -35,8 +35,8 @@ Examples:
   drm solve task.json --seed 1 --output runs/second --pool runs/solve_task     two seeds, one vote
 
 TASKS are any source of ARC tasks (drm data --help); outputs of tests may be hidden. A submission is
-there from the first second, and better ones replace it. The same command again goes on where it was
-stopped. Given minutes it ends within them, from the start of the command on.
+there from the first seconds on, and better ones replace it. The same command again goes on where it
+was stopped. Given minutes it ends within them, from the start of the command on.
 {SEVERAL_HOSTS}"""
 _MINUTES = 5.0
 

@@ -93,7 +93,8 @@ class Adaptation:
             self._save()
         left = self.clock.left - spare(self.clock, self.rates)
         self._answer(left, f"{self.worker.done:,} steps of training")
-        if self.clock.allowed is not None and self.clock.left > spare(self.clock, self.rates):
+        has_time = self.clock.left > spare(self.clock, self.rates)
+        if self.clock.allowed is not None and _first_says(has_time):
             self._save()
 
     def _save(self) -> None:

@@ -2,7 +2,7 @@
 
     copies of the inputs → the weights as they are → rows alone → all weights → the last vote
 
-A valid submission is there from the first second, and each better one replaces it whole.
+A valid submission is there from the first seconds on, and each better one replaces it whole.
 """
 
 import contextlib
