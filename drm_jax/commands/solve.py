@@ -18,6 +18,7 @@ from drm_jax.commands.processes import (
     take_process_options,
 )
 from drm_jax.errors import UsageError
+from drm_jax.words import counted
 
 if TYPE_CHECKING:
     from drm_jax.solve.solve import Outcome
@@ -135,7 +136,7 @@ def _print(console: Console, outcome: "Outcome") -> None:
     right, known = outcome.solved
     if known:
         console.print(
-            f"Solved with 2 attempts: {right} of {known} test inputs "
+            f"Solved with 2 attempts: {right} of {counted(known, 'test input')} "
             f"(copies of the inputs: {outcome.copied})"
         )
     console.print(f"\nWritten to {outcome.folder}:", soft_wrap=True)

@@ -28,6 +28,7 @@ from drm_jax.solve.clock import (
     training_left,
 )
 from drm_jax.solve.request import with_plan
+from drm_jax.words import counted
 
 Answered = Callable[[Judged, Evaluation, str], None]
 """Takes answers, to write them out, and where they come from in words."""
@@ -92,7 +93,7 @@ class Adaptation:
         if self.clock.allowed is None:
             self._save()
         left = self.clock.left - spare(self.clock, self.rates)
-        self._answer(left, f"{self.worker.done:,} steps of training")
+        self._answer(left, self._words())
         has_time = self.clock.left > spare(self.clock, self.rates)
         if self.clock.allowed is not None and _first_says(has_time):
             self._save()
@@ -100,6 +101,9 @@ class Adaptation:
     def _save(self) -> None:
         self.worker.save()
         self.worker.finish()
+
+    def _words(self) -> str:
+        return f"{counted(self.worker.done, 'step')} of training"
 
     def _early_seconds(self) -> float:
         return EARLY_SHARE * (self.clock.allowed or 0.0)
@@ -149,7 +153,7 @@ class Adaptation:
                 worker.save()
                 saved = worker.done, time.perf_counter()
             if worker.done in _early_steps(worker.experiment):
-                self._answer(self._early_seconds(), f"{worker.done:,} steps of training")
+                self._answer(self._early_seconds(), self._words())
 
     def _measure(self) -> None:
         """Some first steps, which tell what one takes."""

@@ -124,6 +124,10 @@ def solve(
       StoppedError, PreemptedError: it was told to stop; the same call goes on.
     """
     say = teller(console)
+    source = None if request.weights is None else find_source(request.weights)
+    tasks = load_asked(request.sources, request.only, request.repeated, say)
+    tasks = hide_trained(tasks, source.trained_on if source else (), say)
+    pooled((), None, _pool_of(request))  # read for the first time now, not at the end
     if processes.is_first():
         make_folder(folder)
     processes.exchange()
@@ -134,8 +138,13 @@ def solve(
         state = _claimed(folder, request)
         allowed = None if request.minutes is None else 60 * request.minutes
         clock = Clock(allowed, state.seconds_used, started)
-        outcome = Outcome(folder, [], {}, state)
-        _solve(request, outcome, clock, console, stop, held, until_exit)
+        outcome = Outcome(folder, tasks, {}, state)
+        start = clock.this_start
+        _begin_submission(outcome, say)
+        stop.listen()
+        if until_exit and clock.allowed is not None:
+            _end_in_time(clock, outcome)
+        _adapt(request, outcome, source, clock, console, stop, held, start)
     return outcome
 
 
@@ -154,28 +163,6 @@ def _claimed(folder: epath.Path, request: Request) -> State:
             "same ones, or another folder"
         )
     return state
-
-
-def _solve(
-    request: Request,
-    outcome: Outcome,
-    clock: Clock,
-    console: Console,
-    stop: StopRequest,
-    held: Any,
-    until_exit: bool,
-) -> None:
-    """Arguments as of `solve`."""
-    say, start = teller(console), clock.this_start
-    source = None if request.weights is None else find_source(request.weights)
-    tasks = load_asked(request.sources, request.only, request.repeated, say)
-    outcome.tasks = hide_trained(tasks, source.trained_on if source else (), say)
-    pooled((), None, _pool_of(request))  # read for the first time now, not at the end
-    _begin_submission(outcome, say)
-    stop.listen()
-    if until_exit and clock.allowed is not None:
-        _end_in_time(clock, outcome)
-    _adapt(request, outcome, source, clock, console, stop, held, start)
 
 
 def _adapt(

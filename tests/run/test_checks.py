@@ -18,7 +18,7 @@ from drm_jax.run import setup
 from drm_jax.run.checks import check_method
 from drm_jax.run.dry_run import _numbers
 from drm_jax.run.setup import check_split, set_up, trained_parts
-from drm_jax.run.start import _place
+from drm_jax.run.start import target_of_other
 from drm_jax.run.together import check_same_start
 
 
@@ -193,7 +193,8 @@ def test_only_the_data_axis_splits_batches(tiny, two_by_two):
 
 def test_slots_of_another_run_are_split_over_the_data_axis(two_by_two):
     def spec(slots: int, mesh: Mesh):
-        return _place(mesh, {"shapes": {"carry/y": ((slots, 3), "float32")}}, "carry/y").spec
+        record = {"shapes": {"carry/y": ((slots, 3), "float32")}}
+        return target_of_other(mesh, record)["carry"]["y"].sharding.spec
 
     assert spec(6, two_by_two)[0] == AXIS
     assert spec(5, two_by_two) == P()
