@@ -23,9 +23,10 @@ from drm_jax.puzzles.arc.tasks import Task, load_source, smallest_tasks
 from drm_jax.run.setup import load_puzzles
 from drm_jax.runtime.stop import StopRequest
 from drm_jax.solve import joint
+from drm_jax.solve.adapt import Adapt
 from drm_jax.solve.asked import write_tasks
 from drm_jax.solve.each import Each
-from drm_jax.solve.request import Adapt, Request, experiment_of, groups_of, with_plan
+from drm_jax.solve.request import Request, experiment_of, groups_of, with_plan
 
 SIDE = 6
 

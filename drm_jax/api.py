@@ -58,8 +58,9 @@ from drm_jax.run.start import restore_own
 from drm_jax.run.workdir import read_config
 from drm_jax.runtime.devices import prepare_devices
 from drm_jax.runtime.quiet import quiet_libraries
+from drm_jax.solve.adapt import Adapt
 from drm_jax.solve.asked import write_tasks
-from drm_jax.solve.request import Adapt, Request
+from drm_jax.solve.request import Request
 from drm_jax.solve.solve import solve
 from drm_jax.training.state import TrainState, mean_row
 from drm_jax.words import counted
@@ -198,7 +199,7 @@ class Run:
           step: of the checkpoint; the newest by default.
           minutes: adapts a copy of the newest weights to the demonstrations of an ARC task before,
             as `drm solve` does, and takes about so long.
-          settings: as of `evaluate`; with minutes those of `solve.request.Adapt`.
+          settings: as of `evaluate`; with minutes those of `solve.adapt.Adapt`.
 
         Raises:
           UsageError: there is no such setting, or a value can't be.

@@ -1,4 +1,4 @@
-"""The commands of `drm`, each a module with a function `run(argv) -> exit code`."""
+"""The `drm` command: one file a command. jax is imported only where a command computes."""
 
 import os
 import time

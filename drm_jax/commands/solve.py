@@ -10,7 +10,7 @@ from rich.console import Console
 
 from drm_jax.commands import STARTED
 from drm_jax.commands.devices import import_jax
-from drm_jax.commands.options import parse
+from drm_jax.commands.options import parse_changes
 from drm_jax.commands.processes import (
     SEVERAL_HOSTS,
     ProcessOptions,
@@ -18,6 +18,7 @@ from drm_jax.commands.processes import (
     take_process_options,
 )
 from drm_jax.errors import UsageError
+from drm_jax.solve.adapt import Adapt
 from drm_jax.words import counted
 
 if TYPE_CHECKING:
@@ -65,24 +66,7 @@ class SolveOptions:
     """The ids of the tasks to answer; all by default."""
     repeated: Literal["refuse", "first", "last"] = "refuse"
     """Different tasks of one id: refuse, or keep that of the source named first or last."""
-    num_augmentations: int = 200
-    """Augmentations of each task beside the identity; each has a puzzle row, and votes."""
-    rows_first: float = 0.3
-    """The share of training, at its beginning, that trains the puzzle rows alone; not used from
-    nothing."""
-    learning_rate: float | None = None
-    """Of the network; by default as its weights were trained with."""
-    puzzle_learning_rate: float | None = None
-    """Of the puzzle rows; by default as the weights were trained with."""
-    warmup_steps: int = 50
-    """Steps of linear warm-up, of the rows and then of the network."""
-    ema: float = 0.99
-    """Decay of the averaged weights that answer."""
-    batch_size: int = 64
-    """Examples a step, and candidates answered at a time."""
-    denoise_steps: int | None = None
-    """Passes of an answer; by default as the weights were scored with."""
-    seed: int = 0
+    adapt: Annotated[Adapt, tyro.conf.arg(name="")] = Adapt()
     processes: Annotated[ProcessOptions, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=ProcessOptions
     )
@@ -94,7 +78,7 @@ def run(argv: list[str]) -> int:
 
 
 def _solve(argv: list[str]) -> int:
-    options = parse(SolveOptions, argv, "drm solve", _DESCRIPTION)
+    options = parse_changes(SolveOptions(), argv, "drm solve", _DESCRIPTION)
     if options is None:
         return 0
     if not options.tasks:
@@ -104,16 +88,15 @@ def _solve(argv: list[str]) -> int:
     from drm_jax.parallel import processes
     from drm_jax.runtime.console import open_console
     from drm_jax.runtime.devices import prepare_devices
-    from drm_jax.solve.request import Adapt, Request
+    from drm_jax.solve.request import Request
     from drm_jax.solve.solve import solve
 
     minutes = options.minutes
     if minutes is None and options.steps is None:
         minutes = _MINUTES
-    settings = {field.name: getattr(options, field.name) for field in dataclasses.fields(Adapt)}
     request = Request(
         options.tasks, options.only, options.repeated, options.weights, minutes, options.steps,
-        options.pool, options.each, Adapt(**settings),
+        options.pool, options.each, options.adapt,
     )  # fmt: skip
     if request.each and processes.count() > 1:
         raise UsageError("--each: is for one process: give each host tasks of its own with --only")

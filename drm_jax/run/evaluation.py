@@ -221,8 +221,8 @@ def _set_up(
 
 
 def _with_other_tests(workdir: epath.Path, experiment: Experiment) -> Puzzles | None:
-    """The puzzles of a run with the tests of other sources, where such are named that training on
-    would not be the same; None where the experiment's own sources do.
+    """The puzzles of a run with the tests of the sources that are named instead of its own; None
+    where none are, or where the run's own can't be found to compare them with.
 
     Raises:
       InputError: the run can't answer them, or they can't be loaded.
@@ -236,7 +236,7 @@ def _with_other_tests(workdir: epath.Path, experiment: Experiment) -> Puzzles | 
         return None
     others = load_puzzles(experiment, workdir)
     if others.training_digest() == puzzles.training_digest():
-        return None
+        return others
     steps = checkpoint.steps_in(checkpoint.checkpoint_folder(workdir))
     trained_on = puzzles.trained_digests()
     with contextlib.suppress(checkpoint.DamagedError):  # told of where it is restored

@@ -34,7 +34,7 @@ Answered = Callable[[Judged, Evaluation, str], None]
 """Takes answers, to write them out, and where they come from in words."""
 _SEGMENT_SECONDS, _MEASURED_SECONDS, _MEASURED_STEPS = 10.0, 2.0, 20
 _SAVE_SECONDS, _SAVE_STEPS = 60.0, 500
-_BEFORE_HALF = 0.5
+_HALF_WAY = 0.5
 """Where between the first step of all weights and the last one tasks are answered too."""
 
 
@@ -84,7 +84,7 @@ class Adaptation:
         """From the beginning, or from where it was stopped, to the last answer.
 
         Args:
-          rows_share: see `request.Adapt.rows_first`.
+          rows_share: see `adapt.Adapt.rows_first`.
           has_weights: whether it begins with trained weights.
         """
         if has_weights and not self.worker.resumed:
@@ -146,12 +146,12 @@ class Adaptation:
             self._measure()
             if not worker.resumed:
                 self._plan(rows_share)
-        saved = worker.done, time.perf_counter()
+        saved = time.perf_counter()
         while (count := self._next()) > 0:
             self._advance(count)
-            if _first_says(time.perf_counter() - saved[1] > _SAVE_SECONDS):
+            if _first_says(time.perf_counter() - saved > _SAVE_SECONDS):
                 worker.save()
-                saved = worker.done, time.perf_counter()
+                saved = time.perf_counter()
             if worker.done in _early_steps(worker.experiment):
                 self._answer(self._early_seconds(), self._words())
 
@@ -224,7 +224,7 @@ def to_measure(experiment: Experiment, rows_share: float) -> Experiment:
 def _early_steps(experiment: Experiment) -> list[int]:
     """After which steps tasks are answered before the last one."""
     first, last = experiment.optimizer.rows_first, experiment.train.steps
-    half = first + round(_BEFORE_HALF * (last - first))
+    half = first + round(_HALF_WAY * (last - first))
     return sorted({first, half} - {0, last})
 
 

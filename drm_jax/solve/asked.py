@@ -13,7 +13,15 @@ from drm_jax.io.files import make_folder, write_whole
 from drm_jax.puzzles.arc.augment import PuzzleIds, augmented_name, puzzle_ids
 from drm_jax.puzzles.arc.leaks import leaks_from_digests
 from drm_jax.puzzles.arc.roles import Repeated, load_tasks
-from drm_jax.puzzles.arc.tasks import Pair, Task, largest_side
+from drm_jax.puzzles.arc.tasks import (
+    MAX_SIDE,
+    Pair,
+    Task,
+    demonstrations_key,
+    largest_side,
+    places_by_demonstrations,
+    with_hidden_outputs,
+)
 from drm_jax.puzzles.arc.windows import expected_shape
 from drm_jax.words import counted, first_few
 
@@ -42,7 +50,7 @@ def needed_side(task: Task) -> int:
     expect: those of known outputs of tests don't count."""
     shown = [max(*pair.input.shape, *pair.output.shape) for pair in task.demonstrations]
     asked = [max(*test.input.shape, *expected_shape(task, test)) for test in task.tests]
-    return min(max(shown + asked), 30)
+    return min(max(shown + asked), MAX_SIDE)
 
 
 def hide_trained(tasks: Sequence[Task], trained_on: Collection[str], say: Say) -> list[Task]:
@@ -54,21 +62,17 @@ def hide_trained(tasks: Sequence[Task], trained_on: Collection[str], say: Say) -
     leaked = set(leaks_from_digests(trained_on, tasks)) if trained_on else set()
     if leaked:
         say(
-            f"The weights were trained on answers of {counted(len(leaked), 'of these task')}, "
+            f"The weights were trained on answers of {len(leaked):,} of these tasks, "
             f"which are answered but not scored: {first_few(sorted(leaked))}"
         )
-    return [_hidden(task) if task.id in leaked else task for task in tasks]
-
-
-def _hidden(task: Task) -> Task:
-    return dataclasses.replace(task, tests=tuple(Pair(test.input, None) for test in task.tests))
+    return [with_hidden_outputs(task) if task.id in leaked else task for task in tasks]
 
 
 def on_canvas(tasks: Sequence[Task], side: int, say: Say) -> list[Task]:
     """The tasks whose grids fit a canvas; an answer that doesn't is hidden, and can't be right."""
     fitting, too_large = [], []
     for task in tasks:
-        shown = largest_side(_hidden(task)) <= side
+        shown = largest_side(with_hidden_outputs(task)) <= side
         (fitting if shown else too_large).append(task)
     if too_large:
         say(
@@ -76,7 +80,7 @@ def on_canvas(tasks: Sequence[Task], side: int, say: Say) -> list[Task]:
             f"{side} that the weights are for: answered by a copy of the input alone: "
             f"{first_few([task.id for task in too_large])}"
         )
-    return [task if largest_side(task) <= side else _hidden(task) for task in fitting]
+    return [task if largest_side(task) <= side else with_hidden_outputs(task) for task in fitting]
 
 
 def write_tasks(folder: epath.Path, tasks: Sequence[Task]) -> epath.Path:
@@ -126,10 +130,10 @@ def known_rows(
       trained: the tasks of the run; a task is known by its demonstrations, whatever its id.
       ids: the puzzle ids of the run.
     """
-    by_pairs = {frozenset(pair.key for pair in t.demonstrations): k for k, t in enumerate(trained)}
+    places = places_by_demonstrations(trained)
     names, new, old, known = ["<blank>"], [], [], []
     for task in tasks:
-        place = by_pairs.get(frozenset(pair.key for pair in task.demonstrations))
+        place = places.get(demonstrations_key(task))
         if place is None:
             source = puzzle_ids([task], num_augmentations, seed)
             here = source.of_task[0]

@@ -54,10 +54,10 @@ VOTE_SHARE, EARLY_SHARE = 0.2, 0.05
 _SPARE_SHARE, _SPARE_SECONDS = 0.02, 2.5
 """What is left at the end for what nobody has foreseen."""
 ANSWER = 0.7
-"""About what the program that answers takes to compile, against that of a training step."""
+"""About how long the program that answers takes to compile, where a training step takes 1."""
 WHOLE_STEP = 1.5
-"""About what a step of all weights takes, in steps of the puzzle rows alone: a product less of
-three."""
+"""About how long a step of all weights takes, where one of the puzzle rows alone takes 1: it has
+three products a layer, forward and backward, where the other has two."""
 
 
 def spare(clock: Clock, rates: Rates) -> float:

@@ -12,9 +12,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 from drm_jax.config import Experiment
-from drm_jax.data.stream import BatchMaker
+from drm_jax.data.stream import BatchMaker, batches_from
 from drm_jax.errors import InputError
 from drm_jax.evaluate.answerer import make_answer
 from drm_jax.evaluate.files import Evaluation
@@ -73,6 +73,22 @@ def _of_state(per_task: Any, shared: Any, state: TrainState) -> TrainState:
     return state.replace(**own, step=shared, constants=shared)
 
 
+class _Stacked:
+    """The batches of all tasks as one, (G, B, …); those that only fill up repeat the first task."""
+
+    def __init__(self, makers: Sequence[BatchMaker], count: int):
+        """Args: count: G."""
+        self._makers, self._count = makers, count
+
+    def __len__(self) -> int:
+        return len(self._makers[0])
+
+    def __getitem__(self, step: int) -> Rows:
+        rows = [maker[step] for maker in self._makers]
+        rows += rows[:1] * (self._count - len(rows))
+        return {name: np.stack([of_task[name] for of_task in rows]) for name in rows[0]}
+
+
 class Each:
     """See `adaptation.Worker`."""
 
@@ -115,10 +131,11 @@ class Each:
         )
         self._data = data
         self._count = -(-len(group.places) // self._mesh.size) * self._mesh.size
-        self._makers = [self._maker(own) for own in self._own]
         self._make_rounds()
         self._compile()
         self._begin(begin_with)
+        stacked = _Stacked([self._maker(own) for own in self._own], self._count)
+        self._batches = batches_from(grain.MapDataset.source(stacked), self.done)
         self._bad: set[int] = set()
 
     def _maker(self, own: ArcPuzzles) -> BatchMaker:
@@ -301,18 +318,13 @@ class Each:
         write_whole(self._folder / _PLAN, json.dumps(plan) + "\n")
 
     def advance(self, last: int) -> None:
-        first = self.done + 1
-        with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(self._batch, self.done)
-            while self.done < last:
-                batch = coming.result()
-                coming = ahead.submit(self._batch, self.done + 1)
-                metrics = self._step(batch)
-                if self._stop.requested:
-                    self.save()
-                    self.finish()
-                    raise self._stop.error(f"; step {self.done} is saved in {self._folder}")
-        self._look_at(jax.device_get(metrics), first)
+        while self.done < last:
+            metrics = self._step(next(self._batches))
+            if self._stop.requested:
+                self.save()
+                self.finish()
+                raise self._stop.error(f"; step {self.done} is saved in {self._folder}")
+        self._look_at(jax.device_get(metrics))
 
     def _step(self, batch: Rows) -> dict[str, jax.Array]:
         before = time.perf_counter()
@@ -326,13 +338,7 @@ class Each:
         self._bar.update(self._bar_task, completed=self.done, total=self.experiment.train.steps)
         return metrics
 
-    def _batch(self, step: int) -> Rows:
-        """The batches of all tasks, stacked; of tasks that only fill up, those of the first one."""
-        rows = [maker[step] for maker in self._makers]
-        rows += rows[:1] * (self._count - len(rows))
-        return {name: np.stack([of_task[name] for of_task in rows]) for name in rows[0]}
-
-    def _look_at(self, metrics: Mapping[str, np.ndarray], first: int) -> None:
+    def _look_at(self, metrics: Mapping[str, np.ndarray]) -> None:
         """Tells of the newest step, and leaves out tasks whose weights aren't finite any more."""
         tasks = len(self._group.places)
         fine_G = metrics[FINITE].all(axis=1)[:tasks]

@@ -20,6 +20,7 @@ from etils import epath
 from drm_jax.errors import InputError
 from drm_jax.evaluate.pictures import Ranked, asked_of, attempts_row, grids_row, image, png
 from drm_jax.io.files import write_whole
+from drm_jax.puzzles.arc import voting
 from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.judge import ArcJudge
 from drm_jax.puzzles.arc.questions import ArcQuestions
@@ -33,15 +34,9 @@ SUBMISSION, STATE, CANDIDATES, PICTURES = (
 Submission = Mapping[str, Sequence[Mapping[str, list[list[int]]]]]
 
 
-def copying(tasks: Sequence[Task]) -> dict[str, list[dict[str, list[list[int]]]]]:
+def copying(tasks: Sequence[Task]) -> Submission:
     """The submission that answers every test input with itself."""
-    return {
-        task.id: [
-            {f"attempt_{i + 1}": test.input.tolist() for i in range(ATTEMPTS)}
-            for test in task.tests
-        ]
-        for task in tasks
-    }
+    return submission(voting.copying(tasks), tasks)
 
 
 def merged(before: Submission, tasks: Sequence[Task], ballot: Ballot) -> Submission:

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from drm_jax.config import Evaluate, Experiment, Optimizer, Train
 from drm_jax.errors import UsageError
-from drm_jax.fields import Batch, Count, CountOrZero, Decay, Rate, check, check_fields
+from drm_jax.fields import Count, check, check_fields
 from drm_jax.methods.drm import Drm
 from drm_jax.model.recursion import Recursion
 from drm_jax.model.transformer import Transformer
@@ -17,43 +17,14 @@ from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.roles import Repeated
 from drm_jax.puzzles.arc.tasks import Task, visible_pairs
 from drm_jax.puzzles.family import Board
+from drm_jax.solve.adapt import Adapt
 from drm_jax.solve.asked import TASKS, needed_side
 
-_Share = Annotated[float, Meta(ge=0, le=1)]
 _Minutes = Annotated[float, Meta(gt=0)]
 _FIXED_CANVAS = 12
 """From nothing, the side of the largest canvas that all examples stand on whole."""
 _WINDOWS_A_MINUTE = 0.5
 """Sizes of windows a minute, each of which is compiled for."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Adapt:
-    """How a network is adapted to the demonstrations of tasks."""
-
-    num_augmentations: CountOrZero = 200
-    """Augmentations of each task beside the identity; each has a puzzle row, and votes. 128 to 300
-    are about as good as 1,000. A task that the weights know keeps its own."""
-    rows_first: _Share = 0.3
-    """The share of training, at its beginning, that trains the puzzle rows alone; all weights are
-    trained after that. Not used from nothing."""
-    learning_rate: Rate | None = None
-    """Of the network; as the weights were trained with by default."""
-    puzzle_learning_rate: Rate | None = None
-    """Of the puzzle rows; as the weights were trained with by default."""
-    warmup_steps: CountOrZero = 50
-    """Linear warm-up: of the rows' rate at the beginning, of the network's when its training
-    begins."""
-    ema: Decay = 0.99
-    """Decay of the averaged weights that answer; the average begins with the weights."""
-    batch_size: Batch = 64
-    """Examples a step, and candidates answered at a time, over all devices."""
-    denoise_steps: Count | None = None
-    """Passes of an answer; as the weights were scored with by default."""
-    seed: CountOrZero = 0
-
-    def __post_init__(self):
-        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +79,7 @@ FROM_NOTHING = Experiment(
 def experiment_of(
     request: Request, base: Experiment | None, tasks: Sequence[Task], folder: str, ids: str | None
 ) -> Experiment:
-    """The run that adapts to tasks, but for its number of steps.
+    """The run that adapts to tasks; `with_plan` gives it its number of steps.
 
     Args:
       base: what the weights were trained as; None: from nothing.
@@ -126,7 +97,6 @@ def experiment_of(
         ),
         warmup_steps=adapt.warmup_steps,
         ema=adapt.ema,
-        rows_first=0,
     )
     canvas = _canvas(request, tasks) if base is None else base.data
     data = dataclasses.replace(
@@ -148,7 +118,6 @@ def experiment_of(
         model=like.model,
         optimizer=optimizer,
         train=Train(
-            steps=request.steps or 1,
             batch_size=adapt.batch_size,
             log_every=200,
             checkpoint_every=1_000_000_000,  # by time, see solve.joint

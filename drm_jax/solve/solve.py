@@ -89,7 +89,6 @@ class Outcome:
     submission: Submission
     state: State
     judged: Judged | None = None
-    evaluation: Evaluation | None = None
     paths: list[epath.Path] = dataclasses.field(default_factory=list)
 
     @property
@@ -150,8 +149,7 @@ def solve(
 
 def _claimed(folder: epath.Path, request: Request) -> State:
     """The state that an earlier start of the same request has left, or a new one."""
-    asked, state = dataclasses.asdict(request), read_state(folder)
-    asked = {name: list(x) if isinstance(x, tuple) else x for name, x in asked.items()}
+    asked, state = json.loads(json.dumps(dataclasses.asdict(request))), read_state(folder)
     if state is None:
         if (folder / "config.json").exists():
             raise UsageError(f"--output: {folder}: holds a run: name another folder")
@@ -324,7 +322,7 @@ class _Writer:
 
     def __call__(self, judged: Judged, evaluation: Evaluation, words: str) -> None:
         outcome = self._outcome
-        outcome.judged, outcome.evaluation = judged, evaluation
+        outcome.judged = judged
         outcome.submission = merged(outcome.submission, outcome.tasks, judged.judge.ballot)
         outcome.state = dataclasses.replace(
             outcome.state, seconds_used=self._clock.used, answers=words

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
 from drm_jax.config import Experiment, from_json, to_json
@@ -31,12 +32,12 @@ from drm_jax.run.setup import Setup, load_puzzles
 from drm_jax.run.start import check_network, target_of_other
 from drm_jax.run.workdir import read_config
 from drm_jax.solve.asked import Known
-from drm_jax.training.state import TrainState, leaf_names, make_sharded, mean_row, start_from
+from drm_jax.training.state import TrainState, make_sharded, mean_row, start_from
 
 Say = Callable[[str], None]
 SUFFIX = ".npz"
 _FORMAT = 1
-_ABOUT, _ROW = "about", "row"
+_ABOUT, _ROW, _GROUPS = "about", "row", ("ema", "constants")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,8 +117,9 @@ def read_weights(
     """
     if not source.num_ids:
         about, arrays = _read_file(source.path)
-        check_network(state, source.path, about["shapes"], ("ema/", "constants/"))
-        return Weights(_tree(arrays, "ema"), _tree(arrays, "constants"), arrays[_ROW])
+        check_network(state, source.path, about["shapes"], tuple(f"{g}/" for g in _GROUPS))
+        tree = unflatten_dict(arrays, sep="/")
+        return Weights(tree["ema"], tree["constants"], tree[_ROW])
 
     def target(record: Mapping[str, Any]) -> dict[str, Any]:
         check_network(state, source.path, record["shapes"])
@@ -183,9 +185,8 @@ def write_weights(path: epath.Path, workdir: epath.Path, mesh: Mesh, say: Say) -
     )
     saved, record = restored.state, restored.record
     arrays = {
-        f"{group}/{name}": np.asarray(leaf)
-        for group in ("ema", "constants")
-        for name, leaf in zip(leaf_names(saved[group]), jax.tree.leaves(saved[group]), strict=True)
+        name: np.asarray(leaf)
+        for name, leaf in flatten_dict({g: saved[g] for g in _GROUPS}, sep="/").items()
     }
     arrays[_ROW] = np.asarray(mean_row(saved["table"], record["num_ids"]))
     about = {
@@ -222,20 +223,6 @@ def _experiment_in(path: epath.Path | Path, about: Mapping[str, Any]) -> Experim
         return from_json(json.dumps(about["experiment"]))
     except UsageError as error:
         raise InputError(f"--from: {path}: {error}") from error
-
-
-def _tree(arrays: Mapping[str, np.ndarray], group: str) -> Params:
-    """The nested dicts of arrays whose names begin with a group."""
-    tree: dict[str, Any] = {}
-    for name, array in arrays.items():
-        first, *rooms = name.split("/")
-        if first != group:
-            continue
-        branch = tree
-        for room in rooms[:-1]:
-            branch = branch.setdefault(room, {})
-        branch[rooms[-1]] = array
-    return tree
 
 
 def main(argv: Sequence[str]) -> int:

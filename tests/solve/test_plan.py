@@ -10,9 +10,10 @@ from drm_jax.errors import UsageError
 from drm_jax.puzzles.arc.augment import puzzle_ids
 from drm_jax.puzzles.arc.leaks import trained_digests
 from drm_jax.puzzles.arc.tasks import Pair, Task
+from drm_jax.solve.adapt import Adapt
 from drm_jax.solve.asked import hide_trained, known_rows, needed_side, on_canvas
 from drm_jax.solve.clock import Clock, Rates, planned_steps, training_left
-from drm_jax.solve.request import FROM_NOTHING, Adapt, Request, best_sides, groups_of
+from drm_jax.solve.request import FROM_NOTHING, Request, best_sides, groups_of
 
 
 def grid(height: int, width: int, colour: int = 1) -> np.ndarray:

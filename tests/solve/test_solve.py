@@ -27,10 +27,11 @@ from drm_jax.run.setup import set_up
 from drm_jax.run.workdir import read_config
 from drm_jax.runtime.stop import StopTogether
 from drm_jax.solve import solve as module
+from drm_jax.solve.adapt import Adapt
 from drm_jax.solve.asked import load_asked, write_tasks
 from drm_jax.solve.each import Each
 from drm_jax.solve.output import State, copying, merged, pooled
-from drm_jax.solve.request import Adapt, Request
+from drm_jax.solve.request import Request
 from drm_jax.solve.solve import solve
 from drm_jax.solve.weights import find_source, first_state, read_weights, write_weights
 

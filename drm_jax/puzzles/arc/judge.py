@@ -17,7 +17,7 @@ from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, VOCABULARY, grid_sizes
 from drm_jax.puzzles.boards import grid_rows
 from drm_jax.puzzles.dihedral import NUM_TRANSFORMS, TRANSFORM_WORDS
 from drm_jax.puzzles.family import Board
-from drm_jax.puzzles.voting import Ballot, Test, VotingJudge, cast_vote, ranked, with_cell_accuracy
+from drm_jax.puzzles.voting import Ballot, Test, VotingJudge, ranked, with_cell_accuracy
 
 _VOTERS = 8
 """How many voters of an answer are kept for people."""
@@ -61,10 +61,7 @@ class ArcJudge(VotingJudge):
 
     def copying(self) -> dict[str, Any]:
         """Scores of answering every test input with itself, to compare with."""
-        ballot: Ballot = {}
-        for test in self.tests:
-            cast_vote(ballot, test.task, test.input, test.input, score=1.0)
-        return scores(ballot, self._asked)
+        return scores(voting.copying(self._asked), self._asked)
 
     def submission(self) -> Mapping[str, Any]:
         return voting.submission(self.ballot, self._asked)

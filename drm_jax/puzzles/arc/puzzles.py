@@ -19,10 +19,13 @@ from drm_jax.puzzles.arc.questions import ArcQuestions, UnseenQuestions
 from drm_jax.puzzles.arc.tasks import (
     Pair,
     Task,
+    demonstrations_key,
     largest_side,
     own_pairs,
     parse_task,
+    places_by_demonstrations,
     training_pairs,
+    with_hidden_outputs,
 )
 from drm_jax.puzzles.arc.windows import pair_windows
 from drm_jax.puzzles.family import Board
@@ -163,38 +166,31 @@ class ArcPuzzles:
                 f"evaluate.num_augmentations: {num_augmentations:,}: there are "
                 f"{MAX_AUGMENTATIONS:,} at most"
             )
-        shown = {pair.key for pair in task.demonstrations}
-        for k, known in enumerate(self.tasks):
-            if {pair.key for pair in known.demonstrations} == shown:
-                others = [dataclasses.replace(other, role="train") for other in self.tasks]
-                others[k] = dataclasses.replace(task, id=known.id)
-                return ArcQuestions(others, self.ids, self._boards, num_augmentations)
+        place = places_by_demonstrations(self.tasks).get(demonstrations_key(task))
+        if place is not None:
+            others = [dataclasses.replace(other, role="train") for other in self.tasks]
+            others[place] = dataclasses.replace(task, id=self.tasks[place].id)
+            return ArcQuestions(others, self.ids, self._boards, num_augmentations)
         ids = puzzle_ids([task], num_augmentations or 0, seed=0)
         return UnseenQuestions([task], ids, self._boards, num_augmentations)
 
     def with_tests_of(self, others: "ArcPuzzles", trained_on: Iterable[str]) -> "ArcPuzzles":
         """These tasks and puzzle ids, but with the tests of others, each known by its
         demonstrations; see `family.Puzzles`."""
-        known = {
-            frozenset(p.key for p in task.demonstrations): k for k, task in enumerate(self.tasks)
-        }
+        known = places_by_demonstrations(self.tasks)
         tasks = [dataclasses.replace(task, role="train") for task in self.tasks]
         asked = [task for task in others.tasks if task.role == "evaluate"]
         leaked, unknown = set(leaks_from_digests(trained_on, asked)), []
         for task in asked:
-            place = known.get(frozenset(pair.key for pair in task.demonstrations))
+            place = known.get(demonstrations_key(task))
             if place is None:
                 unknown.append(task.id)
                 continue
-            if task.id in leaked:
-                task = dataclasses.replace(
-                    task, tests=tuple(Pair(t.input, None) for t in task.tests)
-                )
-            tasks[place] = task
+            tasks[place] = with_hidden_outputs(task) if task.id in leaked else task
         if unknown:
             raise InputError(
                 f"data.evaluate: {first_few(unknown)}: the run wasn't trained with the "
-                f"demonstrations of {counted(len(unknown), 'of these task')}: drm solve adapts it "
+                f"demonstrations of {len(unknown):,} of these tasks: drm solve adapts it "
                 "to tasks that it doesn't know"
             )
         notes = list(others.notes)

@@ -122,6 +122,24 @@ def grids(task: Task) -> list[np.ndarray]:
     return [g for pair in pairs for g in (pair.input, pair.output) if g is not None]
 
 
+def places_by_demonstrations(tasks: Sequence[Task]) -> dict[frozenset[bytes], int]:
+    """The place of each task by its `demonstrations_key`; of equal ones, of the first."""
+    places: dict[frozenset[bytes], int] = {}
+    for place, task in enumerate(tasks):
+        places.setdefault(demonstrations_key(task), place)
+    return places
+
+
+def demonstrations_key(task: Task) -> frozenset[bytes]:
+    """Equal for tasks with the same demonstrations, in any order and under any id."""
+    return frozenset(pair.key for pair in task.demonstrations)
+
+
+def with_hidden_outputs(task: Task) -> Task:
+    """The task without the outputs of its tests."""
+    return dataclasses.replace(task, tests=tuple(Pair(test.input, None) for test in task.tests))
+
+
 def largest_side(task: Task) -> int:
     """Cells along the longest side of the task's grids."""
     return max(max(grid.shape) for grid in grids(task))
