@@ -18,7 +18,7 @@ from drm_jax.run.loop import train
 from drm_jax.run.setup import set_up
 from drm_jax.run.workdir import claim
 from experiments.study import __main__ as study
-from experiments.study import scoring
+from experiments.study import boards, scoring
 from experiments.study.analysis import compare, mean, mean_of, select
 from experiments.study.protocol import (
     FAMILIES,
@@ -290,3 +290,9 @@ def test_the_results_are_those_of_the_committed_rows():
     assert len(rows) == len(runs) == len(list(study.ROWS.iterdir()))
     assert {row["run"]["family"] for row in rows if "made_as" in row} == {"sudoku4", "sudoku6"}
     assert page(rows, "final") == (study.ROOT / "docs" / "results.md").read_text()
+
+
+def test_the_tables_of_boards_say_what_the_rows_say():
+    rows, text = boards.read_rows(), boards.DOCUMENT.read_text(encoding="utf-8")
+    assert rows
+    assert boards.with_tables(text, rows) == text, "python -m experiments.study.boards --write"

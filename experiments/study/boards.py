@@ -1,13 +1,14 @@
-"""Does recursion pay once puzzles need search? Sudoku and mazes of 9x9, by difficulty.
+"""Does recursion pay once puzzles need a search? Sudoku and mazes of 9x9, by difficulty.
 
     python -m experiments.study.boards                   all rows that are missing
     python -m experiments.study.boards --only sudoku     those whose name holds a word
-    python -m experiments.study.boards --table           prints the table of the rows that are there
+    python -m experiments.study.boards --write           the rows that are there, as tables in
+                                                         docs/benchmarks.md
 
-Four methods, each with the token mixer and with attention, three seeds: 48 runs. All train on the
-same puzzles and for as many FLOPs, and have the same block. Each run is a `drm train` in
-runs/study_boards/NAME, which goes on where it was stopped; a finished one is scored on unseen
-puzzles of each difficulty with 1, 4 and 16 passes, and leaves a row in
+Four methods, three seeds, Sudoku with the token mixer and with attention, mazes with attention: 36
+runs. All train on the same puzzles and for as many FLOPs, and have the same block. Each run is a
+`drm train` in runs/study_boards/NAME, which goes on where it was stopped; a finished one is scored
+on unseen puzzles of each difficulty with 1, 4 and 16 passes, and leaves a row in
 experiments/study/board_rows/. Nothing is tuned: one learning rate for all.
 
 Expected time: about 10 minutes a run on 2 cores that multiply matrices at 125 GFLOP/s, a third of
@@ -25,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from drm_jax.config import Evaluate, Experiment, Optimizer, Train, with_changes
 from drm_jax.io.files import work_path, write_whole
@@ -39,6 +39,7 @@ from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.run.evaluation import evaluate_workdir
 from drm_jax.run.workdir import claim
 from drm_jax.runtime.programs import keep_programs
+from drm_jax.words import counted
 from experiments.study.__main__ import ROOT, train
 
 RUNS, ROWS = ROOT / "runs" / "study_boards", Path(__file__).parent / "board_rows"
@@ -46,6 +47,10 @@ TERAFLOPS = 20.0
 """10^12 FLOPs of training of each run."""
 SEEDS = (0, 1, 2)
 PASSES = (1, 4, 16)
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = (
+    f"<!-- {word} of the rows of experiments/study/boards.py -->" for word in ("begin", "end")
+)
 PUZZLES = {
     "sudoku": Sudoku(
         logic="singles", clues=34, train_puzzles=5000, test_puzzles=512, num_augmentations=1_000_000
@@ -69,6 +74,8 @@ NETWORKS = {
     "mixer": TokenMixer(hidden=64, prefix=2, swiglu_multiple=32),
     "attention": Transformer(hidden=64, heads=2, prefix=2, swiglu_multiple=32),
 }
+SETTINGS = (("sudoku", "mixer"), ("sudoku", "attention"), ("maze", "attention"))
+"""Puzzles and networks that are put together."""
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "drm": {},
     "drm_all_masked": {"method.noise.all_masked": 0.25},
@@ -94,8 +101,8 @@ class Run:
 
 def every_run() -> Iterator[Run]:
     """All runs; the first seed of everything first."""
-    for seed, network in itertools.product(SEEDS, NETWORKS):
-        for puzzles, method in itertools.product(PUZZLES, METHODS):
+    for seed, (puzzles, network) in itertools.product(SEEDS, SETTINGS):
+        for method in METHODS:
             yield Run(puzzles, network, method, seed)
 
 
@@ -150,24 +157,47 @@ def read_rows() -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ROWS.glob("*.json"))]
 
 
-def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
-    """Exact match by method, tests and passes: the mean over the seeds that are there."""
-    for puzzles, tests in TESTS.items():
-        of_puzzles = [row for row in rows if row["run"]["puzzles"] == puzzles]
-        if not of_puzzles:
-            continue
-        table = Table(title=f"{puzzles}: exact match in %, mean over seeds")
-        for column in ("network", "method", "seeds", *(f"{t}@{p}" for t in tests for p in PASSES)):
-            table.add_column(column, justify="right")
-        for network, method in itertools.product(NETWORKS, METHODS):
-            named = {"network": network, "method": method}
-            found = [row for row in of_puzzles if named.items() <= row["run"].items()]
-            if found:
-                names = [f"{test}@{passes}" for test in tests for passes in PASSES]
-                means = [statistics.fmean(r["scores"][n]["exact"] for r in found) for n in names]
-                shown = (f"{100 * mean:.1f}" for mean in means)
-                table.add_row(network, method, str(len(found)), *shown)
-        yield table
+def exact_of(row: Mapping[str, Any], test: str, passes: int) -> float:
+    """The share of puzzles of a kind that a run solved, in per cent."""
+    return 100 * row["scores"][f"{test}@{passes}"]["exact"]
+
+
+def page(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The tables of docs/benchmarks.md."""
+    columns = {puzzles: list(tests) for puzzles, tests in TESTS.items()}
+    parts = [_table(rows, puzzles, [(t, 4) for t in tests]) for puzzles, tests in columns.items()]
+    passes = [("34 clues", n) for n in PASSES] + [("search, 28 clues", n) for n in PASSES]
+    parts.insert(1, _table(rows, "sudoku", passes))
+    return "\n".join(filter(None, parts))
+
+
+def _table(
+    rows: Sequence[Mapping[str, Any]], puzzles: str, columns: Sequence[tuple[str, int]]
+) -> str:
+    """Exact match by network and method: the mean over seeds, and the least and the most."""
+    names = [f"{test}, {counted(passes, 'pass', 'passes')}" for test, passes in columns]
+    lines = [
+        f"| {puzzles} | seeds | {' | '.join(names)} |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    for network, method in itertools.product(NETWORKS, METHODS):
+        named = {"puzzles": puzzles, "network": network, "method": method}
+        found = [row for row in rows if named.items() <= row["run"].items()]
+        if found:
+            cells = [_cell([exact_of(row, *column) for row in found]) for column in columns]
+            lines.append(f"| {network}, `{method}` | {len(found)} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""]) if len(lines) > 2 else ""
+
+
+def _cell(values: Sequence[float]) -> str:
+    mean = f"{statistics.fmean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.1f}–{max(values):.1f})"
+
+
+def with_tables(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The text of docs/benchmarks.md with these rows between its two marks."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{page(rows)}{END}{rest.split(END)[1]}"
 
 
 def main() -> int:
@@ -175,10 +205,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD")
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     console = Console(stderr=True)
-    if not options.table:
+    if not options.write:
         keep_programs()
         there = {row["run"]["key"] for row in read_rows()}
         wanted = [run for run in every_run() if run.key not in there]
@@ -186,8 +216,8 @@ def main() -> int:
         for number, run in enumerate(wanted):
             console.print(f"{number + 1} of {len(wanted)}: {run.key}", highlight=False)
             make_row(run)
-    for table in tables(read_rows()):
-        Console(width=None).print(table)
+    path = work_path(DOCUMENT)
+    write_whole(path, with_tables(path.read_text(encoding="utf-8"), read_rows()))
     return 0
 
 
