@@ -17,6 +17,7 @@ from drm_jax.commands.processes import (
     run_together,
     take_process_options,
 )
+from drm_jax.commands.solve_boards import FAMILIES, solve_boards
 from drm_jax.errors import UsageError
 from drm_jax.solve.adapt import Adapt
 from drm_jax.words import counted
@@ -30,6 +31,7 @@ their test inputs.
 
 Examples:
   drm solve task.json                           one task of your own, in 5 minutes
+  drm solve sudoku 53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79
   drm solve tasks/ --minutes 20                 a folder of them, all together
   drm solve arc2/evaluation --from runs/mine --minutes 120
   drm solve arc-agi_test                        Kaggle: arc-agi_test_challenges.json
@@ -39,8 +41,12 @@ Examples:
 TASKS are any source of ARC tasks (drm data --help); outputs of tests may be hidden. A submission is
 there from the first seconds on, and better ones replace it. The same command again goes on where it
 was stopped. Given minutes it ends within them, from the start of the command on.
+
+drm solve sudoku PUZZLE …, or a file with a puzzle a line, answers at once: the weights know the
+rules. It takes --from and --denoise-steps alone, and returns 1 where an answer breaks a rule.
 {SEVERAL_HOSTS}"""
 _MINUTES = 5.0
+_SMALL, _NOTHING = "small", "nothing"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +54,9 @@ class SolveOptions:
     tasks: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="TASKS")] = ()
     """Sources of tasks: files, folders, arc1/evaluation, …"""
     weights: Annotated[str | None, tyro.conf.arg(name="from")] = None
-    """The weights to begin with: a run's work directory, or a file of weights. From nothing, where
-    none are named: a small network is trained on the demonstrations alone."""
+    """The weights to begin with: a run's work directory; a file of weights; small, those that come
+    with the package, for grids of up to 10x10; or nothing: a small network is trained on the
+    demonstrations alone. By default small, and nothing where a task is larger."""
     minutes: float | None = None
     """All that it may take; 5 where neither minutes nor steps are given."""
     steps: int | None = None
@@ -83,6 +90,8 @@ def _solve(argv: list[str]) -> int:
         return 0
     if not options.tasks:
         raise UsageError("drm solve: name the tasks: a JSON file, a folder, … (drm solve --help)")
+    if options.tasks[0] in FAMILIES:
+        return _solve_boards(options)
     import_jax()
     from drm_jax.io.files import work_path
     from drm_jax.parallel import processes
@@ -94,9 +103,10 @@ def _solve(argv: list[str]) -> int:
     minutes = options.minutes
     if minutes is None and options.steps is None:
         minutes = _MINUTES
+    weights = options.weights or _SMALL
     request = Request(
-        options.tasks, options.only, options.repeated, options.weights, minutes, options.steps,
-        options.pool, options.each, options.adapt,
+        options.tasks, options.only, options.repeated, None if weights == _NOTHING else weights,
+        minutes, options.steps, options.pool, options.each, options.adapt,
     )  # fmt: skip
     if request.each and processes.count() > 1:
         raise UsageError("--each: is for one process: give each host tasks of its own with --only")
@@ -105,6 +115,21 @@ def _solve(argv: list[str]) -> int:
     console = open_console(silent=not processes.is_first())
     _print(console, solve(request, folder, console, started=STARTED, until_exit=True))
     return 0
+
+
+def _solve_boards(options: SolveOptions) -> int:
+    """See `solve_boards`."""
+    steps = options.adapt.denoise_steps
+    taken = SolveOptions(
+        options.tasks, options.weights, adapt=Adapt(denoise_steps=steps),
+        processes=options.processes,
+    )  # fmt: skip
+    family, *puzzles = options.tasks
+    if options != taken:
+        raise UsageError(
+            f"drm solve {family}: takes --from and --denoise-steps alone: nothing is adapted"
+        )
+    return solve_boards(family, puzzles, options.weights, steps)
 
 
 def _name(source: str) -> str:

@@ -349,7 +349,9 @@ def read_board(puzzle: Any, symbols: str, board: Board) -> np.ndarray:
     text = puzzle if isinstance(puzzle, str) else None
     if isinstance(puzzle, str | Path) and not (text and _is_board(text, height, width)):
         if not Path(puzzle).is_file():
-            raise InputError(f"{puzzle}: neither a puzzle of this run, nor a file of one")
+            raise InputError(
+                f"{puzzle}: neither a puzzle of {height} x {width} cells, nor a file of one"
+            )
         text = Path(puzzle).read_text(encoding="utf-8")
     if text is None:
         rows = ["".join(map(str, row)) for row in puzzle]

@@ -1,7 +1,7 @@
 """The settings of an adaptation. Without jax: the command line shows them."""
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -14,9 +14,10 @@ _Share = Annotated[float, Meta(ge=0, le=1)]
 class Adapt:
     """How a network is adapted to the demonstrations of tasks."""
 
-    num_augmentations: CountOrZero = 200
-    """Augmentations of each task beside the identity; each has a puzzle row, and votes. 128 to 300
-    are about as good as 1,000. A task that the weights know keeps its own."""
+    num_augmentations: CountOrZero | Literal["auto"] = "auto"
+    """Augmentations of each task beside the identity; each has a puzzle row, and votes. auto: 200
+    on an accelerator, where 128 to 300 are about as good as 1,000; 15 on a CPU, which hasn't the
+    time to train so many rows. A task that the weights know keeps its own."""
     rows_first: _Share = 0.3
     """The share of training, at its beginning, that trains the puzzle rows alone; all weights are
     trained after that. Not used from nothing."""
@@ -37,3 +38,9 @@ class Adapt:
 
     def __post_init__(self):
         check_fields(self)
+
+    def on(self, platform: str) -> "Adapt":
+        """With what `auto` means on a platform."""
+        if self.num_augmentations != "auto":
+            return self
+        return dataclasses.replace(self, num_augmentations=15 if platform == "cpu" else 200)

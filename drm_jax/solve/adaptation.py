@@ -87,15 +87,17 @@ class Adaptation:
           rows_share: see `adapt.Adapt.rows_first`.
           has_weights: whether it begins with trained weights.
         """
+        saved = self.worker.done if self.worker.resumed else None
         if has_weights and not self.worker.resumed:
             self._answer(self._early_seconds(), "the weights as they are")
         self._train(rows_share)
-        if self.clock.allowed is None:
+        is_new = self.worker.done != saved
+        if self.clock.allowed is None and is_new:
             self._save()
         left = self.clock.left - spare(self.clock, self.rates)
         self._answer(left, self._words())
         has_time = self.clock.left > spare(self.clock, self.rates)
-        if self.clock.allowed is not None and _first_says(has_time):
+        if self.clock.allowed is not None and is_new and _first_says(has_time):
             self._save()
 
     def _save(self) -> None:
@@ -162,12 +164,17 @@ class Adaptation:
         if worker.done >= last:
             return
         worker.advance(worker.done + 1)
-        before, first = time.perf_counter(), worker.done
+        before, first, compiled = time.perf_counter(), worker.done, worker.compile_seconds
+        seconds = 0.0
         while worker.done < min(last, first + _MEASURED_STEPS):
             worker.advance(worker.done + 1)
-            if _first_says(time.perf_counter() - before > _MEASURED_SECONDS):
+            # windows of other sizes are compiled for on the way
+            seconds = time.perf_counter() - before - (worker.compile_seconds - compiled)
+            if _first_says(seconds > _MEASURED_SECONDS):
                 break
-        self.rates.step = (time.perf_counter() - before) / max(1, worker.done - first)
+        self.rates.step = seconds / max(1, worker.done - first)
+        if worker.experiment.optimizer.rows_first:
+            self.rates.compile_whole = WHOLE_STEP * worker.compile_seconds
         if not self._has_answered:
             self.rates.compile_answer = ANSWER * worker.compile_seconds
 
@@ -190,8 +197,7 @@ class Adaptation:
             count = int(min(left, _SEGMENT_SECONDS) / rate)
             rows_first = worker.experiment.optimizer.rows_first
             if worker.done == rows_first > 0:  # the step of all weights is compiled now
-                compiles = WHOLE_STEP * worker.compile_seconds
-                count = min(count, 1) if left > compiles + 10 * rate else 0
+                count = min(count, 1) if left > self.rates.compile_whole + 10 * rate else 0
         stops = [*_early_steps(worker.experiment), worker.experiment.train.steps]
         count = min([count, *(stop - worker.done for stop in stops if stop > worker.done)])
         count = count if worker.done < worker.experiment.train.steps else 0

@@ -26,7 +26,7 @@ from drm_jax.puzzles.arc.windows import expected_shape
 from drm_jax.words import counted, first_few
 
 Say = Callable[[str], None]
-TASKS, IDS = "tasks.json", "puzzle_ids.json"
+TASKS, IDS = "tasks.json", "identifiers.json"
 
 
 def load_asked(

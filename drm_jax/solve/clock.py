@@ -45,6 +45,8 @@ class Rates:
     """To write out all answers."""
     compile_answer: float = 0.0
     """To compile the program that answers; 0 once that is done."""
+    compile_whole: float = 0.0
+    """To compile the step of all weights, where that of the puzzle rows alone comes first."""
     start: float = 0.0
     """From the start of the command until it knew what it is asked."""
 
@@ -82,6 +84,6 @@ def planned_steps(clock: Clock, rates: Rates, batches: int, rows_share: float) -
 
     `rates.step` is of a step of the rows alone; without a share of these, of all weights.
     """
-    seconds = training_left(clock, rates, batches)
+    seconds = training_left(clock, rates, batches) - rates.compile_whole
     of_one = rates.step * (rows_share + (1 - rows_share) * WHOLE_STEP if rows_share else 1.0)
     return max(1, int(seconds / of_one)) if seconds > 0 else 1

@@ -23,8 +23,8 @@ from drm_jax.solve.asked import TASKS, needed_side
 _Minutes = Annotated[float, Meta(gt=0)]
 _FIXED_CANVAS = 12
 """From nothing, the side of the largest canvas that all examples stand on whole."""
-_WINDOWS_A_MINUTE = 0.5
-"""Sizes of windows a minute, each of which is compiled for."""
+_MINUTES_A_WINDOW = 4
+"""Each size of windows is compiled for, which takes up to a minute."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Request:
     repeated: Repeated = "refuse"
     """See `arc.family.Arc.repeated`."""
     weights: str | None = None
-    """A work directory, or a file of weights; None: from nothing."""
+    """A work directory, a file of weights, or small, those of the package; None: from nothing."""
     minutes: _Minutes | None = None
     """All that it may take, from the start of the command to its end."""
     steps: Count | None = None
@@ -104,12 +104,16 @@ def experiment_of(
         train=(),
         evaluate=(f"{folder}/{TASKS}",),
         only=(),
+        mix=(),
+        rows_per_task=None,
         leaks="drop",
         num_augmentations=adapt.num_augmentations,
         identifiers=ids,
     )
     if data.canvas == "fit":
-        data = dataclasses.replace(data, windows=_windows(request, tasks, data.windows[-1]))
+        known = () if base is None else data.windows
+        windows = _windows(request, tasks, data.windows[-1], known)
+        data = dataclasses.replace(data, windows=windows)
     return Experiment(
         name="solve",
         seed=adapt.seed,
@@ -151,16 +155,25 @@ def _canvas(request: Request, tasks: Sequence[Task]) -> Arc:
     return Arc(canvas=side) if side <= _FIXED_CANVAS else Arc(canvas="fit", windows=(side,))
 
 
-def _windows(request: Request, tasks: Sequence[Task], whole: int) -> tuple[int, ...]:
-    """The windows of canvas=fit, the whole canvas last: as many as there is time to compile for."""
+def _windows(
+    request: Request, tasks: Sequence[Task], whole: int, known: Sequence[int]
+) -> tuple[int, ...]:
+    """The windows of canvas=fit, the whole canvas last: as many as there is time to compile for.
+
+    Args:
+      known: those that the weights were trained on, of which some are taken, so that programs that
+        were compiled for other tasks are found again; empty: any.
+    """
     sides = [
         max(max(grid.shape) for grid in (pair.input, pair.output) if grid is not None) + 1
         for task in tasks
         for pair in visible_pairs(task)
     ]
     sides += [needed_side(task) + 1 for task in tasks]
+    if known:
+        sides = [next((one for one in known if one >= side), whole) for side in sides]
     minutes = np.inf if request.minutes is None else request.minutes
-    most = int(np.clip(minutes * _WINDOWS_A_MINUTE, 1, 9))
+    most = int(np.clip(minutes / _MINUTES_A_WINDOW, 1, 9))
     chosen = best_sides(np.minimum(sides, whole), most)
     return (*chosen, whole) if chosen[-1] < whole else chosen
 

@@ -13,7 +13,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from etils import epath
@@ -24,6 +23,7 @@ from drm_jax.config import Experiment
 from drm_jax.errors import UsageError
 from drm_jax.evaluate.files import Evaluation, evaluation_folder, write_evaluation
 from drm_jax.evaluate.loop import Judged
+from drm_jax.io import lock
 from drm_jax.io.files import make_folder, work_path
 from drm_jax.parallel import processes
 from drm_jax.puzzles.arc.questions import ArcQuestions
@@ -42,6 +42,7 @@ from drm_jax.solve.asked import (
     hide_trained,
     known_rows,
     load_asked,
+    needed_side,
     on_canvas,
     write_ids,
     write_tasks,
@@ -65,15 +66,16 @@ from drm_jax.solve.output import (
 )
 from drm_jax.solve.request import Request, experiment_of, groups_of, with_plan
 from drm_jax.solve.weights import (
+    SHIPPED,
     Source,
-    find_source,
+    find_arc_source,
     known_tables,
     puzzles_of,
     read_weights,
     with_weights,
 )
 from drm_jax.training.state import TrainState
-from drm_jax.words import counted
+from drm_jax.words import counted, first_few
 
 _WATCH_SECONDS = 1.0
 """How long before the end of the time the process is ended, if it is still at work."""
@@ -123,8 +125,8 @@ def solve(
       StoppedError, PreemptedError: it was told to stop; the same call goes on.
     """
     say = teller(console)
-    source = None if request.weights is None else find_source(request.weights)
     tasks = load_asked(request.sources, request.only, request.repeated, say)
+    source = _source_of(request, tasks, say)
     tasks = hide_trained(tasks, source.trained_on if source else (), say)
     pooled((), None, _pool_of(request))  # read for the first time now, not at the end
     if processes.is_first():
@@ -138,13 +140,30 @@ def solve(
         allowed = None if request.minutes is None else 60 * request.minutes
         clock = Clock(allowed, state.seconds_used, started)
         outcome = Outcome(folder, tasks, {}, state)
-        start = clock.this_start
+        start = _Start(request, outcome, source, clock, console, stop, clock.this_start)
         _begin_submission(outcome, say)
         stop.listen()
         if until_exit and clock.allowed is not None:
             _end_in_time(clock, outcome)
-        _adapt(request, outcome, source, clock, console, stop, held, start)
+        _adapt(start, held)
     return outcome
+
+
+def _source_of(request: Request, tasks: list[Task], say: Callable[[str], None]) -> Source | None:
+    """The weights to begin with; those of the package aren't for larger tasks than their canvas."""
+    if request.weights is None:
+        return None
+    source = find_arc_source(request.weights)
+    side = source.experiment.data.sides[-1]
+    larger = [task.id for task in tasks if needed_side(task) > side]
+    if request.weights not in SHIPPED or not larger:
+        return source
+    say(
+        f"A network is trained from nothing: the weights of the package are for grids of up to "
+        f"{side} x {side}, too small for {counted(len(larger), 'task')} of {len(tasks):,}: "
+        f"{first_few(larger)}"
+    )
+    return None
 
 
 def _claimed(folder: epath.Path, request: Request) -> State:
@@ -163,57 +182,47 @@ def _claimed(folder: epath.Path, request: Request) -> State:
     return state
 
 
-def _adapt(
-    request: Request,
-    outcome: Outcome,
-    source: Source | None,
-    clock: Clock,
-    console: Console,
-    stop: StopRequest,
-    held: Any,
-    start: float,
-) -> None:
-    """From copies of the inputs to the last answers; arguments as of `_solve_each`."""
-    say, folder = teller(console), outcome.folder
-    experiment, known = _prepare(request, outcome, source, say)
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Start:
+    """What one start of a solve works with."""
+
+    request: Request
+    outcome: Outcome
+    source: Source | None
+    clock: Clock
+    console: Console
+    stop: StopRequest
+    seconds: float
+    """That the command took to begin."""
+
+
+def _adapt(start: _Start, held: lock.Lock | None) -> None:
+    """From copies of the inputs to the last answers."""
+    say, folder, clock = teller(start.console), start.outcome.folder, start.clock
+    experiment, known = _prepare(start.request, start.outcome, start.source, say)
     if experiment is None:
-        _finish(request, outcome, clock, None)
+        _finish(start.request, start.outcome, clock, None)
         return
-    writer = _Writer(outcome, clock, say)
-    if request.each:
-        _solve_each(
-            request, outcome, experiment, source, known, clock, console, stop, writer, start
-        )
+    writer = _Writer(start.outcome, clock, say)
+    if start.request.each:
+        _solve_each(start, experiment, known, writer)
     else:
         with joint.opened(
-            experiment, source, known, folder, console, stop, held, clock.began
+            experiment, start.source, known, folder, start.console, start.stop, held, clock.began
         ) as worker:
             writer.questions = worker.questions
-            if request.steps is not None:
+            if start.request.steps is not None:
                 worker.plan(experiment)
-            adaptation = Adaptation(worker, clock, writer, Rates(start=start))
-            adaptation.run(rows_share_of(request), source is not None)
-    _finish(request, outcome, clock, writer.questions)
+            adaptation = Adaptation(worker, clock, writer, Rates(start=start.seconds))
+            adaptation.run(rows_share_of(start.request, start.source), start.source is not None)
+    _finish(start.request, start.outcome, clock, writer.questions)
 
 
 def _solve_each(
-    request: Request,
-    outcome: Outcome,
-    experiment: Experiment,
-    source: Source | None,
-    known: Known | None,
-    clock: Clock,
-    console: Console,
-    stop: StopRequest,
-    writer: "_Writer",
-    start: float,
+    start: _Start, experiment: Experiment, known: Known | None, writer: "_Writer"
 ) -> None:
-    """A network for each task, those of one size together; each group gets its share of the time.
-
-    Args:
-      start: seconds that the command took to begin.
-    """
-    folder, say = outcome.folder, teller(console)
+    """A network for each task, those of one size together, each with its share of the time."""
+    folder, say, source = start.outcome.folder, teller(start.console), start.source
     puzzles = load_puzzles(experiment, folder)
     claim(folder, experiment, ())
     writer.questions = questions = puzzles.questions(None)
@@ -226,20 +235,19 @@ def _solve_each(
         return with_weights(state, weights, len(state.table)), known_tables(known, weights, puzzles)
 
     for number, group in enumerate(groups):
-        share = work[number] / sum(work[number:])
-        rates = Rates(start=start)
-        allowed = None if clock.allowed is None else share * (clock.left - spare(clock, rates))
-        own_clock = Clock(allowed)
+        share, clock = work[number] / sum(work[number:]), start.clock
+        left = clock.left - spare(clock, Rates(start=start.seconds))
+        own_clock = Clock(None if clock.allowed is None else share * left)
         worker = Each(
             experiment, puzzles, questions, group, begin_with if source else None,
-            folder / "each" / f"{group.boards[0][0]}", console, stop, judge, steps,
+            folder / "each" / f"{group.boards[0][0]}", start.console, start.stop, judge, steps,
         )  # fmt: skip
         with worker.opened():
-            if request.steps is not None:
+            if start.request.steps is not None:
                 worker.plan(experiment)
             adaptation = Adaptation(worker, own_clock, writer)
-            adaptation.run(rows_share_of(request), source is not None)
-        judge, steps = outcome.judged.judge, steps + worker.done
+            adaptation.run(rows_share_of(start.request, source), source is not None)
+        judge, steps = start.outcome.judged.judge, steps + worker.done
 
 
 def _begin_submission(outcome: Outcome, say: Callable[[str], None]) -> None:
@@ -281,7 +289,7 @@ def _prepare(
     if not fitting:
         return None, None
     puzzles = puzzles_of(source, say) if source else None
-    adapt, known = request.adapt, None
+    adapt, known = request.adapt.on(jax.default_backend()), None
     if puzzles is not None:
         known = known_rows(fitting, adapt.num_augmentations, adapt.seed, puzzles.tasks, puzzles.ids)
     if known:
@@ -292,8 +300,10 @@ def _prepare(
             write_ids(folder, known)
     processes.exchange()
     ids = str(folder / IDS) if known else None
-    experiment = experiment_of(request, base, fitting, str(folder), ids)
-    rows_share = rows_share_of(request)
+    experiment = experiment_of(
+        dataclasses.replace(request, adapt=adapt), base, fitting, str(folder), ids
+    )
+    rows_share = rows_share_of(request, source)
     if (folder / "config.json").exists() and not request.each:  # an earlier start has planned it
         before = read_config(folder)
         experiment = with_plan(experiment, before.train.steps, before.optimizer.rows_first)
@@ -308,9 +318,9 @@ def _pool_of(request: Request) -> list[epath.Path]:
     return [work_path(name, "--pool") for name in request.pool]
 
 
-def rows_share_of(request: Request) -> float:
+def rows_share_of(request: Request, source: Source | None) -> float:
     """The share of training that trains puzzle rows alone: none from nothing."""
-    return request.adapt.rows_first if request.weights is not None else 0.0
+    return request.adapt.rows_first if source else 0.0
 
 
 class _Writer:

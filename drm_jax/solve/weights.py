@@ -36,6 +36,11 @@ from drm_jax.training.state import TrainState, make_sharded, mean_row, start_fro
 
 Say = Callable[[str], None]
 SUFFIX = ".npz"
+SHIPPED = {
+    name: epath.Path(__file__).parent / "shipped" / f"{name}{SUFFIX}"
+    for name in ("small", "sudoku")
+}
+"""Files of weights in the package, by the names that stand for them: see docs/weights.md."""
 _FORMAT = 1
 _ABOUT, _ROW, _GROUPS = "about", "row", ("ema", "constants")
 
@@ -53,17 +58,16 @@ class Source:
 
 
 def find_source(name: str) -> Source:
-    """The weights of a run by its work directory, or of a file of weights.
+    """The weights of a run by its work directory, of a file of weights, or of those `SHIPPED`.
 
     Raises:
-      InputError: it is neither, or can't be read.
+      InputError: it is none of these, or can't be read.
     """
-    path = work_path(name, "--from")
+    path = SHIPPED[name] if name in SHIPPED else work_path(name, "--from")
     if path.name.endswith(SUFFIX):
         about, _ = _read_file(path)
-        experiment = _of_arc(path, _experiment_in(path, about))
-        return Source(path, experiment, about["trained_on"], 0)
-    experiment = _of_arc(path, read_config(path))
+        return Source(path, _experiment_in(path, about), about["trained_on"], 0)
+    experiment = read_config(path)
     for step in reversed(checkpoint.steps_in(checkpoint.checkpoint_folder(path))):
         try:
             record = checkpoint.read_record(path, step)
@@ -73,10 +77,19 @@ def find_source(name: str) -> Source:
     raise InputError(f"--from: {name}: holds no checkpoint that can be used; train it first")
 
 
-def _of_arc(path: epath.Path, experiment: Experiment) -> Experiment:
-    if experiment.data.vocabulary != VOCABULARY or not hasattr(experiment.data, "canvas"):
-        raise UsageError(f"--from: {path}: its puzzles are not ARC tasks: name other weights")
-    return experiment
+def find_arc_source(name: str) -> Source:
+    """As `find_source`, of a network for ARC tasks.
+
+    Raises:
+      UsageError: it is for other puzzles.
+    """
+    source = find_source(name)
+    data = source.experiment.data
+    if data.vocabulary != VOCABULARY or not hasattr(data, "canvas"):
+        raise UsageError(
+            f"--from: {source.path}: its puzzles are not ARC tasks: name other weights"
+        )
+    return source
 
 
 def puzzles_of(source: Source, say: Say) -> ArcPuzzles | None:

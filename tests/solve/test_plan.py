@@ -1,5 +1,6 @@
 """What an adaptation plans: time, windows, groups; and what it knows of its tasks."""
 
+import dataclasses
 import itertools
 import math
 
@@ -13,7 +14,7 @@ from drm_jax.puzzles.arc.tasks import Pair, Task
 from drm_jax.solve.adapt import Adapt
 from drm_jax.solve.asked import hide_trained, known_rows, needed_side, on_canvas
 from drm_jax.solve.clock import Clock, Rates, planned_steps, training_left
-from drm_jax.solve.request import FROM_NOTHING, Request, best_sides, groups_of
+from drm_jax.solve.request import FROM_NOTHING, Request, best_sides, experiment_of, groups_of
 
 
 def grid(height: int, width: int, colour: int = 1) -> np.ndarray:
@@ -59,6 +60,14 @@ def test_windows_cost_the_fewest_cells():
         assert found[-1] == largest
         held = sum(min(s for s in found if s >= side) ** 2 for side in sides)
         assert held == min(cost.values())
+
+
+def test_windows_are_those_of_the_weights_and_as_many_as_there_is_time_to_compile_for():
+    base = dataclasses.replace(FROM_NOTHING, data=_fit())
+    tasks = [task("a", [((2, 2), (2, 2))] * 9, [((5, 5), (5, 5))])]
+    for minutes, windows in ((1.0, (7, 9)), (8.0, (4, 7, 9))):
+        request = Request(("x",), minutes=minutes, adapt=Adapt(num_augmentations=3))
+        assert experiment_of(request, base, tasks, "folder", None).data.windows == windows
 
 
 def test_a_known_output_of_a_test_decides_no_canvas():
@@ -134,6 +143,18 @@ def _fit():
     return type(FROM_NOTHING.data)(canvas="fit", windows=(4, 7, 9))
 
 
+def test_how_the_weights_were_trained_on_several_sources_does_not_matter():
+    arc = type(FROM_NOTHING.data)
+    mixed = arc(train=("arc1/training", "rearc"), mix=("arc1=1", "rearc=2"), rows_per_task=2)
+    base = dataclasses.replace(FROM_NOTHING, data=mixed)
+    tasks = [task("a", [((2, 2), (2, 2))], [((2, 2), (2, 2))])]
+    data = experiment_of(
+        Request(("x",), steps=1, adapt=Adapt(num_augmentations=3)), base, tasks, "folder", None
+    ).data
+    assert (data.train, data.evaluate) == ((), ("folder/tasks.json",))
+    assert (data.mix, data.rows_per_task) == ((), None)
+
+
 def test_a_request_says_what_it_wants():
     with pytest.raises(UsageError, match="either --minutes or --steps"):
         Request(("x",))
@@ -141,3 +162,5 @@ def test_a_request_says_what_it_wants():
         Request(("x",), minutes=1.0, steps=1)
     with pytest.raises(UsageError, match="rows_first"):
         Adapt(rows_first=1.5)
+    assert [Adapt().on(platform).num_augmentations for platform in ("cpu", "tpu")] == [15, 200]
+    assert Adapt(num_augmentations=4).on("cpu").num_augmentations == 4

@@ -184,6 +184,16 @@ def test_a_crash_leaves_copies_of_the_inputs(tmp_path, monkeypatch):
     assert submission == {NEW: [{"attempt_1": copy, "attempt_2": copy}]}
 
 
+def test_all_is_written_to_a_bucket(adapted, trained, gcs_folder):
+    _, straight, _ = adapted
+    outcome = solve(asked(NEW, KNOWN, weights=str(trained)), work_path(gcs_folder / "out"), quiet())
+    assert json.loads((outcome.folder / "submission.json").read_text()) == straight.submission
+    names = {path.name for path in outcome.folder.iterdir()}
+    assert {"solve.json", "candidates.jsonl.gz", "attempts", "report.html", "eval"} <= names
+    again = solve(asked(NEW, KNOWN, weights=str(trained)), outcome.folder, quiet())
+    assert again.submission == straight.submission
+
+
 def test_another_solve_has_a_folder_of_its_own(adapted, trained):
     folder, _, _ = adapted
     with pytest.raises(UsageError, match=r"other options \(only\)"):
@@ -203,6 +213,22 @@ def test_votes_of_another_solve_are_added(adapted, trained, tmp_path):
     wrong = asked(NEW, weights=str(trained), pool=(str(tmp_path),))
     with pytest.raises(InputError, match=r"--pool: .* is not there"):
         solve(wrong, work_path(tmp_path / "wrong"), quiet())
+
+
+def test_without_weights_named_those_of_the_package_are_used_if_tasks_fit(
+    trained, tmp_path, monkeypatch
+):
+    file = work_path(tmp_path / "small.npz")
+    write_weights(file, trained, make_mesh(jax.devices()[:1]), print)
+    monkeypatch.setitem(module.SHIPPED, "small", file)
+    console = quiet()
+    (new,) = load_asked(("arc1/training",), (NEW,), "refuse", console.print)
+    small = asked(NEW, weights="small")
+    assert module._source_of(small, [new], console.print).path == file
+    assert module._source_of(asked(NEW), [new], console.print) is None
+    (larger,) = load_asked(("arc1/training",), ("007bbfb7",), "refuse", console.print)
+    assert module._source_of(small, [new, larger], console.print) is None
+    assert "small for 1 task of 2: 007bbfb7" in " ".join(console.file.getvalue().split())
 
 
 # --- a network for each ---------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from etils import epath
 
 from drm_jax.errors import InputError
 from drm_jax.puzzles.arc.built import found_in_built, is_built
@@ -235,6 +236,8 @@ def _find(name: str, field: str) -> list[Found]:
     """The tasks of a source as they are written; errors as of `check_source`."""
     if is_reference(name):
         return found_in_value(_plain(load(name, field)(), name), name.partition(":")[2], name)
+    if name.startswith("gs://"):
+        return found_in_file(epath.Path(name))
     path = Path(os.path.expanduser(name))
     if name and _is(Path.is_dir, path):
         return found_in_built(path) if is_built(path) else found_in_folder(path)
