@@ -2,7 +2,7 @@
 
     pip install --no-deps reasoning-gym==0.1.25
     drm train experiments/solve_small.py
-    python -m drm_jax.solve.weights runs/solve_small drm_jax/solve/arc_small.npz
+    python -m drm_jax.solve.weights runs/solve_small drm_jax/solve/shipped/small.npz
 
 Tasks: those of ARC-AGI-1's training set, with all pairs that fit a canvas of 10x10, and 100 fresh
 pairs of each rule, of up to 10x10 (`rearc`). 24 tasks are left out, rules and all: the settings of
@@ -10,6 +10,11 @@ pairs of each rule, of up to 10x10 (`rearc`). 24 tasks are left out, rules and a
 their largest grid.
 
 It can be stopped at any time: rates are constant, and the averaged weights are what is used.
+
+Expected time: 10 minutes for 1,000 steps on one core that multiplies matrices at 52 GFLOP/s, after
+6 minutes in which the pairs are made.
+Expected memory: 1.5 GB.
+Expected result: loss 0.48 after 3,000 steps, 0.41 after 7,000. docs/weights.md has the scores.
 """
 
 from drm_jax.config import Evaluate, Experiment, Optimizer, Train

@@ -4,7 +4,11 @@
     python -m drm_jax.solve.weights runs/solve_sudoku drm_jax/solve/shipped/sudoku.npz
 
 It can be stopped at any time: rates are constant, and the averaged weights are what is used.
-docs/weights.md tells how long it was trained, and what it solves.
+
+Expected time: 12 minutes for 1,000 steps on one core that multiplies matrices at 52 GFLOP/s.
+Expected memory: 1 GB.
+Expected result: 53% of 256 unseen puzzles of 27 clues solved after 3,000 steps, 77% after 5,000.
+docs/weights.md tells what they solve with symmetric copies.
 """
 
 from drm_jax.config import Evaluate, Experiment, Optimizer, Train
