@@ -10,8 +10,7 @@ from msgspec import Meta
 from drm_jax.config import Evaluate, Experiment, Optimizer, Train
 from drm_jax.errors import UsageError
 from drm_jax.fields import Count, check, check_fields
-from drm_jax.methods.drm import Drm
-from drm_jax.model.recursion import Recursion
+from drm_jax.methods.diffusion import Diffusion
 from drm_jax.model.transformer import Transformer
 from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.roles import Repeated
@@ -68,12 +67,13 @@ class Group:
 
 FROM_NOTHING = Experiment(
     name="from_nothing",
-    method=Drm(Recursion(cycles=2, inner_steps=2)),
+    method=Diffusion(),
     model=Transformer(hidden=64, heads=2, prefix=2, swiglu_multiple=64),
     optimizer=Optimizer(learning_rate=1e-3),
     evaluate=Evaluate(denoise_steps=4),
 )
-"""The network that is trained where no weights are named."""
+"""The network that is trained where no weights are named. In so short a time one pass is better
+than several: of 9 test inputs of development tasks diffusion solved 3, drm with 2 cycles 1."""
 
 
 def experiment_of(
