@@ -350,7 +350,7 @@ def read_board(puzzle: Any, symbols: str, board: Board) -> np.ndarray:
     if isinstance(puzzle, str | Path) and not (text and _is_board(text, height, width)):
         if not Path(puzzle).is_file():
             raise InputError(
-                f"{puzzle}: neither a puzzle of {height} x {width} cells, nor a file of one"
+                f"{puzzle}: neither a puzzle on a board of {height} x {width}, nor a file of one"
             )
         text = Path(puzzle).read_text(encoding="utf-8")
     if text is None:

@@ -88,18 +88,18 @@ def make_row(run: Run) -> None:
         *("--minutes", str(run.minutes), "--seed", str(run.seed), "--from", run.weights),
         *("--only", *(task.id for task in tasks)),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     if done.returncode:
         sys.exit(f"{run.key}: {done.stdout}{done.stderr}")
     answers = {"copies": copying(tasks)}
     for path in sorted(folder.glob("eval/step_*/submission.json")):
-        answers[path.parent.name] = json.loads(path.read_text())
-    answers["end"] = json.loads((folder / "submission.json").read_text())
-    state = json.loads((folder / "solve.json").read_text())
+        answers[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
+    answers["end"] = json.loads((folder / "submission.json").read_text(encoding="utf-8"))
+    state = json.loads((folder / "solve.json").read_text(encoding="utf-8"))
     row = {
         "run": {**vars(run), "key": run.key},
         "seconds": round(state["seconds_used"], 1),
-        "steps": json.loads((folder / "config.json").read_text())["train"]["steps"],
+        "steps": json.loads((folder / "config.json").read_text(encoding="utf-8"))["train"]["steps"],
         "solved": {name: _solved(tasks, answer) for name, answer in answers.items()},
     }
     ROWS.mkdir(exist_ok=True)

@@ -77,7 +77,7 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
         ([PUZZLE, "--minutes", "1"], 2, "takes --from and --denoise-steps alone"),
         ([PUZZLE, "--from", "nowhere"], 1, "not a work directory"),
         ([PUZZLE, "--from", "small"], 2, "its puzzles aren't boards of one size"),
-        (["12"], 1, "neither a puzzle of 9 x 9 cells, nor a file of one"),
+        (["12"], 1, "neither a puzzle on a board of 9 x 9, nor a file of one"),
         ([f"{PUZZLE[:-1]}x"], 1, "must be 9 rows of 9 characters"),
         ([str(file)], 1, "line 3"),
     ]
@@ -100,7 +100,7 @@ def test_a_run_and_its_file_of_weights_answer_alike(tmp_path, capsys):
     answers = [solver.solve([puzzle])[0] for solver in solvers]
     np.testing.assert_array_equal(answers[0].grid, answers[1].grid)
     assert main(["solve", "sudoku", PUZZLE, "--from", str(file)]) == 1
-    assert "neither a puzzle of 4 x 4 cells" in capsys.readouterr().err
+    assert "neither a puzzle on a board of 4 x 4" in capsys.readouterr().err
 
 
 def test_weights_for_boards_can_not_be_adapted_to_tasks(capsys):

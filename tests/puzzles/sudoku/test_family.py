@@ -180,8 +180,8 @@ def test_a_puzzle_of_ones_own(puzzles, tmp_path):
         known.candidate(1).augmentation_A, own.candidate(3).augmentation_A
     )
     for puzzle, words in (
-        ("nowhere", "neither a puzzle of 6 x 6 cells, nor a file of one"),
-        ("puzzle 4", "neither a puzzle of 6 x 6 cells, nor a file of one"),
+        ("nowhere", "neither a puzzle on a board of 6 x 6, nor a file of one"),
+        ("puzzle 4", "neither a puzzle on a board of 6 x 6, nor a file of one"),
         ("1.....\n..2...", "not 2 rows"),
         (text.replace("6", "7"), r"not '\.\.\.\.\.7'"),
         (text.replace("6", "66"), r"not '\.\.\.\.\.66'"),
