@@ -35,6 +35,7 @@ from experiments.study.protocol import (
     own_tuning_runs,
     tuning_runs,
 )
+from experiments.study.rows import read_rows
 from experiments.study.tasks import CANVAS, COUNT, chosen
 
 
@@ -293,6 +294,6 @@ def test_the_results_are_those_of_the_committed_rows():
 
 
 def test_the_tables_of_boards_say_what_the_rows_say():
-    rows, text = boards.read_rows(), boards.DOCUMENT.read_text(encoding="utf-8")
+    rows, text = read_rows(boards.ROWS), boards.DOCUMENT.read_text(encoding="utf-8")
     assert rows
     assert boards.with_tables(text, rows) == text, "python -m experiments.study.boards --write"

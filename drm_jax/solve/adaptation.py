@@ -164,12 +164,9 @@ class Adaptation:
         if worker.done >= last:
             return
         worker.advance(worker.done + 1)
-        before, first, compiled = time.perf_counter(), worker.done, worker.compile_seconds
-        seconds = 0.0
+        first, seconds = worker.done, 0.0
         while worker.done < min(last, first + _MEASURED_STEPS):
-            worker.advance(worker.done + 1)
-            # windows of other sizes are compiled for on the way
-            seconds = time.perf_counter() - before - (worker.compile_seconds - compiled)
+            seconds += self._seconds_of(1)
             if _first_says(seconds > _MEASURED_SECONDS):
                 break
         self.rates.step = seconds / max(1, worker.done - first)
@@ -213,12 +210,15 @@ class Adaptation:
             self.worker.plan(with_plan(before, total, before.optimizer.rows_first))
 
     def _advance(self, count: int) -> None:
+        mean = self._seconds_of(count) / count
+        self.rates.step = mean if not self.rates.step else (self.rates.step + mean) / 2
+
+    def _seconds_of(self, count: int) -> float:
+        """Makes so many steps; the seconds that they take, without those to compile."""
         worker = self.worker
         before, compiled = time.perf_counter(), worker.compile_seconds
         worker.advance(worker.done + count)
-        seconds = time.perf_counter() - before - (worker.compile_seconds - compiled)
-        mean = seconds / count
-        self.rates.step = mean if not self.rates.step else (self.rates.step + mean) / 2
+        return time.perf_counter() - before - (worker.compile_seconds - compiled)
 
 
 def to_measure(experiment: Experiment, rows_share: float) -> Experiment:

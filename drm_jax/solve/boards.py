@@ -19,7 +19,7 @@ from drm_jax.evaluate.loop import answer_questions
 from drm_jax.parallel.mesh import make_mesh, platform_of
 from drm_jax.puzzles.boards import grid_of
 from drm_jax.puzzles.exact import Tests
-from drm_jax.puzzles.fixed import PUZZLE_ID, FixedBoard, FixedQuestions
+from drm_jax.puzzles.fixed import PUZZLE_ID, FixedBoard, FixedPuzzles, FixedQuestions
 from drm_jax.puzzles.sets import set_of
 from drm_jax.run.setup import state_maker, trained_parts
 from drm_jax.solve.weights import Say, Source, read_weights
@@ -28,8 +28,6 @@ from drm_jax.training.state import TrainState, state_shardings
 COPIES = (1, 8, 64)
 """Under how many symmetries a puzzle is answered: more as long as no answer keeps all rules."""
 _BATCH = 8
-_MOST = 1000
-"""Puzzles that are answered in one go."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,7 +77,7 @@ class Solver:
         """The state, without what only training needs, and the program that answers."""
         experiment: Experiment = self._experiment
         trained = trained_parts(experiment, platform_of(self._mesh))
-        shapes = jax.eval_shape(state_maker(trained, experiment.seed, 1 + PUZZLE_ID))
+        shapes = jax.eval_shape(state_maker(trained, experiment.seed, FixedPuzzles.num_ids))
         weights = read_weights(source, shapes, self._mesh, None, False, say)
         table = jnp.zeros(shapes.table.shape, shapes.table.dtype)
         state = TrainState(
@@ -102,8 +100,8 @@ class Solver:
         answers: dict[int, Answer] = {}
         for copies in COPIES:
             left = [n for n in range(len(puzzles)) if n not in answers or answers[n].valid is False]
-            for start in range(0, len(left), _MOST):
-                some = left[start : start + _MOST]
+            for start in range(0, len(left), Tests.most_shown):  # a judge describes no more
+                some = left[start : start + Tests.most_shown]
                 found = self._answer([puzzles[n] for n in some], copies)
                 answers |= zip(some, found, strict=True)
         return [answers[n] for n in range(len(puzzles))]

@@ -24,7 +24,7 @@ from drm_jax.puzzles.arc import voting
 from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.judge import ArcJudge
 from drm_jax.puzzles.arc.questions import ArcQuestions
-from drm_jax.puzzles.arc.tasks import Task
+from drm_jax.puzzles.arc.tasks import Pair, Task
 from drm_jax.puzzles.arc.voting import ATTEMPTS, submission
 from drm_jax.puzzles.voting import Ballot, cast_vote, pool, ranked
 
@@ -57,8 +57,13 @@ def solved(submission: Submission, tasks: Sequence[Task]) -> tuple[int, int]:
         for test, entry in zip(task.tests, submission[task.id], strict=True):
             if test.output is not None:
                 known += 1
-                right += any(np.array_equal(grid, test.output) for grid in entry.values())
+                right += solves(entry, test)
     return right, known
+
+
+def solves(entry: Mapping[str, list[list[int]]], test: Pair) -> bool:
+    """Whether an attempt of an entry of a submission is the output of its test."""
+    return any(np.array_equal(grid, test.output) for grid in entry.values())
 
 
 def write_submission(folder: epath.Path, submission: Submission) -> None:

@@ -98,26 +98,10 @@ def experiment_of(
         warmup_steps=adapt.warmup_steps,
         ema=adapt.ema,
     )
-    canvas = _canvas(request, tasks) if base is None else base.data
-    data = dataclasses.replace(
-        canvas,
-        train=(),
-        evaluate=(f"{folder}/{TASKS}",),
-        only=(),
-        mix=(),
-        rows_per_task=None,
-        leaks="drop",
-        num_augmentations=adapt.num_augmentations,
-        identifiers=ids,
-    )
-    if data.canvas == "fit":
-        known = () if base is None else data.windows
-        windows = _windows(request, tasks, data.windows[-1], known)
-        data = dataclasses.replace(data, windows=windows)
     return Experiment(
         name="solve",
         seed=adapt.seed,
-        data=data,
+        data=_data_of(request, base, tasks, folder, ids),
         method=like.method,
         model=like.model,
         optimizer=optimizer,
@@ -138,6 +122,29 @@ def experiment_of(
             trajectories="off",
         ),
     )
+
+
+def _data_of(
+    request: Request, base: Experiment | None, tasks: Sequence[Task], folder: str, ids: str | None
+) -> Arc:
+    """The tasks of the folder on the canvas of the weights; arguments as of `experiment_of`."""
+    canvas = _canvas(request, tasks) if base is None else base.data
+    data = dataclasses.replace(
+        canvas,
+        train=(),
+        evaluate=(f"{folder}/{TASKS}",),
+        only=(),
+        mix=(),
+        rows_per_task=None,
+        leaks="drop",
+        num_augmentations=request.adapt.num_augmentations,
+        identifiers=ids,
+    )
+    if data.canvas != "fit":
+        return data
+    known = () if base is None else data.windows
+    windows = _windows(request, tasks, data.windows[-1], known)
+    return dataclasses.replace(data, windows=windows)
 
 
 def with_plan(experiment: Experiment, steps: int, rows_first: int) -> Experiment:

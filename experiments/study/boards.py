@@ -41,6 +41,7 @@ from drm_jax.run.workdir import claim
 from drm_jax.runtime.programs import keep_programs
 from drm_jax.words import counted
 from experiments.study.__main__ import ROOT, train
+from experiments.study.rows import make_missing, read_rows
 
 RUNS, ROWS = ROOT / "runs" / "study_boards", Path(__file__).parent / "board_rows"
 TERAFLOPS = 20.0
@@ -152,11 +153,6 @@ def make_row(run: Run) -> None:
     write_whole(work_path(ROWS / f"{run.key}.json"), json.dumps(row, indent=1) + "\n")
 
 
-def read_rows() -> list[dict[str, Any]]:
-    """All rows that are there."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ROWS.glob("*.json"))]
-
-
 def exact_of(row: Mapping[str, Any], test: str, passes: int) -> float:
     """The share of puzzles of a kind that a run solved, in per cent."""
     return 100 * row["scores"][f"{test}@{passes}"]["exact"]
@@ -164,10 +160,12 @@ def exact_of(row: Mapping[str, Any], test: str, passes: int) -> float:
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
     """The tables of docs/benchmarks.md."""
-    columns = {puzzles: list(tests) for puzzles, tests in TESTS.items()}
-    parts = [_table(rows, puzzles, [(t, 4) for t in tests]) for puzzles, tests in columns.items()]
-    passes = [("34 clues", n) for n in PASSES] + [("search, 28 clues", n) for n in PASSES]
-    parts.insert(1, _table(rows, "sudoku", passes))
+    by_passes = list(itertools.product(("34 clues", "search, 28 clues"), PASSES))
+    parts = [
+        _table(rows, "sudoku", [(test, 4) for test in TESTS["sudoku"]]),
+        _table(rows, "sudoku", by_passes),
+        _table(rows, "maze", [(test, 4) for test in TESTS["maze"]]),
+    ]
     return "\n".join(filter(None, parts))
 
 
@@ -207,17 +205,11 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    console = Console(stderr=True)
     if not options.write:
         keep_programs()
-        there = {row["run"]["key"] for row in read_rows()}
-        wanted = [run for run in every_run() if run.key not in there]
-        wanted = [run for run in wanted if all(word in run.key for word in options.only)]
-        for number, run in enumerate(wanted):
-            console.print(f"{number + 1} of {len(wanted)}: {run.key}", highlight=False)
-            make_row(run)
+        make_missing(every_run(), ROWS, options.only, make_row)
     path = work_path(DOCUMENT)
-    write_whole(path, with_tables(path.read_text(encoding="utf-8"), read_rows()))
+    write_whole(path, with_tables(path.read_text(encoding="utf-8"), read_rows(ROWS)))
     return 0
 
 

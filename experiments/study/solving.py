@@ -34,11 +34,12 @@ from scipy import stats
 from drm_jax.io.files import work_path, write_whole
 from drm_jax.puzzles.arc.leaks import leaks_from_digests
 from drm_jax.puzzles.arc.tasks import Task, grids, load_source
-from drm_jax.solve.output import copying
+from drm_jax.solve.output import copying, solves
 from drm_jax.solve.weights import find_source
 from drm_jax.words import counted
 from experiments.solve_small import development_tasks
 from experiments.study.__main__ import ROOT
+from experiments.study.rows import make_missing, read_rows
 
 RUNS, ROWS = ROOT / "runs" / "study_solving", Path(__file__).parent / "solve_rows"
 SIDE = 9
@@ -110,7 +111,7 @@ def _solved(tasks: Sequence[Task], submission: Mapping[str, Any]) -> dict[str, l
     """Which test inputs of each task an attempt solves."""
     return {
         task.id: [
-            int(any(np.array_equal(grid, test.output) for grid in entry.values()))
+            int(solves(entry, test))
             for test, entry in zip(task.tests, submission[task.id], strict=True)
         ]
         for task in tasks
@@ -123,11 +124,6 @@ def leaks(tasks: str) -> list[str]:
 
 
 # --- what the rows say ----------------------------------------------------------------------------
-def read_rows() -> list[dict[str, Any]]:
-    """All rows that are there."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ROWS.glob("*.json"))]
-
-
 def solved_of(row: Mapping[str, Any], answer: str = "end") -> np.ndarray:
     """(tests,) 0 or 1, in the order of the tasks' ids."""
     solved = row["solved"][answer]
@@ -186,17 +182,12 @@ def main() -> int:
     options = parser.parse_args()
     if options.leaks:
         for tasks in MINUTES:
-            count = counted(len(tasks_of(tasks)), "task")
-            print(f"{tasks}: of {count} an answer was trained on: {leaks(tasks) or 'of none'}")
+            found, count = leaks(tasks), counted(len(tasks_of(tasks)), "task")
+            print(f"{tasks}: trained on answers of {len(found)} of {count}", *found)
         return 0
     if not options.table:
-        there = {row["run"]["key"] for row in read_rows()}
-        wanted = [run for run in every_run() if run.key not in there]
-        wanted = [run for run in wanted if all(word in run.key for word in options.only)]
-        for number, run in enumerate(wanted):
-            print(f"{number + 1} of {len(wanted)}: {run.key}", file=sys.stderr)
-            make_row(run)
-    for table in tables(read_rows()):
+        make_missing(every_run(), ROWS, options.only, make_row)
+    for table in tables(read_rows(ROWS)):
         Console(width=None).print(table)
     return 0
 
