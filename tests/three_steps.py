@@ -1,9 +1,10 @@
 """Three training steps on many devices, as a program of its own; tests/parallel/test_topologies.py.
 
-    python three_steps.py OUT drm,trm,drm32,trm32 1,8 [PROCESSES PROCESS PORT]
+    python three_steps.py OUT drm,trm,drm32,trm32 1,8,2x4 [PROCESSES PROCESS PORT]
 
-Writes OUT.npz: of each case and each mesh (by its number of devices) the gradients of every step,
-and parameters, averages, table and carry after the third; and OUT.CASE.hlo, the compiled step.
+A mesh is a number of devices, or DATAxFSDP. Writes OUT.npz: of each case and mesh the gradients of
+every step, and parameters, averages, table and carry after the third; and OUT.CASE.MESH.hlo, the
+compiled step.
 Those with 32 are in float32; there puzzle rows take their gradient itself, which sign-SGD hides.
 """
 
@@ -11,7 +12,7 @@ import dataclasses
 import os
 import sys
 
-out, cases, counts = sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")
+out, cases, meshes = sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")
 group = sys.argv[4:]
 processes, process = (int(group[0]), int(group[1])) if group else (1, 0)
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -28,7 +29,7 @@ from tiny import TINY
 from drm_jax.config import Evaluate, Optimizer, Train, with_changes
 from drm_jax.methods.drm import Drm
 from drm_jax.model.recursion import Recursion
-from drm_jax.parallel.mesh import global_batch, make_mesh
+from drm_jax.parallel.mesh import MeshShape, global_batch, make_mesh
 from drm_jax.run.setup import set_up, training_stream
 from drm_jax.training import step as step_module
 from drm_jax.training.optim import sign_sgd
@@ -77,24 +78,24 @@ for case in cases:
     step_module.sign_sgd = plain if single else sign_sgd
     changes = {"model.dtype": "float32" if single else "float64"}
     experiment = with_changes(BASE, changes | METHODS[case.removesuffix("32")])
-    for count in counts:
-        setup = set_up(experiment, make_mesh(jax.devices()[: int(count)]))
+    for name in meshes:
+        shape = MeshShape(*map(int, name.split("x")))
+        devices = jax.devices()[: shape.data * shape.fsdp]
+        setup = set_up(experiment, make_mesh(devices, shape))
         state = make_sharded(setup.make_state, setup.shardings)
         stream = training_stream(setup, process, processes)
         batches = [global_batch(stream[i], setup.mesh) for i in range(3)]
         step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
         step = step.lower(state, batches[0]).compile()
-        if count == "8":
-            with open(f"{out}.{case}.hlo", "w", encoding="utf-8") as file:
-                file.write(step.as_text())
-        here, decay = f"{case}/{count}", experiment.optimizer.beta1
+        with open(f"{out}.{case}.{name}.hlo", "w", encoding="utf-8") as file:
+            file.write(step.as_text())
+        here, decay = f"{case}/{name}", experiment.optimizer.beta1
         for i, batch in enumerate(batches):
-            before, table_before = jax.device_get(state.opt_state.m), whole(state.table)
+            m, table_before = by_name(f"{here}/gradient{i}", state.opt_state.m), whole(state.table)
             state, sums = step(state, batch)
-            after = jax.device_get(state.opt_state.m)
+            new_m = by_name(f"{here}/gradient{i}", state.opt_state.m)
             # m <- m + (1 - b1)(g - m): the gradient itself, whose scale Adam would hide
-            m, new_m = (by_name(f"{here}/gradient{i}", tree) for tree in (before, after))
-            found |= {name: m[name] + (new_m[name] - m[name]) / (1 - decay) for name in m}
+            found |= {key: m[key] + (new_m[key] - m[key]) / (1 - decay) for key in m}
             if single:
                 found[f"{here}/gradient{i}/rows"] = table_before - whole(state.table)
             found[f"{here}/loss{i}"] = whole(sums["loss"])

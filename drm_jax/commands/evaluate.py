@@ -65,6 +65,9 @@ class EvalOptions:
     written to; drm report and drm show then take it as a work directory."""
     strict: bool = False
     """Refuse a damaged newest checkpoint, instead of scoring the one before."""
+    mesh: str = ""
+    """data=8,fsdp=4 or fsdp=4: over how many devices the batch, and the weights, are split, for a
+    model that one device can't hold; see drm train."""
     processes: Annotated[ProcessOptions, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=ProcessOptions
     )
@@ -121,6 +124,7 @@ def _evaluate(name: str, argv: list[str]) -> int:
     from drm_jax.io.checkpoint import newest_steps
     from drm_jax.io.files import work_path
     from drm_jax.parallel import processes
+    from drm_jax.parallel.mesh import parse_mesh_shape
     from drm_jax.run.evaluation import (
         check_checkpoints,
         evaluate_ensemble,
@@ -140,6 +144,7 @@ def _evaluate(name: str, argv: list[str]) -> int:
         raise UsageError(f"--last: must be at least 1, not {options.last}")
     output = None if options.output is None else work_path(options.output, "--output")
     changes = _changes(own, options)
+    shape = parse_mesh_shape(options.mesh)
     check_checkpoints(workdir)
     read_to_evaluate(workdir, changes)
     prepare_devices()
@@ -147,12 +152,12 @@ def _evaluate(name: str, argv: list[str]) -> int:
     steps = newest_steps(workdir, options.last) if options.last else options.steps or [options.step]
     if len(steps) > 1:
         report = evaluate_ensemble(
-            workdir, steps, console, changes=changes, output=output, until_exit=True
+            workdir, steps, console, changes=changes, output=output, shape=shape, until_exit=True
         )
     else:
         report = evaluate_workdir(
             workdir, steps[0], console, strict=options.strict, changes=changes, output=output,
-            until_exit=True,
+            shape=shape, until_exit=True,
         )  # fmt: skip
     print_summary(console, report, output or workdir)
     return 0

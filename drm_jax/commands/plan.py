@@ -37,8 +37,8 @@ _DESCRIPTION = f"""\
 All fields of the experiment are options too. Three of its parts are of many kinds, each with
 options of its own:
 {PARTS_HELP}"""
-_COMMON = _WHAT, ("--topology", "--compile", "--json", "--model.remat", "--train.accumulate",
-                  *EXPERIMENT_OPTIONS)  # fmt: skip
+_COMMON = _WHAT, ("--topology", "--mesh", "--compile", "--json", "--model.remat",
+                  "--train.accumulate", *EXPERIMENT_OPTIONS)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,9 @@ class PlanOptions:
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     topology: str = ""
     """A slice of TPUs, such as v5e:4x4, or GPUs, such as 8xH100."""
+    mesh: str = ""
+    """data=8,fsdp=4 or fsdp=4: fsdp devices share the weights, their moments and their average; see
+    drm train."""
     compile: bool = False
     """Compile the real programs for that slice of TPUs, without any TPU: what the compiler needs of
     memory, what travels; and if it doesn't fit, what would. Needs libtpu (pip install -e '.[tpu]'),
@@ -73,11 +76,13 @@ def run(argv: list[str]) -> int:
     if not options.topology:
         raise UsageError("--topology: name one, such as v5e:4x4 or 8xH100 (see drm plan --help)")
     import_jax()
+    from drm_jax.parallel.mesh import parse_mesh_shape
     from drm_jax.plan.chips import parse_topology
     from drm_jax.plan.command import plan
     from drm_jax.runtime.console import open_console
 
-    topology, console = parse_topology(options.topology), open_console()
+    topology, shape = parse_topology(options.topology), parse_mesh_shape(options.mesh)
     return plan(
-        options.experiment, topology, console, compiles=options.compile, as_json=options.json
-    )
+        options.experiment, topology, shape, open_console(), compiles=options.compile,
+        as_json=options.json,
+    )  # fmt: skip

@@ -75,6 +75,10 @@ class TrainOptions:
     and method.noise, and train.batch_size."""
     begin_anew: bool = False
     """Begin at step 0 in a work directory that has a run; what it has left is kept in before/."""
+    mesh: str = ""
+    """data=8,fsdp=4: how the devices are laid out; fsdp=4: data takes the rest. fsdp devices share
+    the weights, their moments and their average, for a model that one device can't hold. All on
+    data by default. It can change from start to start."""
     profile: int = 0
     """Trace so many steps, for TensorBoard's profiler or ui.perfetto.dev."""
     processes: Annotated[ProcessOptions, tyro.conf.arg(name="")] = dataclasses.field(
@@ -116,21 +120,25 @@ def _train(name: str, argv: list[str]) -> int:
     from drm_jax.commands.summary import print_summary
     from drm_jax.io.files import work_path
     from drm_jax.parallel import processes
+    from drm_jax.parallel.mesh import parse_mesh_shape
     from drm_jax.run.dry_run import dry_run
     from drm_jax.run.loop import train
     from drm_jax.runtime.console import open_console
     from drm_jax.runtime.devices import prepare_devices
 
     experiment, workdir = options.experiment, work_path(options.workdir)
+    shape = parse_mesh_shape(options.mesh)
     prepare_devices()
     console = open_console(silent=not processes.is_first())
     if options.dry_run:
-        dry_run(experiment, workdir, console, changing=changing, anew=options.begin_anew)
+        dry_run(
+            experiment, workdir, console, changing=changing, anew=options.begin_anew, shape=shape
+        )
         return 0
     report = train(
         experiment, workdir, console, strict=options.strict, profile_steps=options.profile,
         started=STARTED, origin=_origin(name, written, experiment), changing=changing,
-        anew=options.begin_anew, until_exit=True,
+        anew=options.begin_anew, shape=shape, until_exit=True,
     )  # fmt: skip
     print_summary(console, report, workdir)
     return 0

@@ -10,8 +10,8 @@ from jax.sharding import PartitionSpec as P
 
 from drm_jax.methods.method import Answered, Method
 from drm_jax.model.backbone import Network, exact_products
-from drm_jax.parallel import puzzle_table
-from drm_jax.parallel.mesh import AXIS, placed
+from drm_jax.parallel import fsdp, puzzle_table
+from drm_jax.parallel.mesh import BATCH_AXES, placed, spec_of
 from drm_jax.puzzles.family import Family
 from drm_jax.training.state import TrainState
 
@@ -28,13 +28,23 @@ def abstract_candidates(batch_size: int, cells: int) -> dict[str, jax.ShapeDtype
 
 
 Answer = Callable[[Any, Any, jax.Array, Mapping[str, jax.Array]], Answered]
-"""(averaged weights, constants, puzzle table, batch) -> Answered, on a device of the data axis."""
+"""(averaged weights, constants, puzzle table, batch) -> Answered, on a device with its own part of
+table and batch."""
 
 
-def make_answer(method: Method, data: Family, network: Network, *, steps: int, seed: int) -> Answer:
+def make_answer(
+    method: Method,
+    data: Family,
+    network: Network,
+    axes: puzzle_table.Axes,
+    *,
+    steps: int,
+    seed: int,
+) -> Answer:
     """What a device answers of a batch; not yet compiled.
 
     Args:
+      axes: over which table and batch are split.
       steps: forward passes.
       seed: of the random draws, together with a candidate's number.
     """
@@ -42,7 +52,7 @@ def make_answer(method: Method, data: Family, network: Network, *, steps: int, s
 
     def answer(params, constants, table, batch):
         cells = batch["inputs"].shape[1]
-        rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
+        rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"], axes)
         key_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(batch["row"])
         with exact_products(network):
             return method.answer(
@@ -79,18 +89,24 @@ def compile_answer(
       steps, seed: as of `make_answer`.
     """
     # Answers go to all processes, which judge the same ones; what each step gave stays where it is.
-    over_batch, over_steps = P(AXIS), P(None, AXIS)
+    over_batch, over_steps = P(BATCH_AXES), P(None, BATCH_AXES)
     whole, split = placed(mesh, "step"), NamedSharding(mesh, over_steps)
-    sharded = jax.shard_map(
-        make_answer(method, data, network, steps=steps, seed=seed),
-        mesh=mesh,
-        in_specs=tuple(placed(mesh, x).spec for x in ("ema", "constants", "table", "batch")),
-        out_specs=Answered(over_batch, over_batch, *[over_steps] * 4),
-        axis_names={AXIS},
-        check_vma=False,
-    )
+    answer = make_answer(method, data, network, BATCH_AXES, steps=steps, seed=seed)
+
+    def run(state: TrainState, batch: Mapping[str, jax.Array]) -> Answered:
+        weights = fsdp.weight_specs(mesh, state.ema)
+        sharded = jax.shard_map(
+            lambda params, *others: answer(fsdp.gathered(params, weights), *others),
+            mesh=mesh,
+            in_specs=(weights, *map(spec_of, ("constants", "table", "batch"))),
+            out_specs=Answered(over_batch, over_batch, *[over_steps] * 4),
+            axis_names=set(BATCH_AXES),
+            check_vma=False,
+        )
+        return sharded(state.ema, state.constants, state.table, batch)
+
     return jax.jit(
-        lambda state, batch: sharded(state.ema, state.constants, state.table, batch),
+        run,
         in_shardings=(shardings, placed(mesh, "batch")),
         out_shardings=Answered(whole, whole, *[split] * 4),
     )

@@ -14,7 +14,7 @@ from drm_jax.evaluate.files import Evaluation
 from drm_jax.methods.method import Method
 from drm_jax.model.backbone import compute_dtype
 from drm_jax.parallel import processes
-from drm_jax.parallel.mesh import platform_of
+from drm_jax.parallel.mesh import devices_in_words, platform_of
 from drm_jax.puzzles.family import Board
 
 
@@ -76,7 +76,7 @@ def made_with(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
         "drm_jax": __version__,
         "jax": jax.__version__,
         "python": platform.python_version(),
-        "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
+        "devices": devices_in_words(mesh),
         "processes": processes.count(),
         "dtype": compute_dtype(experiment.model.dtype, platform_of(mesh)).name,
     }

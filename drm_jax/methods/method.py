@@ -135,11 +135,11 @@ class Method:
         """
         raise NotImplementedError
 
-    def carry_over(self, carry: Carry, batch: Batch, axis: str | None) -> Carry:
+    def carry_over(self, carry: Carry, batch: Batch, axis: str | tuple[str, ...] | None) -> Carry:
         """After a step: what is taken over from it.
 
         Args:
-          axis: the mesh axis over which the batch is split, where called inside shard_map.
+          axis: the mesh axes over which the batch is split, where called inside shard_map.
         """
         return carry
 

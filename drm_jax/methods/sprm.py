@@ -36,7 +36,7 @@ class Sprm(Trm):
         draws = carried.draw_for_slots(bits_Bx5, self.halting)
         return draws | {"latent_level": levels_Bx2, "latent_seed": bits_Bx5[:, 4].copy()}
 
-    def carry_over(self, carry: Carry, batch: Batch, axis: str | None) -> Carry:
+    def carry_over(self, carry: Carry, batch: Batch, axis: str | tuple[str, ...] | None) -> Carry:
         return perturb_latents(carry, batch, axis)
 
     def work(self) -> Work:
@@ -51,7 +51,10 @@ def kept_signal(level: jax.Array) -> jax.Array:
 
 
 def perturb(
-    x_BxTxD: jax.Array, level_B: jax.Array, normal_BxTxD: jax.Array, axis: str | None = None
+    x_BxTxD: jax.Array,
+    level_B: jax.Array,
+    normal_BxTxD: jax.Array,
+    axis: str | tuple[str, ...] | None = None,
 ) -> jax.Array:
     """A latent moved towards noise of its own channels' mean and spread (sprm).
 
@@ -62,7 +65,7 @@ def perturb(
       x_BxTxD: float32.
       level_B: 0..999.
       normal_BxTxD: standard normal draws.
-      axis: mesh axis over which the batch is split, where called inside shard_map.
+      axis: mesh axes over which the batch is split, where called inside shard_map.
     """
 
     def total(x: jax.Array) -> jax.Array:
@@ -77,7 +80,7 @@ def perturb(
     return jnp.sqrt(signal) * x_BxTxD + jnp.sqrt(1 - signal) * noise_BxTxD
 
 
-def perturb_latents(carry: Carry, batch: Batch, axis: str | None = None) -> Carry:
+def perturb_latents(carry: Carry, batch: Batch, axis: str | tuple[str, ...] | None = None) -> Carry:
     """The carry with y and z perturbed, each with noise and a level of its own (sprm).
 
     Args:

@@ -1,31 +1,41 @@
-"""One data axis over all devices of all processes, and the one table of where each array lies."""
+"""The mesh of all devices of all processes, and the one table of where each array lies.
+
+data    each device has examples of its own, and all have the same weights
+fsdp    likewise, but each device keeps only a part of the weights, their moments and their average
+        (fully sharded data parallelism); `parallel.fsdp` puts them together for a step
+"""
 
 import contextlib
+import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from drm_jax.errors import UsageError
+from drm_jax.words import counted
 
-AXIS = "data"
+DATA, FSDP = "data", "fsdp"
+BATCH_AXES = (DATA, FSDP)
+"""What batches, slots and the puzzle table are split over: both axes."""
+_BY_SHAPE = object()
 SPECS = (
-    (r"table", P(AXIS)),  # (rows, D): the puzzle rows are split over the devices
-    (r"carry(/.*)?", P(AXIS)),  # (B, …): the slots of trm and sprm
-    (r"batch(/.*)?", P(AXIS)),  # (B, …): of training, and of candidates
-    (r"(step|metrics)(/.*)?", P()),
-    (r"(params|constants|opt_state|ema)(/.*)?", P()),
+    (r"table", P(BATCH_AXES)),  # (rows, D): the puzzle rows
+    (r"carry(/.*)?", P(BATCH_AXES)),  # (B, …): the slots of trm and sprm
+    (r"batch(/.*)?", P(BATCH_AXES)),  # (B, …): of training, and of candidates
+    (r"(step|metrics|constants)(/.*)?", P()),
+    (r"(params|opt_state|ema)(/.*)?", _BY_SHAPE),  # along its longest axis over fsdp
 )
 """How each array of a state, of a batch and of a step's results is split: the first pattern that
 matches its whole path decides. Every sharding follows from here.
 
-The data axis is the only one that the step programs itself; XLA partitions over any other. To split
-weights over a second axis, make the mesh with it and put a rule before these, such as
-`(r".*/swiglu/gate_up/kernel", P(None, "model"))`: it holds for weights, moments and averages.
+The axes data and fsdp are the only ones that the step programs itself; XLA partitions over any
+other. To split weights over a third axis, make the mesh with it and put a rule before these, such
+as `(r".*/swiglu/gate_up/kernel", P(None, "model"))`: it holds for weights, moments and averages.
 """
 _CHOOSING = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES")
 
@@ -50,14 +60,63 @@ def cpu_devices_chosen() -> bool:
     return "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in flags
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh of one axis over these devices; over all devices of all processes by default.
+@dataclasses.dataclass(frozen=True)
+class MeshShape:
+    """How many devices are along each axis of the mesh."""
 
-    In the order of the processes: the rows of a batch that a process makes are those of its own
-    devices. (`jax.make_mesh` may mix them.)
+    data: int | None = None
+    """None: as many as there are for `fsdp`."""
+    fsdp: int = 1
+
+    def fitted(self, devices: int) -> "MeshShape":
+        """The same with `data`, for so many devices.
+
+        Raises:
+          UsageError: they are not as many, or not a multiple.
+        """
+        data = devices // self.fsdp if self.data is None else self.data
+        if data * self.fsdp != devices:
+            wanted = "a multiple of " if self.data is None else ""
+            raise UsageError(
+                f"--mesh: {self} needs {wanted}{counted((self.data or 1) * self.fsdp, 'device')}, "
+                f"and there {'is' if devices == 1 else 'are'} {devices}: give numbers whose "
+                f"product is {devices}"
+            )
+        return MeshShape(data, self.fsdp)
+
+    def __str__(self) -> str:
+        return ",".join(f"{k}={v}" for k, v in vars(self).items() if v is not None)
+
+
+ALL_DATA = MeshShape()
+"""Each device has the whole weights."""
+
+
+def parse_mesh_shape(text: str) -> MeshShape:
+    """data=8,fsdp=4 or fsdp=4; "": all on data.
 
     Raises:
-      UsageError: there are no devices of the wanted kind.
+      UsageError: it is none of these.
+    """
+    if not text:
+        return ALL_DATA
+    sizes = dict(re.findall(rf"({DATA}|{FSDP})=([1-9][0-9]{{0,5}})(?:,|$)", text))
+    if ",".join(f"{k}={v}" for k, v in sizes.items()) != text:
+        raise UsageError(
+            f"--mesh: {text!r}: give the number of devices along each axis, such as data=8,fsdp=4, "
+            "or fsdp=4 (data takes the rest)"
+        )
+    return MeshShape(**{k: int(v) for k, v in sizes.items()})
+
+
+def make_mesh(devices: list[jax.Device] | None = None, shape: MeshShape = ALL_DATA) -> Mesh:
+    """A mesh over these devices; over all devices of all processes by default.
+
+    In the order of the processes: the rows of a batch that a process makes are those of its own
+    devices, and neighbours share the weights. (`jax.make_mesh` may mix them.)
+
+    Raises:
+      UsageError: there are no devices of the wanted kind, or not so many.
     """
     try:
         devices = jax.devices() if devices is None else devices
@@ -68,7 +127,21 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
             f"jax finds no device ({chosen}): {reason}: unset that, or install jax for the device"
         ) from error
     in_order = sorted(devices, key=lambda device: (device.process_index, device.id))
-    return Mesh(np.array(in_order), (AXIS,), axis_types=(AxisType.Auto,))
+    shape = shape.fitted(len(in_order))
+    grid = np.array(in_order).reshape(shape.data, shape.fsdp)
+    return Mesh(grid, BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def batch_parts(mesh: Mesh | AbstractMesh) -> int:
+    """Into how many parts batches, slots and the puzzle table are split."""
+    return mesh.shape[DATA] * mesh.shape[FSDP]
+
+
+def devices_in_words(mesh: Mesh) -> str:
+    """Such as "8 x TPU v5 lite", and how they are laid out where weights are split."""
+    shape = MeshShape(mesh.shape[DATA], mesh.shape[FSDP])
+    split = f" ({shape})" if shape.fsdp > 1 else ""
+    return f"{mesh.size} x {mesh.devices.flat[0].device_kind}{split}"
 
 
 def platform_of(mesh: Mesh) -> str:
@@ -81,31 +154,44 @@ def platform_of(mesh: Mesh) -> str:
     return "gpu" if capability and int(capability[1]) >= 8 else "another gpu"
 
 
-def spec_of(path: str) -> P:
+def spec_of(path: str, shape: Sequence[int] = (), fsdp: int = 1) -> P:
     """How an array is split, by its path: params/layer_0/swiglu/down/kernel, carry/y, table, …
 
-    The first part of a path alone (params, carry) names all arrays below it, as they are split over
-    the data axis.
+    The first part of a path alone (carry, batch) names all arrays below it.
+
+    Args:
+      shape: of a weight, a moment or an average.
+      fsdp: devices along that axis of the mesh.
 
     Raises:
       KeyError: no pattern matches.
     """
     for pattern, spec in SPECS:
         if re.fullmatch(pattern, path):
-            return spec
+            return _longest_over_fsdp(shape, fsdp) if spec is _BY_SHAPE else spec
     raise KeyError(f"{path}: no pattern of parallel.mesh.SPECS matches it")
 
 
-def placed(mesh: Mesh, path: str) -> NamedSharding:
+def _longest_over_fsdp(shape: Sequence[int], fsdp: int) -> P:
+    """The longest axis of a matrix that divides, the first of equals; other arrays stay whole."""
+    fitting = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
+    if fsdp == 1 or len(shape) < 2 or not fitting:
+        return P()
+    axis = max(fitting, key=lambda axis: shape[axis])
+    return P(*[None] * axis, FSDP)
+
+
+def placed(mesh: Mesh | AbstractMesh, path: str, shape: Sequence[int] = ()) -> NamedSharding:
     """Where an array lies, by its path; see `spec_of`."""
-    return NamedSharding(mesh, spec_of(path))
+    return NamedSharding(mesh, spec_of(path, shape, mesh.shape[FSDP]))
 
 
-def placed_whole_or_split(mesh: Mesh, path: str, shape: Sequence[int]) -> NamedSharding:
-    """As `placed`; but slots that can't be split over the data axis, as those of a training batch
-    of another machine, are whole on each device."""
-    splits = not path.startswith("carry/") or shape[0] % mesh.shape[AXIS] == 0
-    return placed(mesh, path if splits else "params")
+def placed_leaf(mesh: Mesh | AbstractMesh, path: str, shape: Sequence[int]) -> NamedSharding:
+    """As `placed`, a leaf of a state; but slots that can't be split over the devices, as those of a
+    training batch of another machine, are whole on each."""
+    if path.startswith("carry/") and shape[0] % batch_parts(mesh):
+        return NamedSharding(mesh, P())
+    return placed(mesh, path, shape)
 
 
 def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -1,7 +1,8 @@
 """The puzzle table: one row of D numbers an id, rows split over all devices.
 
 Only rows of the batch ever move or change. No gradient, moment or average of table size exists.
-Both functions run inside shard_map over the data axis, on one device's part of table and batch.
+Both functions run inside shard_map over the axes that table and batch are split over, on one
+device's part of them.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from drm_jax.parallel.mesh import AXIS
+Axes = str | tuple[str, ...]
+"""The names of the axes: `mesh.BATCH_AXES`, or that of a vmap."""
 
 ROW_MULTIPLE = 3 * 4096
 """Divides by 1, 2, 3, 4, 6, 8, 12, … devices: by each power of two up to 4,096, and by three times
@@ -22,18 +24,18 @@ def padded_rows(num_ids: int) -> int:
     return -(-num_ids // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
-def _local_rows(table_RxD: jax.Array, ids_N: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _local_rows(table_RxD: jax.Array, ids_N: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array]:
     """Which of these ids this device owns (N,) bool, and their rows within its part."""
-    local_N = ids_N - lax.axis_index(AXIS) * table_RxD.shape[0]
+    local_N = ids_N - lax.axis_index(axes) * table_RxD.shape[0]
     return (local_N >= 0) & (local_N < table_RxD.shape[0]), local_N
 
 
-def lookup(table_RxD: jax.Array, ids_B: jax.Array) -> jax.Array:
+def lookup(table_RxD: jax.Array, ids_B: jax.Array, axes: Axes) -> jax.Array:
     """Rows (B, D) of this device's ids, gathered from whichever devices own them."""
-    ids_N = lax.all_gather(ids_B, AXIS, tiled=True)
-    mine_N, local_N = _local_rows(table_RxD, ids_N)
+    ids_N = lax.all_gather(ids_B, axes, tiled=True)
+    mine_N, local_N = _local_rows(table_RxD, ids_N, axes)
     rows_NxD = jnp.where(mine_N[:, None], table_RxD[jnp.where(mine_N, local_N, 0)], 0)
-    return lax.psum_scatter(rows_NxD, AXIS, tiled=True)
+    return lax.psum_scatter(rows_NxD, axes, tiled=True)
 
 
 def update(
@@ -41,15 +43,16 @@ def update(
     ids_B: jax.Array,
     grads_BxD: jax.Array,
     rule: Callable[[jax.Array, jax.Array], jax.Array],
+    axes: Axes,
 ) -> jax.Array:
     """The table with `rule(rows, summed gradients)` in place of the rows that the batch touches.
 
     Gradients of an id that stands in several places of the global batch are summed first.
     """
-    ids_N = lax.all_gather(ids_B, AXIS, tiled=True)
-    grads_NxD = lax.all_gather(grads_BxD, AXIS, tiled=True)
+    ids_N = lax.all_gather(ids_B, axes, tiled=True)
+    grads_NxD = lax.all_gather(grads_BxD, axes, tiled=True)
     ids_N, is_last_N, summed_NxD = _sum_of_equal_ids(ids_N, grads_NxD)
-    mine_N, local_N = _local_rows(table_RxD, ids_N)
+    mine_N, local_N = _local_rows(table_RxD, ids_N, axes)
     new_NxD = rule(table_RxD[jnp.where(mine_N, local_N, 0)], summed_NxD)
     # What is outside is dropped: rows of other devices, and all but the last of equal ids.
     outside = table_RxD.shape[0]

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from drm_jax.config import Experiment
 from drm_jax.errors import InputError, UsageError, one_line
 from drm_jax.evaluate.answerer import abstract_candidates, compile_answer
-from drm_jax.parallel.mesh import make_mesh, placed, platform_of
+from drm_jax.parallel.mesh import MeshShape, make_mesh, placed, platform_of
 from drm_jax.plan.chips import Topology
 from drm_jax.run.setup import state_maker, trained_parts
 from drm_jax.training.batches import abstract_batch
@@ -61,7 +61,7 @@ class Advice:
     largest_batch: int | None  # with the options as they are
 
 
-def tpu_mesh(topology: Topology) -> Mesh:
+def tpu_mesh(topology: Topology, shape: MeshShape) -> Mesh:
     """A mesh of devices that aren't there.
 
     Raises:
@@ -84,7 +84,7 @@ def tpu_mesh(topology: Topology) -> Mesh:
         raise UsageError(
             f"--topology: {topology.name}: libtpu knows no such slice: {one_line(error)[:200]}"
         ) from error
-    return make_mesh(list(found.devices))
+    return make_mesh(list(found.devices), shape)
 
 
 @contextlib.contextmanager

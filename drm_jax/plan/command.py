@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from drm_jax.config import Experiment
+from drm_jax.parallel.mesh import MeshShape
 from drm_jax.plan import ahead
 from drm_jax.plan.chips import Topology
 from drm_jax.plan.plan import Plan, make_plan
@@ -19,15 +20,21 @@ _COMPILERS = {"training step": ahead.compile_step, "evaluation": ahead.compile_e
 
 
 def plan(
-    experiment: Experiment, topology: Topology, console: Console, *, compiles: bool, as_json: bool
+    experiment: Experiment,
+    topology: Topology,
+    shape: MeshShape,
+    console: Console,
+    *,
+    compiles: bool,
+    as_json: bool,
 ) -> int:
     """Prints a plan; returns the exit code: 1 where a compiled program doesn't fit.
 
     Raises:
       UsageError, InputError: see `make_plan` and `ahead.tpu_mesh`.
     """
-    mesh = ahead.tpu_mesh(topology) if compiles else None  # what fails at once comes first
-    made = make_plan(experiment, topology)
+    mesh = ahead.tpu_mesh(topology, shape) if compiles else None  # what fails at once comes first
+    made = make_plan(experiment, topology, shape)
     tell = functools.partial(say, Console(quiet=True) if as_json else console)
     if not as_json:
         show(made, console)

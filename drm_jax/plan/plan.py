@@ -12,18 +12,20 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import AbstractMesh
 
 from drm_jax.config import Experiment
 from drm_jax.evaluate.answerer import abstract_candidates
+from drm_jax.parallel.fsdp import weight_specs
+from drm_jax.parallel.mesh import ALL_DATA, BATCH_AXES, DATA, FSDP, MeshShape, placed
 from drm_jax.plan.chips import Chip, Topology
 from drm_jax.plan.flops import Flops, count_flops
 from drm_jax.puzzles.family import Board
 from drm_jax.run.setup import check_split, load_puzzles, state_maker, trained_parts
 from drm_jax.training.batches import abstract_batch
-from drm_jax.training.state import TrainState
+from drm_jax.training.state import TrainState, state_shardings
 
 UTILISATIONS = (0.2, 0.4, 0.6)
-_SPLIT = ("table", "carry", "batch", "candidates")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Plan:
     experiment: str
     topology: str
     devices: int
+    mesh: str
+    """How they are laid out: data=8,fsdp=4."""
     chip: dict[str, Any]
     dtype: str
     attention: str | None
@@ -75,7 +79,8 @@ class Plan:
     """FLOPs and traffic below are means over them. One, where all puzzles have one size."""
     epochs: float
     device_bytes: dict[str, int]
-    """On each device: params, constants, opt_state, ema, table, carry, batch, …"""
+    """On each device: params, constants, opt_state, ema, table, carry, batch, …; and during a step
+    "gathered", the whole of weights that are split, and "gradients", theirs."""
     state_bytes: int
     """On each device, all of the state; the batch and activations come on top."""
     train_flops: float  # an example
@@ -108,7 +113,7 @@ class _Cost:
     head_size: int | None
 
 
-def make_plan(experiment: Experiment, topology: Topology) -> Plan:
+def make_plan(experiment: Experiment, topology: Topology, shape: MeshShape = ALL_DATA) -> Plan:
     """The plan of a run, by arithmetic: nothing is computed on a device.
 
     Raises:
@@ -116,6 +121,8 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
         user's own isn't known.
       InputError: a source of puzzles is wrong.
     """
+    shape = shape.fitted(topology.devices)
+    mesh = AbstractMesh((shape.data, shape.fsdp), BATCH_AXES)
     check_split(experiment.train, experiment.evaluate, topology.devices)
     platform = "tpu" if topology.is_tpu else "gpu"
     trained = trained_parts(experiment, platform)
@@ -128,6 +135,7 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
         experiment=experiment.name,
         topology=topology.name,
         devices=topology.devices,
+        mesh=str(shape),
         chip=dataclasses.asdict(topology.chip),
         dtype=trained.network.dtype.name,
         attention=experiment.model.attention_form(platform),
@@ -136,10 +144,10 @@ def make_plan(experiment: Experiment, topology: Topology) -> Plan:
         candidates=questions.count,
         windows=windows,
         epochs=experiment.train.steps * experiment.train.batch_size / len(puzzles.board_E),
-        **_memory(experiment, state, topology.devices),
+        **_memory(experiment, state, mesh),
         **_work(experiment, cost, topology.chip),
         **_times(experiment, cost, topology, questions.count),
-        **_communication(experiment, state, topology),
+        **_communication(experiment, state, topology, mesh),
     )
 
 
@@ -196,28 +204,38 @@ def _mean(shares: Sequence[float], values: Sequence[float]) -> float:
     return sum(share * value for share, value in zip(shares, values, strict=True))
 
 
-def _memory(experiment: Experiment, state: TrainState, devices: int) -> dict[str, Any]:
+def _memory(experiment: Experiment, state: TrainState, mesh: AbstractMesh) -> dict[str, Any]:
     """Fields of a plan: bytes on each device."""
     data, train, evaluate = experiment.data, experiment.train, experiment.evaluate
     height, width = data.boards[-1]
-    of_state = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    parts = of_state | {
+    shardings, by_rows = state_shardings(state, mesh), placed(mesh, "batch")
+    of_state = {
+        field.name: _bytes(getattr(state, field.name), getattr(shardings, field.name))
+        for field in dataclasses.fields(state)
+    }
+    batches = {
         "batch": abstract_batch(
             experiment.method, data.boards, data.vocabulary.mask, train.batch_size
         ),
         "candidates": abstract_candidates(evaluate.batch_size, height * width),
     }
-    device_bytes = {
-        name: _bytes(part) // (devices if name in _SPLIT else 1) for name, part in parts.items()
+    device_bytes = of_state | {
+        name: _bytes(batch, jax.tree.map(lambda _: by_rows, batch))
+        for name, batch in batches.items()
     }
-    return {
-        "device_bytes": device_bytes,
-        "state_bytes": sum(device_bytes[name] for name in of_state),
-    }
+    if mesh.shape[FSDP] > 1:
+        device_bytes |= {"gathered": _bytes(state.params), "gradients": _bytes(state.params)}
+    return {"device_bytes": device_bytes, "state_bytes": sum(of_state.values())}
 
 
-def _bytes(tree: Any) -> int:
-    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+def _bytes(tree: Any, shardings: Any = None) -> int:
+    """Of all arrays; of what a device has of them, where shardings are given."""
+    leaves = jax.tree.leaves(tree)
+    shapes = [x.shape for x in leaves]
+    if shardings is not None:
+        places = zip(jax.tree.leaves(shardings), shapes, strict=True)
+        shapes = [place.shard_shape(shape) for place, shape in places]
+    return sum(math.prod(shape) * x.dtype.itemsize for shape, x in zip(shapes, leaves, strict=True))
 
 
 def _work(experiment: Experiment, cost: _Cost, chip: Chip) -> dict[str, Any]:
@@ -259,17 +277,30 @@ def _times(
     }
 
 
-def _communication(experiment: Experiment, state: TrainState, topology: Topology) -> dict[str, Any]:
-    """Fields of a plan: what a step sends, the gradient once, batch-sized rows, and scalars."""
-    ring = (topology.devices - 1) / topology.devices
+def _communication(
+    experiment: Experiment, state: TrainState, topology: Topology, mesh: AbstractMesh
+) -> dict[str, Any]:
+    """Fields of a plan: what a step sends: weights and gradients once, rows of the batch."""
+    data, fsdp = mesh.shape[DATA], mesh.shape[FSDP]
+    ring, data_ring, fsdp_ring = ((n - 1) / n for n in (topology.devices, data, fsdp))
     params = dict(state.params)
+    split, _ = _split_and_whole(params, mesh)
     if not experiment.method.trains_answers:
         params.pop("embed_answers", None)  # it has no gradient
+    of_split, of_whole = _split_and_whole(params, mesh)
+    sent = []
+    if split:
+        part = of_split / fsdp
+        sent = [
+            Sent("all-gather", "weights that are split", split, fsdp_ring * split),
+            Sent("reduce-scatter", "their gradients", of_split, fsdp_ring * of_split),
+            Sent("all-reduce", "a device's part of these", part, 2 * data_ring * part),
+        ]
+    reduced = "weights that are whole" if split else "the network"
     count, width = experiment.train.batch_size, experiment.model.hidden
     rows, ids = 4.0 * count * width, 4.0 * count
-    gradient = float(_bytes(params))
-    sent = [
-        Sent("all-reduce", "gradient of the network", gradient, 2 * ring * gradient),
+    sent += [
+        Sent("all-reduce", f"gradient of {reduced}", of_whole, 2 * ring * of_whole),
         Sent("reduce-scatter", "puzzle rows of the batch", rows, ring * rows),
         Sent("all-gather", "their gradients", rows, ring * rows),
         Sent("all-gather", "puzzle ids, twice", 2 * ids, 2 * ring * ids),
@@ -279,3 +310,11 @@ def _communication(experiment: Experiment, state: TrainState, topology: Topology
         sent.append(Sent("all-reduce", "sums that the method needs", summed, 2 * ring * summed))
     seconds = sum(item.sent for item in sent) / (topology.chip.link / 2)
     return {"sent": tuple(sent), "link_seconds": seconds}
+
+
+def _split_and_whole(params: Any, mesh: AbstractMesh) -> tuple[float, float]:
+    """Bytes of the weights that are split over the devices, and of those that are not."""
+    split = jax.tree.map(lambda spec: FSDP in spec, weight_specs(mesh, params))
+    sizes = zip(jax.tree.leaves(params), jax.tree.leaves(split), strict=True)
+    of_split = sum(_bytes(weight) for weight, is_split in sizes if is_split)
+    return float(of_split), float(_bytes(params) - of_split)

@@ -41,8 +41,8 @@ def _state_lines(plan: Plan) -> list[str]:
     )
     slower = "" if plan.dtype == "bfloat16" else ", slower than the peak, which is of bfloat16"
     return [
-        f"{plan.experiment} on {plan.topology}: {plan.devices} x {chip['name']}, each "
-        f"{chip['flops'] / 1e12:,.0f} TFLOP/s, {chip['memory'] / 1e9:,.0f} GB at "
+        f"{plan.experiment} on {plan.topology}: {plan.devices} x {chip['name']} ({plan.mesh}), "
+        f"each {chip['flops'] / 1e12:,.0f} TFLOP/s, {chip['memory'] / 1e9:,.0f} GB at "
         f"{chip['bandwidth'] / 1e9:,.0f} GB/s, {chip['link'] / 1e9:,.0f} GB/s to others "
         f"({chip['source']})",
         f"Network: {plan.parameters:,} parameters, {plan.dtype} products{slower}; "
@@ -98,6 +98,8 @@ _NAMES = {
     "table": "puzzle table",
     "carry": "carried slots",
     "candidates": "candidates of an evaluation",
+    "gathered": "whole weights in a step",
+    "gradients": "their gradients",
 }
 
 

@@ -15,10 +15,10 @@ from drm_jax.errors import InputError
 from drm_jax.evaluate.answerer import abstract_candidates
 from drm_jax.io import checkpoint, lock
 from drm_jax.io.files import free_path
-from drm_jax.parallel.mesh import AXIS, platform_of
+from drm_jax.parallel.mesh import ALL_DATA, MeshShape, batch_parts, platform_of
 from drm_jax.run.differences import in_words
 from drm_jax.run.loop import check_start, describe
-from drm_jax.run.setup import Setup, answerer, set_up, training_stream
+from drm_jax.run.setup import Setup, answerer, own_mesh, set_up, training_stream
 from drm_jax.run.workdir import config_differences, config_unsure, left_behind, read_config
 from drm_jax.training.batches import abstract_batch
 from drm_jax.training.step import make_train_step
@@ -32,17 +32,18 @@ def dry_run(
     *,
     changing: Collection[str] = (),
     anew: bool = False,
+    shape: MeshShape = ALL_DATA,
 ) -> None:
     """Says what a start would do. Loads the puzzles, makes an example, traces both programs.
 
     Args:
-      changing, anew: as of `run.loop.train`.
+      changing, anew, shape: as of `run.loop.train`.
 
     Raises:
       InputError, UsageError: as `run.loop.train` would before its first step; or InputError where
         this machine has too little memory for it.
     """
-    setup = set_up(experiment, workdir=workdir)
+    setup = set_up(experiment, own_mesh(experiment, shape), workdir=workdir)
     goes_on = check_start(setup, workdir, changing, anew)
     state = jax.eval_shape(setup.make_state)
     data, method, size = experiment.data, experiment.method, experiment.train.batch_size
@@ -72,9 +73,8 @@ def _of_one_example(setup: Setup) -> Setup:
 def _check_memory(setup: Setup, state) -> None:
     """Raises InputError where the state, or the least that an example or candidate needs beside it,
     is more than the memory of a device."""
-    experiment, parts = setup.experiment, setup.mesh.shape[AXIS]
-    split = _bytes(state.carry) + _bytes(state.table)
-    of_state = _bytes(state) - split + split / parts
+    experiment, parts = setup.experiment, batch_parts(setup.mesh)
+    of_state = _bytes_of_device(state, setup.shardings)
     height, width = experiment.data.boards[-1]
     of_one = height * width * experiment.model.hidden * setup.network.dtype.itemsize
     batch = experiment.train.batch_size // parts // experiment.train.least_parts
@@ -103,13 +103,17 @@ def _bytes(tree) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
+def _bytes_of_device(tree, shardings) -> int:
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
+    return sum(math.prod(where.shard_shape(x.shape)) * x.dtype.itemsize for x, where in pairs)
+
+
 def _numbers(setup: Setup, state, candidates: int) -> list[str]:
-    train, parts = setup.experiment.train, setup.mesh.shape[AXIS]
+    train, shardings = setup.experiment.train, setup.shardings
     examples = int((setup.puzzles.examples_G * setup.puzzles.visits_G).sum())
     network = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
-    whole, carry = _bytes(state), _bytes(state.carry)
-    split = carry + _bytes(state.table)
-    of_carry = f", the carried slots {bytes_in_words(carry / parts)}" if carry else ""
+    carry = _bytes_of_device(state.carry, shardings.carry)
+    of_carry = f", the carried slots {bytes_in_words(carry)}" if carry else ""
     return [
         f"Training: {counted(train.steps, 'step')} of {counted(train.batch_size, 'example')}, "
         f"{counted(round(train.steps * train.batch_size / examples), 'epoch')} of "
@@ -117,10 +121,11 @@ def _numbers(setup: Setup, state, candidates: int) -> list[str]:
         f"Evaluation: {counted(candidates, 'candidate')}, "
         f"{counted(setup.experiment.evaluate.denoise_steps, 'denoising step')} each",
         f"Network: {network:,} parameters; state on each device: "
-        f"{bytes_in_words(whole - split + split / parts)}, of which the puzzle table "
-        f"{bytes_in_words(_bytes(state.table) / parts)}{of_carry}; activations come on top",
-        f"A checkpoint: about {bytes_in_words(whole)} or less; {train.keep_last} newest and "
-        f"{train.keep_best} best are kept, one every {counted(train.checkpoint_every, 'step')}",
+        f"{bytes_in_words(_bytes_of_device(state, shardings))}, of which the puzzle table "
+        f"{bytes_in_words(_bytes_of_device(state.table, shardings.table))}{of_carry}; activations "
+        "come on top",
+        f"A checkpoint: about {bytes_in_words(_bytes(state))} or less; {train.keep_last} newest "
+        f"and {train.keep_best} best are kept, one every {counted(train.checkpoint_every, 'step')}",
     ]
 
 

@@ -15,6 +15,7 @@ from drm_jax.io import checkpoint
 from drm_jax.io.files import check_writable, make_folder, write_whole
 from drm_jax.io.metrics import FILE as LOG
 from drm_jax.parallel import processes
+from drm_jax.parallel.mesh import ALL_DATA, MeshShape
 from drm_jax.puzzles.family import Puzzles
 from drm_jax.references import did_you_mean
 from drm_jax.run import history
@@ -104,6 +105,7 @@ def evaluate_workdir(
     strict: bool = False,
     changes: Mapping[str, Any] | None = None,
     output: epath.Path | None = None,
+    shape: MeshShape = ALL_DATA,
     until_exit: bool = False,
 ) -> Report:
     """Scores one checkpoint of a work directory, the newest good one where `step` is None.
@@ -111,6 +113,7 @@ def evaluate_workdir(
     Args:
       changes: of the configuration, see `read_to_evaluate`.
       output: the folder that is written to, instead of the work directory: see `prepare_output`.
+      shape: of the mesh of devices.
       until_exit: see `StopRequest`.
 
     Raises:
@@ -118,7 +121,7 @@ def evaluate_workdir(
     """
     check_checkpoints(workdir)
     place = prepare_output(workdir, output, [checkpoint.existing_step(workdir, step)])
-    setup = _set_up(workdir, changes or {}, console, steps=step, strict=strict)
+    setup = _set_up(workdir, changes or {}, console, shape, steps=step, strict=strict)
     restored = restore_own(setup, workdir, strict, teller(console), step)
     console.print(f"Checkpoint of step {restored.step} in {workdir}", soft_wrap=True)
     changed = _changed(setup, workdir, [restored.record], teller(console))
@@ -134,13 +137,14 @@ def evaluate_ensemble(
     *,
     changes: Mapping[str, Any] | None = None,
     output: epath.Path | None = None,
+    shape: MeshShape = ALL_DATA,
     until_exit: bool = False,
 ) -> Report:
     """Scores several checkpoints of a work directory, and the votes of all of them pooled.
 
     Args:
       steps: distinct, at least two.
-      changes, output, until_exit: as in `evaluate_workdir`.
+      changes, output, shape, until_exit: as in `evaluate_workdir`.
 
     Raises:
       InputError: there is no such work directory or checkpoint, or one is damaged: none is ever
@@ -149,7 +153,7 @@ def evaluate_ensemble(
     check_checkpoints(workdir)
     steps = sorted(checkpoint.existing_step(workdir, step) for step in steps)
     place = prepare_output(workdir, output, steps)
-    setup = _set_up(workdir, changes or {}, console, steps=steps)
+    setup = _set_up(workdir, changes or {}, console, shape, steps=steps)
 
     def restore(step: int) -> checkpoint.Restored:
         try:
@@ -206,16 +210,20 @@ def _copy_run(workdir: epath.Path, output: epath.Path) -> None:
 
 
 def _set_up(
-    workdir: epath.Path, changes: Mapping[str, Any], console: Console, **options: Any
+    workdir: epath.Path,
+    changes: Mapping[str, Any],
+    console: Console,
+    shape: MeshShape,
+    **options: Any,
 ) -> Setup:
     """The setup of a work directory's run, the same in all processes."""
     experiment = read_to_evaluate(workdir, changes)
-    check_same_start(experiment, workdir, **options)
+    check_same_start(experiment, workdir, mesh=str(shape), **options)
     unsure = config_unsure(workdir)
     if unsure:
         teller(console)(unsure)
     puzzles = _with_other_tests(workdir, experiment)
-    setup = set_up_to_evaluate(experiment, teller(console), workdir, puzzles)
+    setup = set_up_to_evaluate(experiment, teller(console), workdir, puzzles, shape)
     check_same_data(setup)
     return setup
 

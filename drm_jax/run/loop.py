@@ -35,13 +35,13 @@ from drm_jax.io.files import make_folder, remove_halves, write_whole
 from drm_jax.io.metrics import FILE as LOG
 from drm_jax.io.metrics import MetricsLog, keep_unreadable
 from drm_jax.parallel import processes
-from drm_jax.parallel.mesh import global_batch
+from drm_jax.parallel.mesh import ALL_DATA, MeshShape, devices_in_words, global_batch
 from drm_jax.run import history
 from drm_jax.run.evaluation import teller
 from drm_jax.run.interval import STEPS_IN_FLIGHT, Interval
 from drm_jax.run.profile import Profiler
 from drm_jax.run.scorer import Report, Scorer
-from drm_jax.run.setup import Setup, first_batch, set_up, training_stream
+from drm_jax.run.setup import Setup, first_batch, own_mesh, set_up, training_stream
 from drm_jax.run.start import Start, check_changes, check_init_from, start
 from drm_jax.run.together import check_same_data, check_same_start, check_shared
 from drm_jax.run.workdir import (
@@ -73,6 +73,7 @@ def train(
     origin: Mapping[str, Any] | None = None,
     changing: Collection[str] = (),
     anew: bool = False,
+    shape: MeshShape = ALL_DATA,
     until_exit: bool = False,
 ) -> Report:
     """Trains to experiment.train.steps, going on from the newest good checkpoint if there is one.
@@ -85,6 +86,7 @@ def train(
       origin: where the experiment comes from, for the history: see `run.history`.
       changing: options that may be changed in a run from the next step on, by dotted name.
       anew: begin at step 0; what an earlier start has left is set aside.
+      shape: of the mesh of devices.
       until_exit: see `StopRequest`.
 
     Raises:
@@ -97,9 +99,10 @@ def train(
     started = time.perf_counter() if started is None else started
     changing = tuple(changing)
     check_same_start(
-        experiment, workdir, strict=strict, profile=profile_steps, change=changing, anew=anew
-    )
-    setup = set_up(experiment, workdir=workdir)
+        experiment, workdir, strict=strict, profile=profile_steps, change=changing, anew=anew,
+        mesh=str(shape),
+    )  # fmt: skip
+    setup = set_up(experiment, own_mesh(experiment, shape), workdir=workdir)
     check_same_data(setup)
     check_start(setup, workdir, changing, anew)
     processes.exchange()  # nothing is written before all have looked
@@ -229,8 +232,8 @@ def describe(setup: Setup) -> str:
     several = f" of {processes.count()} processes" if processes.count() > 1 else ""
     return (
         f"{experiment.name}, {part_name('method', experiment.method)}, seed {experiment.seed}: "
-        f"{setup.puzzles.describe()}; {mesh.size} x "
-        f"{mesh.devices.flat[0].device_kind}{several}, {setup.network.dtype.name}"
+        f"{setup.puzzles.describe()}; "
+        f"{devices_in_words(mesh)}{several}, {setup.network.dtype.name}"
     )
 
 

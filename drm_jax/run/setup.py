@@ -20,7 +20,14 @@ from drm_jax.evaluate.answerer import AnswerBatch, compile_answer
 from drm_jax.io.files import reaching
 from drm_jax.model.backbone import Network
 from drm_jax.parallel import processes
-from drm_jax.parallel.mesh import AXIS, cpu_devices_chosen, make_mesh, platform_of
+from drm_jax.parallel.mesh import (
+    ALL_DATA,
+    MeshShape,
+    batch_parts,
+    cpu_devices_chosen,
+    make_mesh,
+    platform_of,
+)
 from drm_jax.parallel.puzzle_table import ROW_MULTIPLE
 from drm_jax.puzzles.family import Puzzles
 from drm_jax.run.checks import check_method
@@ -100,7 +107,14 @@ def _most_sharing(batch_size: int, most: int, processes: int = 1) -> int:
     return next(fitting, 1)
 
 
-def _own_mesh(experiment: Experiment) -> Mesh:
+def own_mesh(experiment: Experiment, shape: MeshShape) -> Mesh:
+    """The mesh of a run: over all devices where a shape is asked for; else see `mesh_for`.
+
+    Raises:
+      UsageError: as `make_mesh`.
+    """
+    if shape != ALL_DATA:
+        return make_mesh(shape=shape)
     train, evaluate = experiment.train, experiment.evaluate
     return mesh_for(train.batch_size // train.least_parts, evaluate.batch_size)
 
@@ -118,8 +132,8 @@ def set_up(
       UsageError: a batch can't be split over the devices, or a part of the user's own doesn't do
         what it must.
     """
-    mesh = mesh or _own_mesh(experiment)
-    check_split(experiment.train, experiment.evaluate, mesh.shape[AXIS])
+    mesh = mesh or own_mesh(experiment, ALL_DATA)
+    check_split(experiment.train, experiment.evaluate, batch_parts(mesh))
     return _set_up(experiment, mesh, workdir)
 
 
@@ -128,6 +142,7 @@ def set_up_to_evaluate(
     say: Callable[[str], None],
     workdir: epath.Path,
     puzzles: Puzzles | None = None,
+    shape: MeshShape = ALL_DATA,
 ) -> Setup:
     """As `set_up`, for a run that is only scored: its training batch need not be split.
 
@@ -136,13 +151,14 @@ def set_up_to_evaluate(
 
     Args:
       puzzles: instead of those that the experiment names.
+      shape: of the mesh; where one is asked for, all devices are needed.
 
     Raises:
       InputError, UsageError: as `set_up`; of several processes all devices are needed.
     """
     size = experiment.evaluate.batch_size
-    mesh = _own_mesh(experiment)
-    if processes.count() > 1:
+    mesh = own_mesh(experiment, shape)
+    if processes.count() > 1 or shape != ALL_DATA:
         _check_devices(mesh.size)
         _check_batch("evaluate", size, mesh.size)
         return _set_up(experiment, mesh, workdir, puzzles)

@@ -13,7 +13,7 @@ from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import reaching, work_path
 from drm_jax.parallel import processes
-from drm_jax.parallel.mesh import placed_whole_or_split
+from drm_jax.parallel.mesh import placed_leaf
 from drm_jax.run.setup import Setup, fingerprint_at
 from drm_jax.run.workdir import (
     PENDING,
@@ -216,7 +216,7 @@ def target_of_other(mesh: Mesh, record: Mapping[str, Any]) -> dict[str, Any]:
     these devices are whole on each."""
 
     def place(leaf: str) -> NamedSharding:
-        return placed_whole_or_split(mesh, leaf, record["shapes"][leaf][0])
+        return placed_leaf(mesh, leaf, record["shapes"][leaf][0])
 
     return checkpoint.abstract_from_record(record, place)
 

@@ -31,7 +31,7 @@ from drm_jax.evaluate.files import Evaluation
 from drm_jax.evaluate.loop import Judged, evaluation_of
 from drm_jax.io import checkpoint
 from drm_jax.io.files import make_folder, write_whole
-from drm_jax.parallel.mesh import AXIS, make_mesh, platform_of
+from drm_jax.parallel.mesh import DATA, make_mesh, platform_of
 from drm_jax.puzzles.arc.augment import PuzzleIds
 from drm_jax.puzzles.arc.judge import ArcJudge
 from drm_jax.puzzles.arc.puzzles import ArcPuzzles
@@ -224,13 +224,13 @@ class Each:
             )
             self._programs[rows_only] = jax.jit(sharded, donate_argnums=0)
         answer = make_answer(
-            experiment.method, self._data, trained.network,
+            experiment.method, self._data, trained.network, DATA,
             steps=experiment.evaluate.denoise_steps, seed=experiment.seed,
         )  # fmt: skip
 
         def of_task(state, batch):
             parts = (state.ema, state.constants, state.table, batch)
-            answered = jax.vmap(answer, axis_name=AXIS)(*jax.tree.map(lambda x: x[None], parts))
+            answered = jax.vmap(answer, axis_name=DATA)(*jax.tree.map(lambda x: x[None], parts))
             return answered.predicted[0], answered.q_halt[0]
 
         self._answer = jax.jit(

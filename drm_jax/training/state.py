@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 from drm_jax.methods.method import Carry, Method
 from drm_jax.model.backbone import Network, Params, init_params
 from drm_jax.model.precision import wide_type
-from drm_jax.parallel.mesh import placed_whole_or_split
+from drm_jax.parallel.mesh import placed_leaf
 from drm_jax.parallel.puzzle_table import padded_rows
 
 
@@ -51,11 +51,11 @@ def init_state(
     )
 
 
-def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
+def state_shardings(state: TrainState, mesh: Mesh | AbstractMesh) -> TrainState:
     """The state's tree with a sharding for each leaf, by `parallel.mesh.SPECS`."""
     leaves, structure = jax.tree.flatten(state)
     places = [
-        placed_whole_or_split(mesh, name, leaf.shape)
+        placed_leaf(mesh, name, leaf.shape)
         for name, leaf in zip(leaf_names(state), leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, places)

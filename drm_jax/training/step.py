@@ -2,8 +2,10 @@
 
 slots   <- examples and latents carried over, if any           each device its own
 rows    <- table[puzzle ids]                                   batch-sized rows travel
+weights <- gathered, where they are split over devices         once a step
 loss, gradients of (network, rows)   each device its examples, in `train.accumulate` parts
-gradients of the network             summed over devices once, after the backward pass
+gradients of the network             summed over devices once, after the backward pass; each keeps
+                                     the part that it has of the weights
 table rows  <- sign-SGD              only touched rows
 network     <- AdamATan2;  average <- (1 - mu) network + mu average
 finite?                              a flag for the loss, the gradients and each new parameter
@@ -19,12 +21,13 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from drm_jax.config import Optimizer, Train
 from drm_jax.methods.method import Batch, Carry, Method
 from drm_jax.model.backbone import Network, Params, exact_products
-from drm_jax.parallel import puzzle_table
-from drm_jax.parallel.mesh import AXIS, placed, spec_of
+from drm_jax.parallel import fsdp, puzzle_table
+from drm_jax.parallel.mesh import BATCH_AXES, DATA, placed, spec_of
 from drm_jax.training.optim import average, network_optimizer, sign_sgd, warmup
 from drm_jax.training.state import TrainState, leaf_names
 
@@ -64,7 +67,7 @@ class Trained:
 def make_train_step(
     trained: Trained, mesh: Mesh, rows_only: bool = False
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The step function, not yet compiled; the batch is split over the mesh's data axis.
+    """The step function, not yet compiled; the batch is split over the mesh.
 
     Metrics are sums over the global batch, to be divided by "count", and the flags `FINITE` with
     `SLOT_IDS`, which tell the very step that made a NaN or an infinity, and what it was trained on,
@@ -74,18 +77,18 @@ def make_train_step(
       rows_only: trains the puzzle rows alone: network, moments and average stay as they are.
     """
     platform = mesh.devices.flat[0].platform
-    on_device = functools.partial(_on_device, trained, platform, rows_only)
-
-    def specs(*names):
-        return tuple(spec_of(name) for name in names)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        split = _Split(BATCH_AXES, fsdp.weight_specs(mesh, state.params))
+        constants, table, carry, step, rows, metrics = map(
+            spec_of, ("constants", "table", "carry", "step", "batch", "metrics")
+        )
         parts = jax.shard_map(
-            on_device,
+            functools.partial(_on_device, trained, platform, rows_only, split),
             mesh=mesh,
-            in_specs=specs("params", "constants", "table", "carry", "step", "batch"),
-            out_specs=specs("params", "table", "carry", "metrics", "metrics", "batch"),
-            axis_names={AXIS},  # any other axis of the mesh is XLA's
+            in_specs=(split.weights, constants, table, carry, step, rows),
+            out_specs=({} if rows_only else split.weights, table, carry, metrics, metrics, rows),
+            axis_names=set(BATCH_AXES),  # any other axis of the mesh is XLA's
             check_vma=False,  # gradients stay local until they are summed over the devices
         )(*_parts_of(state), batch)
         return _updated(trained, rows_only, state, *parts)
@@ -99,14 +102,23 @@ def make_single_step(
     """As `make_train_step`, for one device and without a mesh, so that it may be vmapped."""
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        # The collectives over the data axis need one: it has a single place.
+        # The collectives over the devices need an axis: it has a single place.
+        split = _Split(DATA, jax.tree.map(lambda _: P(), state.params))
         on_device = jax.vmap(
-            functools.partial(_on_device, trained, platform, rows_only), axis_name=AXIS
+            functools.partial(_on_device, trained, platform, rows_only, split), axis_name=DATA
         )
         parts = on_device(*jax.tree.map(lambda x: x[None], (*_parts_of(state), batch)))
         return _updated(trained, rows_only, state, *jax.tree.map(lambda x: x[0], parts))
 
     return train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class _Split:
+    """How the arrays of a step are split over the devices."""
+
+    batch: puzzle_table.Axes  # the axes of batch, slots and table
+    weights: Any  # a spec for each
 
 
 def _parts_of(state: TrainState) -> tuple[Any, ...]:
@@ -144,6 +156,7 @@ def _on_device(
     trained: Trained,
     platform: str,
     rows_only: bool,
+    split: _Split,
     params: Params,
     constants: Params,
     table: jax.Array,
@@ -154,13 +167,14 @@ def _on_device(
     """One device's part of a step: its examples, its slots, and its rows of the table.
 
     Returns:
-      Gradients of the network ({} where only rows are trained) and sums, both over all devices;
-      table and carry after the step; how many gradients of puzzle rows are not finite; the puzzle
-      ids (B,) that were trained on.
+      Gradients of the network, split as its weights are ({} where only rows are trained), and sums,
+      both over all devices; table and carry after the step; how many gradients of puzzle rows are
+      not finite; the puzzle ids (B,) that were trained on.
     """
     method, network, config = trained.method, trained.network, trained.optimizer
     carry, batch = method.refill(carry, batch, constants)
-    rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"])
+    rows_BxD = puzzle_table.lookup(table, batch["puzzle_id"], split.batch)
+    params = fsdp.gathered(params, split.weights)
 
     def loss(params, rows_BxD, carry, batch):
         window = network.at_window(batch["inputs"].shape[1], batch.get("corner"))
@@ -177,15 +191,18 @@ def _on_device(
         (param_grads, sums), (row_grads, carry) = _in_parts(
             gradients, (rows_BxD, carry, batch), parts
         )
-    carry = method.carry_over(carry, batch, AXIS)
+    carry = method.carry_over(carry, batch, split.batch)
     bad_rows = (~jnp.isfinite(row_grads)).sum()
-    param_grads, sums, bad_rows = lax.psum((param_grads, sums, bad_rows), AXIS)
+    param_grads, (sums, bad_rows) = fsdp.summed(
+        param_grads, {} if rows_only else split.weights, (sums, bad_rows), split.batch
+    )
     rate = warmup(config.puzzle_learning_rate, config.warmup_steps)(step)
     table = puzzle_table.update(
         table,
         batch["puzzle_id"],
         row_grads,
         lambda rows, row_grads: sign_sgd(rows, row_grads, rate, config.puzzle_weight_decay),
+        split.batch,
     )
     return param_grads, table, carry, sums, bad_rows, batch["puzzle_id"]
 

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from drm_jax.config import with_changes
 from drm_jax.methods.carried import Halting, empty_carry, refill
 from drm_jax.methods.sprm import kept_signal, latent_noise, perturb
-from drm_jax.parallel.mesh import AXIS, global_batch, make_mesh
+from drm_jax.parallel.mesh import BATCH_AXES, global_batch, make_mesh
 from drm_jax.random_bits import draw_bits
 from drm_jax.run.setup import set_up, trained_parts, training_stream
 from drm_jax.training.state import make_sharded
@@ -120,10 +120,10 @@ def test_latents_are_perturbed_alike_on_any_devices():
     np.testing.assert_allclose(perturb(x, level, normal), expected, atol=2e-5)
     for devices in (1, 4):
         split = jax.shard_map(
-            lambda x, level, normal: perturb(x, level, normal, AXIS),
+            lambda x, level, normal: perturb(x, level, normal, BATCH_AXES),
             mesh=make_mesh(jax.devices()[:devices]),
-            in_specs=P(AXIS),
-            out_specs=P(AXIS),
+            in_specs=P(BATCH_AXES),
+            out_specs=P(BATCH_AXES),
         )
         np.testing.assert_allclose(split(x, level, normal), expected, atol=2e-5)
 

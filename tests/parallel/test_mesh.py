@@ -17,7 +17,14 @@ from drm_jax.evaluate.answerer import compile_answer
 from drm_jax.evaluate.loop import question_batches
 from drm_jax.methods.method import Answered
 from drm_jax.parallel import mesh as mesh_module
-from drm_jax.parallel.mesh import AXIS, SPECS, global_batch, make_mesh, spec_of
+from drm_jax.parallel.mesh import (
+    BATCH_AXES,
+    SPECS,
+    global_batch,
+    make_mesh,
+    parse_mesh_shape,
+    spec_of,
+)
 from drm_jax.run.setup import check_split, set_up, training_stream
 from drm_jax.training.state import TrainState, leaf_names, make_sharded
 from drm_jax.training.step import compile_train_step
@@ -80,9 +87,9 @@ def test_each_leaf_of_a_state_matches_one_pattern(tiny, method):
     setup = set_up(with_changes(tiny, {"method": method}), make_mesh(jax.devices()[:2]))
     names = leaf_names(setup.shardings)
     assert {len(patterns_of(name)) for name in names} == {1}
-    split = {name for name in names if spec_of(name) == P("data")}
+    split = {name for name in names if spec_of(name) == P(BATCH_AXES)}
     assert split == {name for name in names if name.split("/")[0] in ("table", "carry")}
-    assert {spec_of(name) for name in names} == {P("data"), P()}
+    assert {spec_of(name) for name in names} == {P(BATCH_AXES), P()}
 
 
 def test_a_path_of_no_pattern_is_an_error():
@@ -90,13 +97,62 @@ def test_a_path_of_no_pattern_is_an_error():
         spec_of("tables")
 
 
-def test_one_more_rule_splits_a_weight_over_a_second_axis(tiny, monkeypatch):
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((16, 48), P(None, "fsdp")),
+        ((48, 16), P("fsdp")),
+        ((16, 16), P("fsdp")),  # the first of equals
+        ((6, 16), P(None, "fsdp")),
+        ((6, 10), P()),  # nothing divides by 4
+        ((16,), P()),  # no matrix
+        ((), P()),
+    ],
+)
+def test_weights_are_split_along_their_longest_axis(shape, spec):
+    assert spec_of("ema/some/kernel", shape, 4) == spec
+    assert spec_of("ema/some/kernel", shape) == P()
+    assert spec_of("constants/y_init", shape, 4) == P()
+
+
+@pytest.mark.parametrize(
+    ("text", "devices", "fitted"),
+    [
+        ("", 8, "data=8,fsdp=1"),
+        ("fsdp=4", 8, "data=2,fsdp=4"),
+        ("data=2,fsdp=4", 8, "data=2,fsdp=4"),
+        ("fsdp=8,data=1", 8, "data=1,fsdp=8"),
+        ("data=3", 3, "data=3,fsdp=1"),
+    ],
+)
+def test_shapes_of_a_mesh(text, devices, fitted):
+    assert str(parse_mesh_shape(text).fitted(devices)) == fitted
+
+
+@pytest.mark.parametrize(
+    ("text", "devices", "message"),
+    [
+        ("fsdp=4", 6, r"--mesh: fsdp=4 needs a multiple of 4 devices, and there are 6: give"),
+        ("data=2,fsdp=4", 1, r"--mesh: data=2,fsdp=4 needs 8 devices, and there is 1: give num"),
+        ("model=2", 8, r"--mesh: 'model=2': give the number of devices along each axis, such as"),
+        ("fsdp=0", 8, "--mesh: 'fsdp=0'"),
+        ("fsdp=4,", 8, "--mesh: 'fsdp=4,'"),
+        ("fsdp=2,fsdp=4", 8, "--mesh: 'fsdp=2,fsdp=4'"),
+        ("4", 8, "--mesh: '4'"),
+    ],
+)
+def test_meshes_that_can_not_be(text, devices, message):
+    with pytest.raises(UsageError, match=message):
+        parse_mesh_shape(text).fitted(devices)
+
+
+def test_one_more_rule_splits_a_weight_over_a_third_axis(tiny, monkeypatch):
     """Two steps on a mesh of 2 x 2 are those of one device; no other code changes."""
     experiment = with_changes(tiny, {"model.dtype": "float32"})
     expected, answers = two_steps(experiment, make_mesh(jax.devices()[:1]))
     monkeypatch.setattr(mesh_module, "SPECS", ((GATE_UP, P(None, "model")), *SPECS))
-    devices = np.array(jax.devices()[:4]).reshape(2, 2)
-    state, many_answers = two_steps(experiment, Mesh(devices, (AXIS, "model")))
+    devices = np.array(jax.devices()[:4]).reshape(2, 1, 2)
+    state, many_answers = two_steps(experiment, Mesh(devices, (*BATCH_AXES, "model")))
     parts = {
         name: tuple(np.divide(x.shape, x.addressable_shards[0].data.shape))
         for name, x in zip(leaf_names(state), jax.tree.leaves(state), strict=True)

@@ -1,4 +1,5 @@
-"""The same three steps on 1, 3, 6 and 8 devices, and on two processes of four; and what travels.
+"""The same three steps on 1, 3, 6 and 8 devices, weights split or not, and on two processes of
+four; and what travels.
 
 The comparison is in float64, where only a wrong program differs by more than 1e-9. Gradients are
 compared, not only what Adam and sign-SGD make of them: those hide a wrong scale.
@@ -41,9 +42,10 @@ def test_one_device_equals_many_and_little_travels(tmp_path):
     run_together(tmp_path)
     runs = read_runs(tmp_path)
     for case in ("drm", "trm"):
-        for many in ("8", "8 together", "3" if case == "drm" else "6"):
+        for many in ("8", "2x4", "8 together", "1x8 together", "3" if case == "drm" else "6"):
             assert_equal_runs(runs[f"{case} on 1"], runs[f"{case} on {many}"])
-        assert_little_travels((tmp_path / f"alone.{case}.hlo").read_text())
+        assert_little_travels((tmp_path / f"alone.{case}.8.hlo").read_text(encoding="utf-8"))
+        assert_weights_travel_once((tmp_path / f"alone.{case}.2x4.hlo").read_text(encoding="utf-8"))
         assert_gradients_in_float32(runs[f"{case}32 on 1"], runs[f"{case}32 on 8"])
 
 
@@ -51,9 +53,9 @@ def run_together(folder: Path) -> None:
     """A process of 8 devices; two of 3 and of 6; then two of 4 that work together."""
     port = free_port()
     for group in (
-        [start(folder / "alone", "drm,trm,drm32,trm32", "1,8")],
+        [start(folder / "alone", "drm,trm,drm32,trm32", "1,8,2x4")],
         [start(folder / "three", "drm", 3), start(folder / "six", "trm", 6)],
-        [start(folder / f"p{i}", "drm,trm", "8", 2, i, port) for i in (0, 1)],
+        [start(folder / f"p{i}", "drm,trm", "8,1x8", 2, i, port) for i in (0, 1)],
     ):
         try:
             for process in group:
@@ -70,9 +72,9 @@ def read_runs(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     for name in ("alone", "three", "six", "p0"):
         file = np.load(folder / f"{name}.npz")
         for key in file.files:
-            case, count, rest = key.split("/", 2)
+            case, mesh, rest = key.split("/", 2)
             together = " together" if name == "p0" else ""
-            found.setdefault(f"{case} on {count}{together}", {})[rest] = file[key]
+            found.setdefault(f"{case} on {mesh}{together}", {})[rest] = file[key]
     return found
 
 
@@ -121,6 +123,28 @@ def assert_little_travels(text: str) -> None:
     for kind, sizes, _ in found:
         if sizes not in reductions:
             assert max(sizes) <= rows, f"{kind} of {sizes}"
+
+
+def assert_weights_travel_once(text: str) -> None:
+    """Each of 4 devices has a quarter of each matrix, gathers it once, and sums its own part.
+
+    Args:
+      text: the step compiled for 2 x 4 devices.
+    """
+    matrices = [13 * 16, 16 * 13, 16 * 2, 16 * 48, 16 * 16, 16 * 96, 48 * 16]
+    assert re.search(r" f64\[16,24\]\S* parameter\(\d+\), .*gate_up", text)  # of 16 x 96
+    found = collectives(text)
+    assert not any(in_loop for _, _, in_loop in found)
+    of_rows = {("all-gather", (24,)), ("all-gather", (24 * 16,)), ("reduce-scatter", (48,))}
+    of_kind = {kind: [] for kind, _, _ in found}
+    for kind, sizes, _ in found:
+        if (kind, sizes) not in of_rows:
+            of_kind[kind] += [n for n in sizes if n > 2]
+    gathered = sorted(of_kind["all-gather"])
+    assert gathered in (sorted(matrices), sorted([*matrices, 13 * 16]))  # with those of answers
+    parts = sorted(n // 4 for n in matrices)
+    assert sorted(of_kind["reduce-scatter"]) == parts
+    assert sorted(of_kind["all-reduce"]) == parts
 
 
 def test_a_collective_in_a_loop_is_noticed():

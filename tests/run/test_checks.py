@@ -13,7 +13,7 @@ from drm_jax.config import Experiment, with_changes
 from drm_jax.errors import UsageError
 from drm_jax.methods.drm import Drm
 from drm_jax.parallel import processes
-from drm_jax.parallel.mesh import AXIS, make_mesh
+from drm_jax.parallel.mesh import BATCH_AXES, make_mesh
 from drm_jax.run import setup
 from drm_jax.run.checks import check_method
 from drm_jax.run.dry_run import _numbers
@@ -177,8 +177,8 @@ def test_methods_that_never_embed_answers_say_so(tiny, name):
 @pytest.fixture
 def two_by_two() -> Mesh:
     """Two devices along the data axis, and two along another."""
-    devices = np.array(jax.devices()[:4]).reshape(2, 2)
-    return Mesh(devices, (AXIS, "model"), axis_types=(AxisType.Auto,) * 2)
+    devices = np.array(jax.devices()[:4]).reshape(2, 1, 2)
+    return Mesh(devices, (*BATCH_AXES, "model"), axis_types=(AxisType.Auto,) * 3)
 
 
 def test_only_the_data_axis_splits_batches(tiny, two_by_two):
@@ -196,7 +196,7 @@ def test_slots_of_another_run_are_split_over_the_data_axis(two_by_two):
         record = {"shapes": {"carry/y": ((slots, 3), "float32")}}
         return target_of_other(mesh, record)["carry"]["y"].sharding.spec
 
-    assert spec(6, two_by_two)[0] == AXIS
+    assert spec(6, two_by_two)[0] == BATCH_AXES
     assert spec(5, two_by_two) == P()
     assert spec(6, make_mesh(jax.devices()[:4])) == P()
 

@@ -10,7 +10,7 @@ from drm_jax.config import Optimizer, with_changes
 from drm_jax.evaluate.answerer import compile_answer
 from drm_jax.evaluate.loop import question_batches
 from drm_jax.parallel import puzzle_table
-from drm_jax.parallel.mesh import AXIS, global_batch, make_mesh
+from drm_jax.parallel.mesh import BATCH_AXES, global_batch, make_mesh
 from drm_jax.run.setup import set_up, state_maker, training_stream
 from drm_jax.training.optim import average, network_optimizer, sign_sgd, warmup
 from drm_jax.training.state import make_sharded
@@ -84,7 +84,9 @@ def test_answer_embeddings_train_when_all_cycles_carry_gradient(tiny):
 def on_table(function, devices: int):
     mesh = make_mesh(jax.devices()[:devices])
     return jax.jit(
-        jax.shard_map(function, mesh=mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False)
+        jax.shard_map(
+            function, mesh=mesh, in_specs=P(BATCH_AXES), out_specs=P(BATCH_AXES), check_vma=False
+        )
     )
 
 
@@ -94,14 +96,18 @@ def test_table_lookup_and_update(devices):
     table = rng.standard_normal((16, 3)).astype(np.float32)
     ids = np.array([0, 15, 7, 7, 3, 7, 12, 15], np.int32)
     grads = rng.standard_normal((8, 3)).astype(np.float32)
-    rows = on_table(puzzle_table.lookup, devices)(table, ids)
+
+    def lookup(table, ids):
+        return puzzle_table.lookup(table, ids, BATCH_AXES)
+
+    rows = on_table(lookup, devices)(table, ids)
     np.testing.assert_array_equal(rows, table[ids])
 
     def rule(rows, grads):
         return rows * 2 + grads
 
     def update(table, ids, grads):
-        return puzzle_table.update(table, ids, grads, rule)
+        return puzzle_table.update(table, ids, grads, rule, BATCH_AXES)
 
     expected = table.copy()
     for row in np.unique(ids):
