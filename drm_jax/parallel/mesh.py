@@ -139,8 +139,8 @@ def batch_parts(mesh: Mesh | AbstractMesh) -> int:
 
 def devices_in_words(mesh: Mesh) -> str:
     """Such as "8 x TPU v5 lite", and how they are laid out where weights are split."""
-    shape = MeshShape(mesh.shape[DATA], mesh.shape[FSDP])
-    split = f" ({shape})" if shape.fsdp > 1 else ""
+    fsdp = mesh.shape.get(FSDP, 1)  # drm solve --each has a mesh of its own
+    split = f" ({MeshShape(mesh.shape[DATA], fsdp)})" if fsdp > 1 else ""
     return f"{mesh.size} x {mesh.devices.flat[0].device_kind}{split}"
 
 

@@ -16,7 +16,7 @@ from drm_jax.errors import InputError
 from drm_jax.io import checkpoint
 from drm_jax.io.checksums import checksums
 from drm_jax.io.files import work_path
-from drm_jax.parallel.mesh import global_batch, make_mesh
+from drm_jax.parallel.mesh import MeshShape, global_batch, make_mesh
 from drm_jax.run.checkpoints import list_checkpoints
 from drm_jax.run.setup import set_up, training_stream
 from drm_jax.run.workdir import claim
@@ -96,6 +96,28 @@ def test_a_saved_state_is_the_state_though_its_buffers_are_donated(saved, tiny):
             assert restored.record["interval"] == {"loss": i / 3}  # exactly: JSON keeps doubles
             parts = restored.state.table.addressable_shards
             assert [part.data.shape for part in parts] == [(12288 // count, 16)] * count
+
+
+def test_split_weights_are_restored_onto_any_mesh(saved, tiny, tmp_path):
+    """Written by 2 x 2 devices; the same to the bit on 4, on 1 x 4, and on one."""
+    _, kept, _ = saved
+
+    def target(data: int, fsdp: int):
+        mesh = make_mesh(jax.devices()[: data * fsdp], MeshShape(data, fsdp))
+        setup = set_up(tiny, mesh)
+        return abstract_state(setup.make_state, setup.shardings)
+
+    split, workdir = target(2, 2), work_path(tmp_path)
+    state = jax.tree.map(lambda x, aim: jax.device_put(x, aim.sharding), kept[4], split)
+    assert len({str(shard.index) for shard in state.ema["head"].addressable_shards}) == 2
+    with checkpoint.open_checkpoints(workdir, 1, 0, {}) as saver:
+        checkpoint.save(saver, 4, state, {})
+        checkpoint.finish(saver)
+    for shape in ((2, 2), (4, 1), (1, 4), (1, 1)):
+        restored = checkpoint.restore(workdir, 4, target(*shape))
+        assert_same(restored, kept[4])
+        parts = {str(shard.index) for shard in restored.state.ema["head"].addressable_shards}
+        assert len(parts) == shape[1]
 
 
 def test_an_array_of_many_pieces(saved, tiny, tmp_path, monkeypatch):

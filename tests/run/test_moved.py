@@ -16,7 +16,7 @@ from drm_jax.config import Experiment, to_json, with_changes
 from drm_jax.errors import InputError, UsageError
 from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
-from drm_jax.parallel.mesh import AXIS, make_mesh
+from drm_jax.parallel.mesh import batch_parts, make_mesh
 from drm_jax.puzzles.arc.tasks import load_source
 from drm_jax.run.evaluation import evaluate_workdir
 from drm_jax.run.history import read_history
@@ -194,7 +194,7 @@ def test_an_evaluation_needs_no_training_batch(tiny, tmp_path, batch_size, used)
     changes = {"train.batch_size": 6, "evaluate.batch_size": batch_size, "method": "trm"}
     said = []
     setup = set_up_to_evaluate(with_changes(tiny, changes), said.append, work_path(tmp_path))
-    assert setup.mesh.shape[AXIS] == used
+    assert batch_parts(setup.mesh) == used
     assert bool(said) == (used < 4)
     assert all(f"{used} of 4 devices are used" in line for line in said)
 
