@@ -72,11 +72,12 @@ def settings_at_test(evaluate: Evaluate, method: Method) -> dict[str, Any]:
 
 def made_with(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
     """Versions and devices, for those who read of a run later."""
+    model = experiment.model
     return {
         "drm_jax": __version__,
         "jax": jax.__version__,
         "python": platform.python_version(),
         "devices": devices_in_words(mesh),
         "processes": processes.count(),
-        "dtype": compute_dtype(experiment.model.dtype, platform_of(mesh)).name,
+        "dtype": compute_dtype(model.dtype, platform_of(mesh), model.hidden).name,
     }

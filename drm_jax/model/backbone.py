@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from drm_jax.errors import UsageError
-from drm_jax.model.precision import wide_type, widened
+from drm_jax.model.precision import auto_dtype, wide_type, widened
 from drm_jax.references import reference_to
 
 Params = dict[str, Any]
@@ -150,11 +150,9 @@ _NOT_KNOWN = (
 )
 
 
-def compute_dtype(name: str, platform: str) -> jnp.dtype:
-    """The compute type that a `Backbone.dtype` means on a platform."""
-    if name == "auto":
-        name = "float32" if platform == "cpu" else "bfloat16"
-    return jnp.dtype(name)
+def compute_dtype(name: str, platform: str, hidden: int) -> jnp.dtype:
+    """The compute type that a `Backbone.dtype` means on a platform, for a network of this width."""
+    return jnp.dtype(auto_dtype(platform, hidden)[0] if name == "auto" else name)
 
 
 def exact_products(network: Network) -> contextlib.AbstractContextManager:

@@ -62,8 +62,9 @@ class Transformer(Backbone):
     the chip, in bfloat16: JAX's for TPUs (flash), or NVIDIA's for GPUs (cudnn). auto: what suits
     the device: blocks on a CPU; flash or cudnn where the compute type is bfloat16; else plain."""
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
-    """Compute type; auto: bfloat16 on an accelerator, float32 on a CPU. Weights are float32.
-    float32 is exact on accelerators too: no TF32, no bfloat16 passes. float64, weights too, is for
+    """Compute type; auto: bfloat16 on an accelerator, and on a CPU that has units for it (AMX) from
+    width 512 on, with jax 0.12 or newer; float32 on other CPUs. Weights are float32. float32 is
+    exact on accelerators too: no TF32, no bfloat16 passes. float64, weights too, is for
     comparisons on a CPU, with JAX_ENABLE_X64=1."""
 
     def __post_init__(self):
@@ -76,14 +77,14 @@ class Transformer(Backbone):
 
     def network(self, vocab: int, boards: Sequence[Board], platform: str) -> "TransformerNetwork":
         """See `backbone.Backbone`."""
-        dtype, head = compute_dtype(self.dtype, platform), self.hidden // self.heads
-        attend = find_attention(self.attention, platform, dtype, head)
+        dtype = compute_dtype(self.dtype, platform, self.hidden)
+        attend = find_attention(self.attention, platform, dtype, self.hidden // self.heads)
         module = _Module(self, vocab, boards[-1][0] * boards[-1][1], dtype, self.heads, attend)
         return TransformerNetwork(self, module, tuple(boards))
 
     def attention_form(self, platform: str) -> str:
         """plain, blocks, flash or cudnn: how attention is computed on a platform."""
-        dtype = compute_dtype(self.dtype, platform)
+        dtype = compute_dtype(self.dtype, platform, self.hidden)
         return choose_attention(self.attention, platform, dtype, self.hidden // self.heads)
 
     def block_flops(self, cells: int) -> float:
@@ -106,7 +107,8 @@ class Transformer(Backbone):
 
     def traffic(self, cells: int, platform: str, lanes: int) -> Traffic:
         """The scores of flash and cudnn stay on the chip."""
-        form, size = self.attention_form(platform), compute_dtype(self.dtype, platform).itemsize
+        form = self.attention_form(platform)
+        size = compute_dtype(self.dtype, platform, self.hidden).itemsize
         tokens, head_size = self.prefix + cells, self.hidden // self.heads
         padded = _round_up(tokens, lanes)
         layer = _layer_bytes(tokens, self.hidden, self.swiglu_width, size)
@@ -197,7 +199,8 @@ class TokenMixer(Backbone):
                 "data.canvas: fit needs a backbone with attention (model=transformer): the weights "
                 "of a token mixer are for one size of board"
             )
-        cells, dtype = boards[-1][0] * boards[-1][1], compute_dtype(self.dtype, platform)
+        cells = boards[-1][0] * boards[-1][1]
+        dtype = compute_dtype(self.dtype, platform, self.hidden)
         module = _Module(self, vocab, cells, dtype, token_width=self.token_width(cells))
         return TransformerNetwork(self, module, tuple(boards))
 
@@ -214,7 +217,8 @@ class TokenMixer(Backbone):
 
     def traffic(self, cells: int, platform: str, lanes: int) -> Traffic:
         """See `backbone.Backbone`."""
-        tokens, size = self.prefix + cells, compute_dtype(self.dtype, platform).itemsize
+        tokens = self.prefix + cells
+        size = compute_dtype(self.dtype, platform, self.hidden).itemsize
         width = swiglu_width(self.hidden, self.expansion, self.swiglu_multiple)
         forward = self.layers * 2 * _layer_bytes(tokens, self.hidden, width, size)
         return Traffic(

@@ -34,8 +34,15 @@ from drm_jax.io import checkpoint, lock
 from drm_jax.io.files import make_folder, remove_halves, write_whole
 from drm_jax.io.metrics import FILE as LOG
 from drm_jax.io.metrics import MetricsLog, keep_unreadable
+from drm_jax.model.precision import auto_dtype
 from drm_jax.parallel import processes
-from drm_jax.parallel.mesh import ALL_DATA, MeshShape, devices_in_words, global_batch
+from drm_jax.parallel.mesh import (
+    ALL_DATA,
+    MeshShape,
+    devices_in_words,
+    global_batch,
+    platform_of,
+)
 from drm_jax.run import history
 from drm_jax.run.evaluation import teller
 from drm_jax.run.interval import STEPS_IN_FLIGHT, Interval
@@ -227,13 +234,15 @@ def locked(workdir: epath.Path, console: Console) -> Iterator[lock.Lock | None]:
 
 
 def describe(setup: Setup) -> str:
-    """One line: the run, its puzzles, and what it runs on."""
+    """One line: the run, its puzzles, what it runs on, and in which compute type."""
     experiment, mesh = setup.experiment, setup.mesh
+    dtype, model = setup.network.dtype.name, experiment.model
+    why = auto_dtype(platform_of(mesh), model.hidden)[1] if model.dtype == "auto" else ""
     several = f" of {processes.count()} processes" if processes.count() > 1 else ""
     return (
         f"{experiment.name}, {part_name('method', experiment.method)}, seed {experiment.seed}: "
         f"{setup.puzzles.describe()}; "
-        f"{devices_in_words(mesh)}{several}, {setup.network.dtype.name}"
+        f"{devices_in_words(mesh)}{several}, {dtype}{why and f' ({why})'}"
     )
 
 
