@@ -24,6 +24,8 @@ from rich.progress import track
 from rich.table import Table
 
 ROOT = Path(__file__).parent.parent
+UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
+"""Flags of /proc/cpuinfo that say how a processor multiplies matrices."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,21 +101,22 @@ def report(
 
 
 def machine() -> dict[str, str]:
-    """The processor, its cores, and the versions that matter."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if line.startswith("model name")
-    ] if Path("/proc/cpuinfo").exists() else []  # fmt: skip
+    """The processor, its cores and units, and the versions that matter."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    said = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    flags = said.get("flags", "").split()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "processor": said.get("model name") or platform.processor() or platform.machine(),
+        "units": " ".join(unit for unit in UNITS if unit in flags),
         "cores": str(cores),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "grain", "numpy")},
     }
     versions = f"Python {found['python']}, jax {found['jax']}"
-    return {**found, "summary": f"{found['cores']} cores of {found['processor']}, {versions}"}
+    processor = f"{found['processor']} ({found['units']})" if found["units"] else found["processor"]
+    return {**found, "summary": f"{found['cores']} cores of {processor}, {versions}"}
 
 
 def run(main: Callable[[], None], child: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -137,18 +140,17 @@ def timed(function: Callable[[], Any], times: int) -> list[float]:
     return seconds
 
 
-def matmul_rate(side: int = 4096) -> float:
-    """FLOP/s of float32 products of two matrices, one on each device at once: the best of three."""
+def matmul_rate(side: int = 4096, dtype: str = "float32") -> float:
+    """FLOP/s of products of two matrices, one on each device at once: the best of three."""
     import jax
     import jax.numpy as jnp
-    import numpy as np
 
     from drm_jax.parallel.mesh import make_mesh, placed
 
     mesh = make_mesh()
     split = placed(mesh, "batch")
     product = jax.jit(jnp.matmul, in_shardings=(split, split), out_shardings=split)
-    a = jax.device_put(np.ones((mesh.size, side, side), np.float32), split)
+    a = jax.device_put(jnp.ones((mesh.size, side, side), dtype), split)
     jax.block_until_ready(product(a, a))
     return mesh.size * 2 * side**3 / min(timed(lambda: product(a, a), 3))
 
