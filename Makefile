@@ -81,4 +81,4 @@ $(READY_TORCH): $(READY_DEV)
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(NEWEST) runs

@@ -32,10 +32,10 @@ def auto_dtype(platform: str, hidden: int) -> tuple[str, str]:
         return "bfloat16", ""
     if not cpu_has_bfloat16_units():
         return "float32", ""
-    if jax.__version_info__ < (0, 12):
-        return "float32", "jax 0.12 would use this processor's bfloat16 units; Python 3.12 has it"
     if hidden < _WIDTH_FOR_CPU_UNITS:
         return "float32", f"bfloat16 from width {_WIDTH_FOR_CPU_UNITS} on"
+    if jax.__version_info__ < (0, 12):
+        return "float32", "jax 0.12 would use this processor's bfloat16 units; Python 3.12 has it"
     return "bfloat16", "the processor has units for it"
 
 
