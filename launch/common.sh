@@ -47,6 +47,48 @@ read_arguments() {
   [ -f "${WORDS[0]}" ] || refuse "${WORDS[0]}: there is no such file (looked for in $PWD)"
 }
 
+need_bucket() { # WHY: refuses another work directory
+  local form='^gs://[a-z0-9][-a-z0-9._]*(/|$)'
+  [ -n "$WORKDIR" ] || refuse "say where the run is kept: --workdir gs://BUCKET/FOLDER"
+  [[ $WORKDIR =~ $form ]] || refuse "--workdir $WORKDIR: $1: use gs://BUCKET/FOLDER"
+}
+
+need_own_experiment() { # WHY: refuses one that lies elsewhere
+  case ${WORDS[0]} in
+    /* | ../* | */../*) refuse "${WORDS[0]}: must lie in the project, $1" ;;
+  esac
+}
+
+need_printable() { # refuses words with control characters, but for line breaks and tabs
+  local word
+  for word in "${WORDS[@]}"; do
+    case ${word//[$'\n\t']/} in
+      *[[:cntrl:]]*) refuse "an option has a control character: $(printf %q "$word")" ;;
+    esac
+  done
+}
+
+check_number() { # SETTING VALUE LEAST
+  local digits='^(0|[1-9][0-9]{0,3})$'
+  if [[ ! $2 =~ $digits ]] || (($2 < $3)); then
+    refuse "$1=$2: must be a whole number, $3 to 9999"
+  fi
+}
+
+check_name() { # SETTING VALUE MOST, as Google Cloud and Kubernetes take names
+  local form='^[a-z]([-a-z0-9]*[a-z0-9])?$'
+  if [[ ! $2 =~ $form ]] || ((${#2} > $3)); then
+    refuse "$1=$2: must be small letters, digits and -, $3 at most, such as drm-1"
+  fi
+}
+
+default_name() { # MOST: drm- and the experiment's name
+  local name=${WORDS[0]##*/}
+  name=$(printf 'drm-%s' "${name%.py}" | tr '[:upper:]' '[:lower:]' | tr -c '[:alnum:]' - |
+    cut -c "1-$1")
+  echo "${name%-}"
+}
+
 find_drm() { # the project's own environment first
   DRM=drm
   [ ! -x .venv/bin/drm ] || DRM=.venv/bin/drm

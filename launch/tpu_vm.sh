@@ -27,14 +27,8 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 read_arguments '' "$@"
 
-case $WORKDIR in
-  gs://?*) ;;
-  '') refuse "say where the run is kept: --workdir gs://BUCKET/FOLDER" ;;
-  *) refuse "--workdir $WORKDIR: the hosts of a slice share no disk: use gs://BUCKET/FOLDER" ;;
-esac
-case ${WORDS[0]} in
-  /* | ../* | */../*) refuse "${WORDS[0]}: must lie in the project, which is what is copied" ;;
-esac
+need_bucket "the hosts of a slice share no disk"
+need_own_experiment "which is what is copied"
 [ -n "${TPU_TYPE:-}" ] || refuse "say which slice: TPU_TYPE=v5litepod-16, for example"
 [ -n "${TPU_ZONE:-}" ] || refuse "say where: TPU_ZONE=us-west4-a, for example"
 case $TPU_TYPE in
@@ -46,13 +40,10 @@ case $TPU_TYPE in
 esac
 runtime=${TPU_RUNTIME:-$runtime}
 [ -n "$runtime" ] || refuse "TPU_TYPE=$TPU_TYPE isn't known here: say its TPU_RUNTIME too"
-name=${WORDS[0]##*/}
-name=$(printf 'drm-%s' "${name%.py}" | tr '[:upper:]' '[:lower:]' | tr -c '[:alnum:]' - | cut -c1-60)
-name=${TPU_NAME:-${name%-}}
-[[ $name =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] ||
-  refuse "TPU_NAME=$name: must be small letters, digits and -, such as drm-1"
+name=${TPU_NAME:-$(default_name 60)}
+check_name TPU_NAME "$name" 63
 restarts=${TPU_RESTARTS:-100}
-[[ $restarts =~ ^[0-9]+$ ]] || refuse "TPU_RESTARTS=$restarts: must be a whole number"
+check_number TPU_RESTARTS "$restarts" 0
 poll_seconds=${POLL_SECONDS:-30}
 
 where=(--zone="$TPU_ZONE" --quiet) # quiet: no questions
@@ -216,7 +207,7 @@ copy() {
   run tar -czf "$archive" --exclude './.*' --exclude ./runs --exclude __pycache__ . &&
     tpus tpu-vm scp "$archive" "$name:drm_jax.tgz" --worker=all &&
     on all "mkdir -p drm_jax && find drm_jax -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +\
- && tar -xzf drm_jax.tgz -C drm_jax && $worker install"
+ && tar -xzf drm_jax.tgz -C drm_jax && $worker install tpu,gcs"
 }
 start() { on all "$worker start $id $(quoted "${WORDS[@]}")"; }
 ask_hosts() { on all "[ ! -d drm_jax/launch ] || $worker status"; }

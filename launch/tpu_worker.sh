@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What launch/tpu_vm.sh has done on each host of a slice, through ssh.
+# What launch/tpu_vm.sh has done on each host of a slice, through ssh; launch/sky.sh the first alone.
 #
-#   install        an environment with drm, in the project's .venv
+#   install EXTRAS an environment with drm, in the project's .venv; extras such as tpu,gcs
 #   start ID WORD… `drm train WORD…`, which goes on without this connection; once
 #   status         one line: the host, then "running ID", "ended CODE", or "lost" after a restart
 #   log N          the run's output from its N-th byte on
@@ -28,7 +28,7 @@ install() {
       return 1
     fi
   fi
-  .venv/bin/pip install --quiet --constraint constraints.txt --editable '.[tpu,gcs]'
+  .venv/bin/pip install --quiet --constraint constraints.txt --editable ".[$1]"
 }
 
 is_free() { # whether nothing runs; the lock is the run's as long as it lives, whatever ends it
