@@ -1,4 +1,4 @@
-"""Stand-ins for gcloud and for the machines of a cloud; for tests/test_launch.py and of the pages.
+"""Stand-ins for gcloud and for the machines of a cloud, and the commands of a page of docs/.
 
 The stand-in gcloud keeps a cloud in a folder. Its hosts are folders, in which it really executes
 what goes through ssh; only `drm`, Python and pip are stand-ins there. It records what it is asked.
@@ -7,6 +7,7 @@ what goes through ssh; only `drm`, Python and pip are stand-ins there. It record
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -209,3 +210,25 @@ def wait_for(ready) -> None:
     while not ready():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def commands_of(page: str) -> dict[str, list[str]]:
+    """By section: what stands in indented or fenced blocks, a command at a time."""
+    found = {}
+    for title, text in re.findall(r"^##+ (.*)\n((?:(?!##).*\n)*)", page, re.M):
+        lines = re.findall(
+            r"^    (.*)\n", re.sub(r"```\w*\n(.*?)```", indented, text, flags=re.S), re.M
+        )
+        commands, command = [], ""
+        for line in lines:
+            command += line + "\n"
+            if not line.endswith("\\") and not (command.startswith("for ") and line != "done"):
+                commands.append(command)
+                command = ""
+        assert not command, command
+        found[title] = commands
+    return {title: commands for title, commands in found.items() if commands}
+
+
+def indented(match: re.Match) -> str:
+    return re.sub("^", "    ", match[1], flags=re.M)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stand_ins import LIMIT, SLOW, Cloud, executable, read_until, wait_for
+from stand_ins import LIMIT, SLOW, Cloud, commands_of, executable, read_until, wait_for
 
 from drm_jax.commands.main import main
 from drm_jax.plan import plan as plan_module
@@ -81,28 +81,6 @@ elif me.name == "srun":
         del words[0]
     subprocess.run(words, check=True)
 """
-
-
-def commands_of(page: str) -> dict[str, list[str]]:
-    """By section: what stands in indented or fenced blocks, a command at a time."""
-    found = {}
-    for title, text in re.findall(r"^##+ (.*)\n((?:(?!##).*\n)*)", page, re.M):
-        lines = re.findall(
-            r"^    (.*)\n", re.sub(r"```\w*\n(.*?)```", indented, text, flags=re.S), re.M
-        )
-        commands, command = [], ""
-        for line in lines:
-            command += line + "\n"
-            if not line.endswith("\\") and not (command.startswith("for ") and line != "done"):
-                commands.append(command)
-                command = ""
-        assert not command, command
-        found[title] = commands
-    return {title: commands for title, commands in found.items() if commands}
-
-
-def indented(match: re.Match) -> str:
-    return re.sub("^", "    ", match[1], flags=re.M)
 
 
 COMMANDS = commands_of(PAGE)
