@@ -63,6 +63,7 @@ case ${ACCELERATORS:-} in
     ;;
 esac
 rest=$(quoted "${WORDS[@]:1}")
+rest=${rest//$'\n'/$'\n  '} # indented, as YAML's block is
 bucket=${WORKDIR#gs://}
 
 task() {
@@ -80,7 +81,7 @@ run: |
   export JAX_PLATFORMS=$platforms JAX_COMPILATION_CACHE_DIR=gs://${bucket%%/*}/drm_programs
   exec .venv/bin/drm train \\
 $(printf '    %s \\\n' "${command[@]}")
-    ${rest//$'\n'/$'\n  '}
+    $rest
 EOT
 }
 

@@ -28,7 +28,7 @@ KNOWN = {
     "gcloud container clusters create": "--location --project --workload-pool",
     "gcloud container clusters get-credentials": "--location --project",
     "gcloud container node-pools create": "--cluster --location --machine-type --node-locations "
-    "--num-nodes --project --spot --tpu-topology",
+    "--num-nodes --project --tpu-topology",
     "gcloud storage buckets add-iam-policy-binding": "--member --role",
     "gcluster deploy": "-d",
     "git clone": "",
