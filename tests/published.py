@@ -55,6 +55,18 @@ TOP = {
     "epochs": 100000, "ema": True, "ema_rate": 0.999,
 }  # fmt: skip
 
+# (code base, what wrappers put before the names, vocabulary, the file's name)
+LAYOUTS = {
+    "arcprize/trm_arc_prize_verification arc_v1_public": (
+        TRM, "_orig_mod.model.", 12, "step_518071"),
+    "arcprize/trm_arc_prize_verification arc_v2_public": (TRM, "model.", 12, "step_723914"),
+    "Sanjin2024/TinyRecursiveModels-ARC-AGI-1": (TRM, "model.", 13, "step_155718"),
+    "Sanjin2024/TinyRecursiveModels-ARC-AGI-2": (TRM, "", 12, "step_217602"),
+    "alphaXiv/trm-model-arc-agi-1": (TRM, "_orig_mod.", 13, "step_259320.pt"),
+    "Trelis/TRM-ARC-AGI-II": (TRM, "", 13, "model.safetensors"),
+    "the joint code": (DRM, "_orig_mod.model.", 13, "step_5"),
+}  # fmt: skip
+
 
 def config(kind: str = TRM, top: dict | None = None, **arch: object) -> dict:
     """The options of a run; what is None is left out."""

@@ -11,9 +11,11 @@ from drm_jax.commands.options import parse
 
 _DESCRIPTION = """\
 Turn a published PyTorch checkpoint of TRM, DRM or SPRM into a work directory, for drm eval and drm
-train. Works on the CPU; no code in a file is run.
+train. Works on the CPU; no code in a file is run. A folder that drm export wrote tells everything
+itself; so does another that holds a checkpoint, all_config.yaml and, of ARC, identifiers.json.
 
 Examples:
+  drm import FOLDER --workdir runs/trm
   drm import step_155718 --config all_config.yaml --identifiers identifiers.json --workdir runs/trm
   drm import step_155718 --config all_config.yaml --reset-puzzle-table --workdir runs/trm_new
   drm import step_65104 --config all_config.yaml --train train.csv --evaluate test.csv \
@@ -24,11 +26,11 @@ Examples:
 @dataclasses.dataclass(frozen=True)
 class ImportOptions:
     checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CHECKPOINT")]
-    """Made by torch.save, or safetensors."""
-    config: Path
-    """The all_config.yaml of the checkpoint."""
+    """Made by torch.save, or safetensors; or the folder that holds it."""
     workdir: str
     """The work directory to make: a folder, or gs://BUCKET/FOLDER."""
+    config: Path | None = None
+    """The all_config.yaml of the checkpoint; by default that of its folder, where this is named."""
     data: Literal["arc", "sudoku", "maze"] | None = None
     """The family of puzzles, if neither data_paths nor the vocabulary tells it."""
     identifiers: Path | None = None

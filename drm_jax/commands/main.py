@@ -30,6 +30,7 @@ COMMANDS = {
     "runs": ("runs", "work directories, what became of them, and their scores"),
     "checkpoints": ("checkpoints", "list the checkpoints of a work directory, and verify them"),
     "import": ("importing", "turn a published PyTorch checkpoint into a work directory"),
+    "export": ("exporting", "write a checkpoint as the published PyTorch code and hubs expect it"),
     "plan": ("plan", "whether a run fits some accelerators, and how long it takes there"),
     "completion": ("completion", "a script for bash or zsh that completes commands and options"),
 }

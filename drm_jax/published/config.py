@@ -163,11 +163,15 @@ def _trm(options: Options, published: Published, mask: int) -> tuple[Trm, int]:
 def _sprm(options: Options, published: Published, mask: int) -> tuple[Sprm, int]:
     options.only("arch.noise_scaling", str, "latents", "latents")
     options.only("arch.noise_inference", bool, False, False)
-    # The legacy code draws from all levels of noise.
-    levels = Sprm.latent_levels if published.naming == JOINT else NUM_LEVELS
+    levels = LEVELS_OF_CODE["joint" if published.naming == JOINT else "trm"]
     halting, has_mask = _halting(options), published.vocab > mask
     method = Sprm(_recursion(options), halting, mask_token=has_mask, latent_levels=levels)
     return method, halting.max_steps
+
+
+LEVELS_OF_CODE = {"joint": Sprm.latent_levels, "trm": NUM_LEVELS}
+"""Levels of noise on latents that SPRM draws from, by the code whose names its tensors have; the
+legacy code has those of TRM."""
 
 
 def _recursion(options: Options) -> Recursion:
@@ -202,7 +206,7 @@ def _model(options: Options, published: Published) -> Backbone:
         raise options.refuse(
             "arch.puzzle_emb_ndim", f"only the width, arch.hidden_size {hidden}, can be imported"
         )
-    options.only("arch.loss.loss_type", str, _LOSS, _LOSS)
+    options.only("arch.loss.loss_type", str, LOSS, LOSS)
     options.only("arch.rms_norm_eps", float, 1e-5, 1e-5)
     options.only("arch.rope_theta", float, 1e4, 1e4)
     sizes = {
@@ -229,7 +233,7 @@ def _model(options: Options, published: Published) -> Backbone:
     return model
 
 
-_LOSS = "stablemax_cross_entropy"
+LOSS = "stablemax_cross_entropy"
 
 
 def _notes(options: Options, published: Published, experiment: Experiment) -> list[str]:

@@ -1,10 +1,12 @@
 """`drm import`: a published PyTorch checkpoint becomes a checkpoint of a work directory.
 
 file, all_config.yaml -> Experiment -> tasks, ids      all is checked before anything is written
+folder of drm export  -> the run's own Experiment
 weights -> params and average, table -> rows           moments, carry: fresh; step: the file's
 identifiers.json, checkpoint, config.json last         a kill in between: the same command again
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -13,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +31,17 @@ from drm_jax.io.files import make_folder, reaching, remove_halves, write_whole
 from drm_jax.model.backbone import Params
 from drm_jax.parallel.puzzle_table import padded_rows
 from drm_jax.published.config import read_experiment
+from drm_jax.published.counterpart import counterpart_of, mixer_of
+from drm_jax.published.folder import IDENTIFIERS, Files, experiment_of, find_files
 from drm_jax.published.puzzles import Data, FamilyName, first_row, names_rows
-from drm_jax.published.weights import Published, open_published, puzzle_rows, read_network
+from drm_jax.published.weights import (
+    Published,
+    code_of,
+    layout_of,
+    open_published,
+    puzzle_rows,
+    read_network,
+)
 from drm_jax.run import history
 from drm_jax.run.loop import describe
 from drm_jax.run.setup import Setup, set_up
@@ -37,12 +49,10 @@ from drm_jax.run.workdir import changes_of, check_claim, claim, read_config
 from drm_jax.training.state import TrainState, abstract_state, mean_row, start_from
 from drm_jax.words import counted
 
-_IDENTIFIERS = "identifiers.json"
-
 
 def import_published(
-    file: Path,
-    config: Path,
+    path: Path,
+    config: Path | None,
     workdir: epath.Path,
     console: Console,
     *,
@@ -60,8 +70,8 @@ def import_published(
     A second one of the same run, of another step, may join the first in its work directory.
 
     Args:
-      file: made by torch.save, or safetensors.
-      config: the run's all_config.yaml.
+      path: a file made by torch.save, or safetensors; or a folder with one and what belongs to it.
+      config: the run's all_config.yaml; that of the folder where None.
       workdir: from `io.files.work_path`.
       identifiers: the dataset's identifiers.json, the names of the puzzle table's rows.
       reset_puzzle_table: instead of it, draw puzzle ids and begin every row with the mean row.
@@ -75,53 +85,114 @@ def import_published(
       InputError: a file can't be used, or the checkpoint's place is taken.
       UsageError: options that can't be combined, or another run in the work directory.
     """
-    if not file.exists():
-        raise InputError(f"{file}: there is no such file: name the published checkpoint")
+    files = find_files(path, config, identifiers)
     say = functools.partial(console.print, soft_wrap=True)
-    step = _step(file, step)
+    step = _step(files, step)
     name = Experiment(name or workdir.name, train=Train(steps=step)).name
-    published = open_published(file)
-    experiment, notes = read_experiment(
-        config,
+    published = open_published(files.checkpoint)
+    lists = identifiers if reset_puzzle_table else files.identifiers
+    read = _read_own if files.experiment is not None else _read_published
+    experiment, notes = read(
+        files,
         published,
         name=name,
         step=step,
         family=family,
-        identifiers=None if identifiers is None else str(identifiers.absolute()),
+        identifiers=None if lists is None else str(lists.absolute()),
         train=train,
         evaluate=evaluate,
         canvas=canvas,
     )
+    if names_rows(experiment.data):  # a folder may hold a list that names no row
+        identifiers = lists
     _check_table_options(experiment.data, identifiers, reset_puzzle_table)
     experiment = _joined(workdir, experiment, identifiers)
     setup = set_up(experiment, workdir=workdir)
     _check_ids(identifiers, setup.puzzles.num_ids, published)
     say(describe(setup))
-    there = _join(setup, workdir, published, step, identifiers, say)
+    coming = _Coming(published, step, identifiers, files.trained_on, _text_of(files.options))
+    there = _join(setup, workdir, coming, say)
     for line in _summary(setup, published, workdir, step, there, notes):
         say(line)
 
 
-def _join(
-    setup: Setup,
-    workdir: epath.Path,
-    published: Published,
-    step: int,
-    identifiers: Path | None,
-    say: Callable[[str], None],
-) -> bool:
+@dataclasses.dataclass(frozen=True)
+class _Coming:
+    """A checkpoint that is imported."""
+
+    published: Published
+    step: int
+    identifiers: Path | None
+    trained_on: tuple[str, ...]
+    """Digests, beside those of the puzzles that are loaded."""
+    options: str | None
+    """The text of its all_config.yaml."""
+
+
+def _text_of(path: Path) -> str | None:
+    """A file in UTF-8; None where it isn't there, or isn't."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return path.read_bytes().decode()
+
+
+def _read_own(files: Files, published: Published, **given: Any) -> tuple[Experiment, list[str]]:
+    """The experiment of a folder of `drm export`, and no notes; arguments as of `read_experiment`.
+
+    Raises:
+      InputError: it is none, or not of these weights.
+      UsageError: an option is for folders of others.
+    """
+    for option, value in (("--data", given["family"]), ("--canvas", given["canvas"])):
+        if value is not None:
+            raise UsageError(f"{option}: {files.about} tells it: leave {option} out")
+    sources = {of: tuple(given[of]) for of in ("train", "evaluate") if given[of] is not None}
+    experiment = experiment_of(files, sources)
+    data = experiment.data
+    if names_rows(data):
+        names = given["identifiers"]
+        rows = data.rows_per_task if names is None else None  # they go with drawn ids alone
+        data = dataclasses.replace(data, identifiers=names, rows_per_task=rows)
+    train = dataclasses.replace(experiment.train, steps=given["step"])
+    experiment = dataclasses.replace(experiment, name=given["name"], data=data, train=train)
+    _check_own(experiment, files.about, published)
+    return experiment, []
+
+
+def _check_own(experiment: Experiment, about: Path, published: Published) -> None:
+    """Raises InputError unless an experiment can be of these weights; sizes are compared later."""
+    try:
+        ours = counterpart_of(experiment, code_of(published), published.num_ids, None).network
+    except UsageError as error:
+        raise InputError(f"{about}: is not of {published.path}: {error}") from error
+    says = (ours["L_layers"], mixer_of(experiment.model), ours["vocab_size"])
+    has = (published.layers, published.mixer, published.vocab)
+    if has != says:
+        raise InputError(
+            f"{about}: is not of {published.path}: layers, mixer and vocabulary are {says} in the "
+            f"one and {has} in the other"
+        )
+
+
+def _read_published(
+    files: Files, published: Published, **given: Any
+) -> tuple[Experiment, list[str]]:
+    return read_experiment(files.options, published, **given)
+
+
+def _join(setup: Setup, workdir: epath.Path, coming: _Coming, say: Callable[[str], None]) -> bool:
     """Saves the checkpoint in the work directory; True where it was there already."""
-    experiment, state = setup.experiment, _state(setup, published, step)
+    experiment, step = setup.experiment, coming.step
+    state = _state(setup, coming.published, step)
     make_folder(workdir)
     with lock.hold(workdir, say) as held:
         remove_halves(workdir)
         check_claim(workdir, experiment)
         there = _is_there(setup, workdir, step, state, say)
         if not there:
-            _save(setup, workdir, step, state, identifiers, held)
+            _save(setup, workdir, coming, state, held)
         claim(workdir, experiment, changes_of(workdir, experiment))
         if not there or not history.read_history(workdir):
-            name = published.path.name
+            name = coming.published.path.name
             history.note(workdir, {"event": "import", "step": step, "from": name})
     return there
 
@@ -156,35 +227,34 @@ def _check_ids(identifiers: Path | None, num_ids: int, published: Published) -> 
 
 
 def _save(
-    setup: Setup,
-    workdir: epath.Path,
-    step: int,
-    state: TrainState,
-    identifiers: Path | None,
-    held: lock.Lock,
+    setup: Setup, workdir: epath.Path, coming: _Coming, state: TrainState, held: lock.Lock
 ) -> None:
     """Writes the checkpoint, and before it the names of its rows."""
-    if identifiers is not None:
-        write_whole(workdir / _IDENTIFIERS, identifiers.read_bytes())
+    if coming.identifiers is not None:
+        write_whole(workdir / IDENTIFIERS, coming.identifiers.read_bytes())
+    keeps_table = first_row(setup.experiment.data) is not None
     record = {
         "fingerprint": setup.fingerprint,
         "num_ids": setup.puzzles.num_ids,
-        "trained_on": setup.puzzles.trained_digests(),
+        "trained_on": sorted({*setup.puzzles.trained_digests(), *coming.trained_on}),
         "tests": setup.puzzles.tests_digest(),
         "interval": {},
+        "published": dataclasses.asdict(layout_of(coming.published, coming.options, keeps_table)),
     }
     with checkpoint.open_checkpoints(workdir, sys.maxsize, 0, {}) as saver:
         held.check()
-        checkpoint.save(saver, step, state, record)
+        checkpoint.save(saver, coming.step, state, record)
         checkpoint.finish(saver)
 
 
-def _step(file: Path, step: int | None) -> int:
-    """The step that was given, or that of a file called step_N."""
+def _step(files: Files, step: int | None) -> int:
+    """The step that was given, or that of the folder, or of a file called step_N."""
+    file = files.checkpoint
     in_name = re.fullmatch(r"step_(\d{1,10})(\.\w+)?", file.name)
-    if step is None and in_name is None:
+    told = int(in_name[1]) if files.step is None and in_name else files.step
+    if step is None and told is None:
         raise UsageError(f"{file}: the name, unlike step_N, doesn't tell the steps: give --step N")
-    return int(in_name[1]) if step is None else step
+    return told if step is None else step
 
 
 def _joined(workdir: epath.Path, experiment: Experiment, identifiers: Path | None) -> Experiment:
@@ -195,7 +265,7 @@ def _joined(workdir: epath.Path, experiment: Experiment, identifiers: Path | Non
     """
     with reaching(workdir):
         if (workdir / "config.json").exists():
-            before, kept = read_config(workdir), workdir / _IDENTIFIERS
+            before, kept = read_config(workdir), workdir / IDENTIFIERS
             new_before = first_row(before.data) is None
             if new_before != (first_row(experiment.data) is None):
                 rows = "new rows" if new_before else "the published rows"
@@ -316,7 +386,7 @@ def _summary(
     lines.append("Moments begin anew, and with them the warm-up of the network's learning rate")
     paths = [checkpoint.checkpoint_folder(workdir) / str(step), workdir / "config.json"]
     if first_row(experiment.data) == 0:  # else nothing names the rows
-        paths.append(workdir / _IDENTIFIERS)
+        paths.append(workdir / IDENTIFIERS)
     lines += [
         f"\n{'It lies in' if there else 'Written to'} {workdir}:",
         *(f"  {path}" for path in paths),

@@ -12,7 +12,7 @@ class Options:
     """A YAML file (or JSON, which is YAML) by dotted keys. Errors name the file and the key."""
 
     def __init__(self, path: Path):
-        yaml = load_package("yaml", path, "pyyaml")
+        yaml = load_package("yaml", path, pip_name="pyyaml")
         self.path = path
         try:
             self._values = yaml.safe_load(path.read_bytes())

@@ -54,11 +54,11 @@ def find_kind(options: Options, published: Published, given: FamilyName | None) 
     """
     fitting = [
         kind
-        for kind in _KINDS.values()
+        for kind in KINDS.values()
         if published.vocab in kind.tokens and kind.rows(published.num_ids)
     ]
     names = ", ".join(_dataset_names(options))
-    named = [kind for kind in _KINDS.values() if re.search(kind.pattern, names)]
+    named = [kind for kind in KINDS.values() if re.search(kind.pattern, names)]
     has = f"{counted(published.vocab, 'token')} and {counted(published.num_ids, 'puzzle row')}"
     if given is None and len(named) != 1:
         families = [kind.family for kind in fitting]
@@ -68,10 +68,10 @@ def find_kind(options: Options, published: Published, given: FamilyName | None) 
                 f"{options.path}: data_paths doesn't tell which: say --data {' or '.join(families)}"
             )
         if not fitting:
-            everything = "; ".join(kind.words for kind in _KINDS.values())
+            everything = "; ".join(kind.words for kind in KINDS.values())
             raise InputError(f"{published.path}: has {has}, as no family has: {everything}")
         return fitting[0]
-    kind = named[0] if given is None else _KINDS[given]
+    kind = named[0] if given is None else KINDS[given]
     if kind not in fitting:
         source = f"{options.path}: data_paths, {names}" if given is None else f"--data {given}"
         other = f"; say --data {fitting[0].family} if it is of that" if fitting else ""
@@ -268,7 +268,7 @@ def _maze_cells(options: Options, published: Published) -> list[tuple[str, int]]
 _ASKED = (
     "the puzzles: name them with --train and --evaluate, CSV files or the folder of the dataset"
 )
-_KINDS = {
+KINDS = {
     kind.family: kind
     for kind in (
         Kind(

@@ -1,4 +1,4 @@
-"""The tensors of a PyTorch checkpoint file (torch.save, safetensors), by name.
+"""The tensors of a PyTorch checkpoint file (torch.save, safetensors), by name; both ways.
 
 No code that a file holds is ever run, and values stay in the file until they are asked for.
 """
@@ -11,8 +11,9 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 
 from drm_jax.errors import InputError, UsageError
@@ -20,7 +21,7 @@ from drm_jax.errors import InputError, UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor that lies in a file; `read` gives these rows of it, in their own type or float32."""
+    """A tensor that lies in a file; `read` gives these rows of it, in their own type."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -71,10 +72,18 @@ def _read_torch(path: Path, is_zip: bool) -> dict[str, Tensor]:
         tensors[str(name)] = Tensor(
             tuple(x.shape),
             str(x.dtype).removeprefix("torch."),
-            # numpy has no bfloat16
-            lambda rows, x=x: x[rows].detach().to(torch.float32).numpy(),
+            lambda rows, x=x: _as_numpy(x[rows].detach()),
         )
     return tensors
+
+
+def _as_numpy(tensor: Any) -> np.ndarray:
+    """The same bits as a numpy array; numpy's bfloat16 is jax's."""
+    import torch
+
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(jnp.bfloat16)
+    return tensor.numpy()
 
 
 def _check_zip(path: Path) -> None:
@@ -106,12 +115,61 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_package(name: str, path: Path, pip_name: str | None = None) -> Any:
+Format = Literal["torch", "safetensors"]
+"""Of a file that is written."""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], form: Format) -> None:
+    """Writes contiguous arrays by name, their bits as they are."""
+    _WRITERS[form](path, tensors)
+
+
+def check_writable_as(form: Format, path: Path) -> None:
+    """Raises UsageError where the package that writes such a file is missing."""
+    load_package(form, path, "write")
+
+
+def _write_torch(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of arrays that can't be written to: torch only reads them
+        state = {name: _as_torch(array) for name, array in tensors.items()}
+    torch.save(state, path)
+
+
+def _as_torch(array: np.ndarray) -> Any:
+    import torch
+
+    if array.dtype == jnp.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    from safetensors.numpy import save_file
+
+    # Readers of model hubs look for the format: that of the framework whose layout it is.
+    save_file(dict(tensors), path, metadata={"format": "pt"})
+
+
+_WRITERS = {"torch": _write_torch, "safetensors": _write_safetensors}
+
+
+def load_package(name: str, path: Path, what: str = "read", pip_name: str | None = None) -> Any:
+    """A package that is not always installed.
+
+    Args:
+      what: it is needed for with this file: to read it, or to write it.
+
+    Raises:
+      UsageError: it isn't installed.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
         pip = f"pip install {pip_name or name}"
-        raise UsageError(f"{path}: {name} is needed to read it: {pip}") from error
+        raise UsageError(f"{path}: {name} is needed to {what} it: {pip}") from error
 
 
 @contextlib.contextmanager

@@ -1,16 +1,19 @@
 """Published PyTorch checkpoints of TRM, and of both codes of DRM and SPRM, in our terms.
 
-    file (torch_files) -> tensors by name -> parameters, constants, puzzle rows
-    all_config.yaml (published.config)    -> Experiment, its puzzles (published.puzzles)
+    file (torch_files) <-> tensors by name <-> parameters, constants, puzzle rows
+    all_config.yaml (published.config)     -> Experiment, its puzzles (published.puzzles)
+                                           <- published.counterpart
 
 The DRM repository has a joint code of TRM, SPRM and DRM, and the paper's own under legacy/.
 Names start with `inner.` (TRM, legacy) or `core.` (joint code), behind what wrappers put there.
 Linear weights are (out, in) there and (in, out) here; q, k, v and gate, up stand in the same order.
 """
 
+import base64
 import dataclasses
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +53,8 @@ JOINT = Naming(
     "core.embed_tokens_labels.embedding_weight",
     "core.puzzle_emb.weights",
 )
+CODES = {"trm": TRM, "legacy": LEGACY_DRM, "joint": JOINT}
+"""The namings, by the name of the code that each is of; SPRM of the legacy code has that of TRM."""
 _WRAPPERS = ("_orig_mod.model.", "model.", "_orig_mod.", "")
 _INPUTS = "embed_tokens.embedding_weight"
 _OF_NETWORK = {
@@ -176,7 +181,7 @@ def _unwrapped(path: Path, tensors: Mapping[str, Tensor]) -> tuple[str, dict[str
 def _check_names(published: Published) -> None:
     """Raises InputError where a tensor is missing or not known."""
     naming, bare = published.naming, published.tensors
-    names = {*_names_of(published).values(), naming.y_init, naming.z_init, naming.table}
+    names = {*_names_of(published).values(), *_beside(naming)}
     where = f"{published.path}: the tensor {published.wrapper}"
     missing = sorted(names - bare.keys())
     if missing:
@@ -255,6 +260,98 @@ def _parts(
                 "or of a run that failed"
             )
         yield at, part
+
+
+# --- the way back -------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What of a checkpoint file its parameters don't tell: an import keeps it, in JSON, so that an
+    export gives the same file again."""
+
+    code: str
+    """Of `CODES`."""
+    wrapper: str
+    """Stands before every name."""
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Of the tensors that are not float32, by name without the wrapper."""
+    others: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """Tensors that we have no use for, packed, by name without the wrapper."""
+    file: str | None = None
+    """The file's name, where these very weights were imported."""
+    options: str | None = None
+    """The text of its all_config.yaml, likewise."""
+
+
+def code_of(published: Published) -> str:
+    """The name of the code, of `CODES`, whose names a checkpoint has."""
+    return next(name for name, naming in CODES.items() if naming == published.naming)
+
+
+def layout_of(published: Published, options: str | None, keeps_table: bool) -> Layout:
+    """The layout of a checkpoint that is imported.
+
+    Args:
+      options: the text of its all_config.yaml, if there is one.
+      keeps_table: whether its puzzle table is kept: new rows are float32.
+    """
+    known = {*_names_of(published).values(), *_beside(published.naming)}
+    if not keeps_table:
+        known.remove(published.naming.table)
+    tensors = published.tensors
+    return Layout(
+        code_of(published),
+        published.wrapper,
+        {n: tensors[n].dtype for n in sorted(known) if tensors[n].dtype != "float32"},
+        {n: _packed(published, n) for n in sorted(tensors) if _IGNORED.fullmatch(n)},
+        published.path.name,
+        options,
+    )
+
+
+def _packed(published: Published, name: str) -> dict[str, Any]:
+    tensor = published.tensors[name]
+    with explained(published.path):
+        array = np.asarray(tensor.read(slice(None) if tensor.shape else ...))
+    data = base64.b64encode(zlib.compress(array.tobytes())).decode()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": data}
+
+
+def _unpacked(packed: Mapping[str, Any]) -> np.ndarray:
+    data = zlib.decompress(base64.b64decode(packed["data"]))
+    return np.frombuffer(data, np.dtype(packed["dtype"])).reshape(packed["shape"])
+
+
+def to_published(
+    layout: Layout,
+    layers: int,
+    mixer: Literal["attention", "mlp"],
+    params: Params,
+    constants: Params,
+    rows_NxD: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint file by name, contiguous, in the order of their names.
+
+    Args:
+      params, constants: as `read_network` gives them, with `embed_answers` or without.
+      rows_NxD: of the puzzle table.
+    """
+    naming = CODES[layout.code]
+    arrays = {naming.table: rows_NxD}
+    for ours, theirs in parameter_names(naming, layers, mixer).items():
+        array = np.asarray(_at(params, ours))
+        arrays[theirs] = array.T if _is_linear(theirs) else array
+    arrays |= {naming.y_init: constants["y_init"], naming.z_init: constants["z_init"]}
+    arrays = {
+        name: np.ascontiguousarray(array, np.dtype(layout.types.get(name, "float32")))
+        for name, array in arrays.items()
+    }
+    arrays |= {name: _unpacked(packed) for name, packed in layout.others.items()}
+    return {f"{layout.wrapper}{name}": arrays[name] for name in sorted(arrays)}
+
+
+def _beside(naming: Naming) -> tuple[str, str, str]:
+    """Names of what stands beside the parameters."""
+    return naming.y_init, naming.z_init, naming.table
 
 
 def _at(tree: Params, path: str) -> Any:

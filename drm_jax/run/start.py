@@ -72,6 +72,9 @@ def start(
         now = dataclasses.replace(setup, changes=changes)
         record = {name: restored.record[name] for name in ("num_ids", "trained_on")}
         record |= {"fingerprint": now.fingerprint, "tests": setup.puzzles.tests_digest()}
+        layout = restored.record.get("published")  # of a run that was imported: `published.weights`
+        if layout is not None:  # what else is told of the file holds for that very step alone
+            record["published"] = {name: layout[name] for name in ("code", "wrapper")}
         totals, before = restored.record["interval"], other_tests(setup, restored.record)
         if before:
             say(
@@ -118,17 +121,24 @@ def restore_own(
         restored = checkpoint.restore_newest(workdir, target, strict, say)
     else:
         restored = checkpoint.restore(workdir, step, target)
-    if restored and restored.record["fingerprint"] != fingerprint_at(setup, restored.step):
-        before = read_config(workdir)
-        changed = {name for name, *_ in config_differences(before, setup.experiment)}
-        renamed = [f"--{name}" for name in source_names(before) if name in changed]
-        where = f"{', '.join(renamed)}: " if renamed else ""
-        raise InputError(
-            f"{workdir}: {where}the tasks or the noise schedule have changed since step "
-            f"{restored.step} was saved; use the same ones, or another --workdir"
-            f"{edited_sources(workdir)}"
-        )
+    if restored:
+        check_fingerprint(setup, workdir, restored)
     return restored
+
+
+def check_fingerprint(setup: Setup, workdir: epath.Path, restored: checkpoint.Restored) -> None:
+    """Raises InputError unless a checkpoint was trained on the tasks that are loaded."""
+    if restored.record["fingerprint"] == fingerprint_at(setup, restored.step):
+        return
+    before = read_config(workdir)
+    changed = {name for name, *_ in config_differences(before, setup.experiment)}
+    renamed = [f"--{name}" for name in source_names(before) if name in changed]
+    where = f"{', '.join(renamed)}: " if renamed else ""
+    raise InputError(
+        f"{workdir}: {where}the tasks or the noise schedule have changed since step "
+        f"{restored.step} was saved; use the same ones, or another --workdir"
+        f"{edited_sources(workdir)}"
+    )
 
 
 def check_changes(setup: Setup, workdir: epath.Path) -> None:

@@ -7,12 +7,14 @@ lock             who is at work here
 checkpoints/     Orbax, one folder a step; damaged/ where one had to be set aside
 saved.json       there once a checkpoint was saved
 metrics.jsonl    one line a log interval and an evaluation
+tracker.json     which run of a tracker (--train.tracker) it goes on with
 tensorboard/     the same, and pictures
 history.jsonl    a line for each start of training, for each end in order, and for each change
 before/          the results before the run was begun anew (--begin-anew)
 eval/step_N/     metrics.json, submission.json, denoising.png; answers.json.gz, trajectories.npz
 eval/steps_N_M/  the same of an ensemble
 report.html      of the newest evaluation
+export/          what drm export wrote
 """
 
 import dataclasses
@@ -37,7 +39,7 @@ from drm_jax.run import history
 # What may differ between starts of one run: it changes no number of the training, nor a score, but
 # for the rounding of another order of sums.
 MAY_CHANGE = ("train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_best",
-              "train.accumulate", "model.remat",
+              "train.accumulate", "train.tracker", "model.remat",
               "evaluate.every", "evaluate.untrained", "evaluate.batch_size",
               "evaluate.trajectories")  # fmt: skip
 CHANGEABLE = ("optimizer.", "method.noise.", "train.batch_size")
@@ -314,7 +316,7 @@ def left_behind(workdir: epath.Path) -> list[epath.Path]:
     """What a run has left but for its configuration and history."""
     # The mark last: cut off before, the next start is refused again.
     names = ("checkpoints", "damaged", LOG, "tensorboard", "eval", "report.html", "profile",
-             "not_finite.json", checkpoint.SAVED)  # fmt: skip
+             "export", "not_finite.json", checkpoint.SAVED)  # fmt: skip
     return [workdir / name for name in names if (workdir / name).exists()]
 
 

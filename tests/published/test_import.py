@@ -1,5 +1,6 @@
 """`drm import`: from files of a published run to a work directory that scores and trains on."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from drm_jax.io import checkpoint
 from drm_jax.io.files import work_path
 from drm_jax.published import importing as job
 from drm_jax.published import weights as weights_module
+from drm_jax.published.folder import Files
 
 
 def restored(workdir: Path, step: int = 7) -> checkpoint.Restored:
@@ -287,7 +289,7 @@ WRONG = {
     "empty": (lambda f: (f / "step_7").write_bytes(b""), [], 1, "step_7: … the file is empty"),
     "no file": (lambda f: (f / "step_7").unlink(), [], 1, "step_7: there is no such file"),
     "a folder": (
-        lambda f: ((f / "step_7").unlink(), (f / "step_7").mkdir()), [], 1, "step_7: can't be"),
+        lambda f: ((f / "step_7").unlink(), (f / "step_7").mkdir()), [], 1, "step_7: holds no"),
     "another shape": (other_shape, [], 1, "lm_head.weight is (12, 32), but the config says"),
     "not finite": (not_finite, [], 1, "puzzle_emb.weights holds a NaN or an infinity"),
     "no config": (lambda f: (f / "all_config.yaml").unlink(), [], 1, "all_config.yaml: can't be"),
@@ -341,5 +343,7 @@ def test_the_table_is_read_by_each_device_in_chunks(tmp_path, monkeypatch):
 
 
 def test_a_given_step_goes_before_that_of_the_name(tmp_path):
-    assert job._step(tmp_path / "step_12.pt", None) == 12
-    assert job._step(tmp_path / "step_12", 5) == 5
+    files_of = functools.partial(Files, options=tmp_path)
+    assert job._step(files_of(tmp_path / "step_12.pt"), None) == 12
+    assert job._step(files_of(tmp_path / "step_12"), 5) == 5
+    assert job._step(files_of(tmp_path / "step_12", step=7), None) == 7

@@ -25,18 +25,6 @@ from drm_jax.published.config import read_experiment
 from drm_jax.published.weights import open_published, puzzle_rows, read_network
 from drm_jax.run.setup import trained_parts
 
-# (code base, what wrappers put before the names, vocabulary, the file's name)
-LAYOUTS = {
-    "arcprize/trm_arc_prize_verification arc_v1_public": (
-        files.TRM, "_orig_mod.model.", 12, "step_518071"),
-    "arcprize/trm_arc_prize_verification arc_v2_public": (
-        files.TRM, "model.", 12, "step_723914"),
-    "Sanjin2024/TinyRecursiveModels-ARC-AGI-1": (files.TRM, "model.", 13, "step_155718"),
-    "Sanjin2024/TinyRecursiveModels-ARC-AGI-2": (files.TRM, "", 12, "step_217602"),
-    "alphaXiv/trm-model-arc-agi-1": (files.TRM, "_orig_mod.", 13, "step_259320.pt"),
-    "Trelis/TRM-ARC-AGI-II": (files.TRM, "", 13, "model.safetensors"),
-    "the joint code": (files.DRM, "_orig_mod.model.", 13, "step_5"),
-}  # fmt: skip
 WRITERS = {"torch": files.write_torch, "safetensors": files.write_safetensors}
 
 
@@ -52,9 +40,9 @@ def to_experiment(folder: Path, path: Path, options: dict, **given) -> Experimen
 
 
 @pytest.mark.parametrize("how", WRITERS)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", files.LAYOUTS)
 def test_known_layouts(layout, how, tmp_path):
-    kind, prefix, vocab, name = LAYOUTS[layout]
+    kind, prefix, vocab, name = files.LAYOUTS[layout]
     path = write(tmp_path, kind, how, name, prefix=prefix, vocab=vocab)
     experiment = to_experiment(tmp_path, path, files.config(kind))
     network = trained_parts(experiment, "cpu").network

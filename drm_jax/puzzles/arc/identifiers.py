@@ -1,4 +1,5 @@
-"""Puzzle ids of a published dataset, adopted from its identifiers.json instead of drawn.
+"""Puzzle ids of a published dataset, adopted from its identifiers.json instead of drawn; and such a
+list of ids that were drawn.
 
 The file is a JSON list: name i is puzzle id i, which is a row of the puzzle table of checkpoints
 that were trained on that dataset. Name 0 is `<blank>`, the others are `TASK` for the identity and
@@ -184,3 +185,29 @@ def adopt_identifiers(
         transform=np.concatenate([np.zeros(1, np.uint8), transform]),
         colours=np.concatenate([IDENTITY_COLOURS[None], colours]),
     )
+
+
+def names_of(ids: PuzzleIds) -> list[str]:
+    """The names of puzzle ids, from which `adopt_identifiers` makes the same ids again.
+
+    Raises:
+      InputError: the id of a task can't be told from an augmentation in such a list.
+    """
+    digits = (ids.colours + ord("0")).tobytes().decode("ascii")
+    transform, identity = ids.transform.tolist(), ids.is_identity.tolist()
+    of_task = [""] * len(ids)
+    names = [BLANK]
+    for i, task in enumerate(ids.task.tolist()[1:], 1):
+        of_task[i] = ids.task_ids[task]
+        tail = f"{_MARK}t{transform[i]}{_MARK}{digits[10 * i : 10 * i + 10]}"
+        names.append(of_task[i] + ("" if identity[i] else tail))
+    wrong = next((task for task in ids.task_ids if _MARK in task), None)
+    if wrong is None:
+        read = parse_names(names[1:], "the puzzle ids", first=1)[0]
+        wrong = next((mine for mine, found in zip(of_task[1:], read) if mine != found), None)
+    if wrong is not None:
+        raise InputError(
+            f"the task id {_shown(wrong)} looks like an augmentation in a list of puzzle ids: "
+            "give the task another id"
+        )
+    return names
