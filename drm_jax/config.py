@@ -96,6 +96,9 @@ class Train:
     """Newest checkpoints kept."""
     keep_best: CountOrZero = 1
     """Best checkpoints kept by score, beside the newest. This selects on test labels."""
+    tracker: Literal["none", "wandb", "trackio"] = "none"
+    """A tracker that gets the numbers of metrics.jsonl too. Offline, unless WANDB_MODE,
+    TRACKIO_SPACE_ID or TRACKIO_SERVER_URL says otherwise."""
 
     def __post_init__(self):
         check_fields(self, "train")

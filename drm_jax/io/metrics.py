@@ -17,6 +17,7 @@ from etils import epath
 
 from drm_jax.io import lock
 from drm_jax.io.files import free_path, is_remote, json_lines, unreadable_lines, write_whole
+from drm_jax.io.trackers import Tracker
 from drm_jax.parallel import processes
 
 # tensorboardX imports torch where it is installed, for a second or two: nothing here needs it.
@@ -43,7 +44,14 @@ class MetricsLog:
     copied by `publish`, at each save.
     """
 
-    def __init__(self, workdir: epath.Path, resumed_at: int | None, headline: str, tests: str):
+    def __init__(
+        self,
+        workdir: epath.Path,
+        resumed_at: int | None,
+        headline: str,
+        tests: str,
+        tracker: Tracker | None = None,
+    ):
         """Drops what an earlier start logged past the step that this one goes on from.
 
         Args:
@@ -51,8 +59,9 @@ class MetricsLog:
           headline: the score that checkpoints are compared by.
           tests: a digest of what is answered and its truth: scores on other tests say another
             thing. It stands in each line of an evaluation.
+          tracker: gets all scalars too; of process 0.
         """
-        self.headline, self._tests = headline, tests
+        self.headline, self._tests, self._tracker = headline, tests, tracker
         kept = [] if resumed_at is None else read_metrics(workdir, resumed_at)
         scored = [
             [x["step"], x.get(headline), x.get("tests", tests)]  # earlier versions didn't say
@@ -125,6 +134,8 @@ class MetricsLog:
             Summary.Value(tag=f"{kind}/{name}", simple_value=value) for name, value in plain.items()
         ]
         self._event(step, summary=Summary(value=points))
+        if self._tracker is not None:
+            self._tracker.log(step, kind, plain)
 
     def picture(self, step: int, name: str, image_HxWx3: np.ndarray) -> None:
         """A TensorBoard image, uint8."""

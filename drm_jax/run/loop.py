@@ -26,11 +26,11 @@ from etils import epath
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from drm_jax.config import Experiment, part_name
+from drm_jax.config import Experiment, part_name, to_json
 from drm_jax.data.stream import batches_from
 from drm_jax.errors import InputError
 from drm_jax.evaluate.metrics import made_with
-from drm_jax.io import checkpoint, lock
+from drm_jax.io import checkpoint, lock, trackers
 from drm_jax.io.files import make_folder, remove_halves, write_whole
 from drm_jax.io.metrics import FILE as LOG
 from drm_jax.io.metrics import MetricsLog, keep_unreadable
@@ -142,6 +142,8 @@ def check_start(
     Raises:
       InputError, UsageError: as `train`, before anything is written.
     """
+    if processes.is_first():
+        trackers.check_installed(setup.experiment.train.tracker)
     if anew:  # no other puzzles were trained on then
         changing = (*changing, *source_names(setup.experiment))
     goes_on = check_claim(workdir, setup.experiment, changing)
@@ -273,10 +275,16 @@ class Training:
         experiment, config = setup.experiment, setup.experiment.train
         line = {"step": begin.step, **made_with(experiment, setup.mesh), **origin}
         first, resumed_at = processes.is_first(), begin.step if begin.resumed else None
+        headline, tests = experiment.data.headline, begin.record["tests"]
+        wanted = config.tracker if first else trackers.NONE
+        options, say = json.loads(to_json(experiment)), teller(console)
         with (
             history.recorded(workdir, line) if first else contextlib.nullcontext(),
             maintenance.watch(stop.preempt),
-            MetricsLog(workdir, resumed_at, experiment.data.headline, begin.record["tests"]) as log,
+            trackers.tracked(
+                wanted, workdir, begin.resumed, experiment.name, options, say
+            ) as tracker,
+            MetricsLog(workdir, resumed_at, headline, tests, tracker) as log,
             checkpoint.open_checkpoints(
                 workdir, config.keep_last, config.keep_best, log.scores_on
             ) as saver,
