@@ -99,10 +99,13 @@ def tracked(
 
 
 def _of_wandb(run_name: str, number: str, workdir: epath.Path) -> dict[str, Any]:
+    mode = os.environ.get("WANDB_MODE", "offline")
+    if mode == "offline":  # it would tell its makers of errors all the same
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     return {
         "id": number,
         "name": run_name,
-        "mode": os.environ.get("WANDB_MODE", "offline"),
+        "mode": mode,
         # Of a bucket: the current directory, as wandb does by itself.
         "dir": None if is_remote(workdir) else os.fspath(workdir),
         "settings": {"console": "off", "silent": True},

@@ -199,7 +199,14 @@ def refuse(self, address):
         raise OSError("no network")
     return connect(self, address)
 
+def refuse_name(host, *rest, **more):
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        print("the network was asked for", host)
+        raise OSError("no network")
+    return look_up(host, *rest, **more)
+
 connect, socket.socket.connect = socket.socket.connect, refuse
+look_up, socket.getaddrinfo = socket.getaddrinfo, refuse_name
 for start, resumed in enumerate((False, True)):
     place = work_path(sys.argv[2])
     with tracked(sys.argv[1], place, resumed, "demo", {"seed": 3}, print) as tracker:
