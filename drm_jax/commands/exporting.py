@@ -14,9 +14,9 @@ SPRM loads, that model hubs expect, and that drm import reads again, bit for bit
 weights, config.json, all_config.yaml, identifiers.json (ARC) and README.md, a card made of what the
 run's own files say. Works on the CPU, and changes nothing in the work directory but its export/.
 
---to torch writes step_N, with names as in files of the published training script; --to safetensors
-writes model.safetensors, with names as in the network's class. What was imported keeps its names.
-What the published code has no like of is refused: diffusion, parts of your own.
+The weights are step_N, with names as in files of the published training script (--to torch), or
+model.safetensors, with names as in the network's class (--to safetensors). What was imported keeps
+its names. What the published code has no like of is refused: diffusion, parts of your own.
 
 Examples:
   drm export runs/demo --to safetensors                 into runs/demo/export/step_4000_safetensors

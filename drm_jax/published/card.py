@@ -218,4 +218,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, tuple | list):
         return ", ".join(map(_shown, value)) or "none"
+    if value is None:
+        return "by default"
     return value if isinstance(value, str) else json.dumps(value)
