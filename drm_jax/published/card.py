@@ -62,7 +62,7 @@ def card(about: Exported) -> str:
     front |= {"library_name": "drm_jax", "tags": ["drm_jax", method, data]}
     heading = f"{about.experiment.name}, step {about.step:,}"
     what = (
-        f"A {_PAPERS[method]} for {data} puzzles, exported by drm_jax {__version__}: "
+        f"A {_PAPERS[method]} for puzzles of the family {data}, exported by drm_jax {__version__}: "
         f"{about.numbers:,} numbers of the network (its averaged weights), and "
         f"{counted(about.rows, 'puzzle row')}."
     )
