@@ -175,8 +175,8 @@ class Running:
     def __init__(self, case: dict[str, Any]):
         import jax
 
-        from drm_jax.parallel.mesh import make_mesh, platform_of, use_cpu_cores
-        from drm_jax.run.setup import mesh_for, state_maker, trained_parts
+        from drm_jax.parallel.mesh import make_mesh, use_cpu_cores
+        from drm_jax.run.setup import mesh_for, state_maker, trained_here
         from drm_jax.training.state import make_sharded, state_shardings
 
         self.case, self.experiment = case, experiment_of(case)
@@ -186,7 +186,7 @@ class Running:
         else:
             use_cpu_cores()
             self.mesh = mesh_for(case["batch"])
-        self.trained = trained_parts(self.experiment, platform_of(self.mesh))
+        self.trained, self.notes = trained_here(self.experiment, self.mesh)
         make_state = state_maker(self.trained, self.experiment.seed, case.get("rows", 4096))
         self.shardings = state_shardings(jax.eval_shape(make_state), self.mesh)
         self.make_state = lambda: make_sharded(make_state, self.shardings)

@@ -16,10 +16,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from drm_jax.errors import UsageError
+from drm_jax.errors import UsageError, one_line
 from drm_jax.model.precision import wide_type
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -39,6 +40,10 @@ one step of the kernel, which reads its q, k and v once."""
 _FLASH_PART = 640
 """The most keys whose scores exist at a time: with 1,024 queries 2.5 MB in float32, of which the
 backward pass holds four such arrays at once, and a kernel on a TPU may use 16 MB."""
+_TRIED_TOKENS = 64
+_TRIED_LIMIT = 0.05
+"""How far a kernel may be from plain attention when it is tried, by norm: both round to bfloat16,
+to 0.01 or less."""
 
 
 def plain_attention(q_NxTxd: jax.Array, k_NxTxd: jax.Array, v_NxTxd: jax.Array) -> jax.Array:
@@ -193,6 +198,7 @@ _FORMS = {
     "cudnn": cudnn_attention,
 }
 _BEST = {"cpu": "blocks", "tpu": "flash", "gpu": "cudnn"}
+KERNELS = ("flash", "cudnn")
 _MOST_HEAD = {"flash": 256, "cudnn": 128}
 """Head sizes: above them flash has too little memory on the chip; cuDNN's limit before Hopper."""
 
@@ -222,7 +228,7 @@ def find_attention(name: str, platform: str, dtype: jnp.dtype, head_size: int) -
 
 def _why_not(name: str, platform: str, dtype: jnp.dtype, head_size: int) -> str | None:
     """Why a form can't work, and what would; None if it can."""
-    if name not in _MOST_HEAD:
+    if name not in KERNELS:
         return None
     home = next(home for home, best in _BEST.items() if best == name)
     if platform != home:
@@ -234,3 +240,38 @@ def _why_not(name: str, platform: str, dtype: jnp.dtype, head_size: int) -> str 
     if head_size % 8 or head_size > most:
         return f"takes heads of 8, 16, … {most} numbers, not {head_size}: change model.heads"
     return None
+
+
+@functools.cache
+def why_kernel_fails(form: str, head_size: int, odd: bool, device: jax.Device) -> str | None:
+    """Tries a kernel on a few tokens, forward and gradient, in bfloat16, against plain attention.
+
+    Args:
+      odd: whether the number of tokens is.
+
+    Returns:
+      What went wrong, in one line; None where it works.
+    """
+    rng = np.random.default_rng(0)
+    shape = (2, _TRIED_TOKENS + odd, head_size)
+    numbers = [rng.standard_normal(shape).astype(jnp.bfloat16) for _ in range(4)]
+
+    def both(attend: Attend) -> list[np.ndarray]:
+        """What is attended to, and the gradients of q, k and v."""
+
+        def run(q, k, v, grad):
+            mixed, backward = jax.vjp(attend, q, k, v)
+            return mixed, *backward(grad)
+
+        found = jax.jit(run)(*jax.device_put(numbers, device))
+        return [np.asarray(x, np.float32) for x in jax.device_get(found)]
+
+    try:
+        found = both(_FORMS[form])
+    except Exception as error:  # of any kind: it comes from a compiler, a driver or a library
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return one_line(lines[0])[:200]
+    pairs = zip(found, both(plain_attention), strict=True)
+    far = np.max([np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in pairs])
+    # A NaN is not <= either.
+    return None if far <= _TRIED_LIMIT else f"its results are off by {far:.0%}"

@@ -135,6 +135,20 @@ class Backbone(Protocol):
         """How attention is computed on a platform, by its name; None: there is none."""
         return None
 
+    def why_kernels_fail(
+        self, boards: Sequence[Board], platform: str, device: jax.Device
+    ) -> str | None:
+        """Tries once, on a device, each kernel that `auto` has chosen for these boards.
+
+        Returns:
+          What went wrong; None where all work, or there are none.
+        """
+        return None
+
+    def without_kernels(self) -> "Backbone":
+        """The same network with what works on all devices where `auto` has chosen a kernel."""
+        return self
+
     def less_memory(self, platform: str) -> Sequence[tuple[str, "Backbone"]]:
         """The same network with less kept for the backward pass, in other ways, the fastest first.
 

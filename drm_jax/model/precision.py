@@ -6,6 +6,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+OLDER_GPU = "a GPU before Ampere"
+"""The platform of NVIDIA's GPUs below compute capability 8.0, such as T4, V100 and P100. They have
+no units for bfloat16, and none of cuDNN's flash attention."""
 _WIDTH_FOR_CPU_UNITS = 512
 """From this width on a CPU's bfloat16 units are used: the 7M network was faster in them; what they
 give to narrower ones isn't known."""
@@ -28,6 +31,8 @@ def auto_dtype(platform: str, hidden: int) -> tuple[str, str]:
     It follows from the device, from jax and from the width alone. No speed is measured, so a
     machine takes the same type every time.
     """
+    if platform == OLDER_GPU:
+        return "float32", ""  # the run's notes say why
     if platform != "cpu":
         return "bfloat16", ""
     if not cpu_has_bfloat16_units():

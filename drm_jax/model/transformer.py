@@ -19,6 +19,7 @@ from drm_jax.fields import Count, check, check_fields
 from drm_jax.model import backbone
 from drm_jax.model.attention import (
     KEPT,
+    KERNELS,
     SCORES,
     Attend,
     choose_attention,
@@ -26,6 +27,7 @@ from drm_jax.model.attention import (
     flash_blocks,
     is_cudnn_forward,
     plain_attention,
+    why_kernel_fails,
 )
 from drm_jax.model.backbone import Backbone, Board, Params, Traffic, compute_dtype
 from drm_jax.model.layers import Angles, Layer, rotary_angles, swiglu_width
@@ -60,11 +62,13 @@ class Transformer(Backbone):
     """How attention is computed, with the same answer up to rounding: all heads at once (plain); a
     few at a time, whose scores stay in a CPU's cache (blocks); or by a kernel that keeps them on
     the chip, in bfloat16: JAX's for TPUs (flash), or NVIDIA's for GPUs (cudnn). auto: what suits
-    the device: blocks on a CPU; flash or cudnn where the compute type is bfloat16; else plain."""
+    the device: blocks on a CPU; flash or cudnn where the compute type is bfloat16 and the kernel,
+    tried at the start, works; else plain."""
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
-    """Compute type; auto: bfloat16 on an accelerator, and on a CPU that has units for it (AMX) from
-    width 512 on, with jax 0.12 or newer; float32 on other CPUs. Weights are float32. float32 is
-    exact on accelerators too: no TF32, no bfloat16 passes. float64, weights too, is for
+    """Compute type; auto: bfloat16 on an accelerator, but for GPUs before Ampere, which have no units
+    for it, and on a CPU that has some (AMX) from width 512 on, with jax 0.12 or newer; else float32.
+    Weights are float32. float32 is exact on accelerators too: no TF32, no bfloat16 passes. float64,
+    weights too, is for
     comparisons on a CPU, with JAX_ENABLE_X64=1."""
 
     def __post_init__(self):
@@ -86,6 +90,24 @@ class Transformer(Backbone):
         """plain, blocks, flash or cudnn: how attention is computed on a platform."""
         dtype = compute_dtype(self.dtype, platform, self.hidden)
         return choose_attention(self.attention, platform, dtype, self.hidden // self.heads)
+
+    def why_kernels_fail(
+        self, boards: Sequence[Board], platform: str, device: jax.Device
+    ) -> str | None:
+        """See `backbone.Backbone`."""
+        form = self.attention_form(platform)
+        if self.attention != "auto" or form not in KERNELS:
+            return None
+        head = self.hidden // self.heads
+        for odd in sorted({(self.prefix + height * width) % 2 == 1 for height, width in boards}):
+            reason = why_kernel_fails(form, head, odd, device)
+            if reason:
+                return f"{form}: {reason}"
+        return None
+
+    def without_kernels(self) -> "Transformer":
+        """See `backbone.Backbone`."""
+        return dataclasses.replace(self, attention="plain")
 
     def block_flops(self, cells: int) -> float:
         """See `backbone.Backbone`."""

@@ -17,6 +17,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from drm_jax.errors import UsageError
+from drm_jax.model.precision import OLDER_GPU
 from drm_jax.words import counted
 
 DATA, FSDP = "data", "fsdp"
@@ -145,13 +146,14 @@ def devices_in_words(mesh: Mesh) -> str:
 
 
 def platform_of(mesh: Mesh) -> str:
-    """cpu, tpu, gpu, or "another gpu": one without cuDNN's flash attention, which needs an NVIDIA
-    GPU of compute capability 8.0 or more."""
+    """cpu, tpu, gpu; OLDER_GPU; or "another gpu", which is not of NVIDIA, so has no cuDNN."""
     device = mesh.devices.flat[0]
     if device.platform != "gpu":
         return device.platform
     capability = re.match(r"(\d+)\.\d+$", getattr(device, "compute_capability", ""))
-    return "gpu" if capability and int(capability[1]) >= 8 else "another gpu"
+    if capability is None:
+        return "another gpu"
+    return "gpu" if int(capability[1]) >= 8 else OLDER_GPU
 
 
 def spec_of(path: str, shape: Sequence[int] = (), fsdp: int = 1) -> P:

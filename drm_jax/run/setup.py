@@ -19,6 +19,7 @@ from drm_jax.errors import InputError, UsageError, UserCodeError
 from drm_jax.evaluate.answerer import AnswerBatch, compile_answer
 from drm_jax.io.files import reaching
 from drm_jax.model.backbone import Network
+from drm_jax.model.precision import OLDER_GPU
 from drm_jax.parallel import processes
 from drm_jax.parallel.mesh import (
     ALL_DATA,
@@ -60,6 +61,7 @@ class Setup:
     make_state: Callable[[], TrainState]
     shardings: TrainState
     changes: tuple[Change, ...] = ()  # that were made within the run, oldest first
+    device_notes: tuple[str, ...] = ()  # of `trained_here`
 
     @property
     def network(self) -> Network:
@@ -67,9 +69,12 @@ class Setup:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Lines for people: what of the puzzles, and of their candidates, was left out."""
+        """Lines for people: what of the puzzles, and of their candidates, was left out; what the
+        devices can't do."""
         asked = self.experiment.evaluate.num_augmentations
-        return (*self.puzzles.notes, *self.puzzles.notes_on_questions(asked))
+        return (
+            *self.device_notes, *self.puzzles.notes, *self.puzzles.notes_on_questions(asked)
+        )  # fmt: skip
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -180,14 +185,14 @@ def _set_up(
 ) -> Setup:
     if experiment.model.dtype == "float64" and not jax.config.jax_enable_x64:
         raise UsageError("model.dtype: float64 needs JAX_ENABLE_X64=1 in the environment")
-    trained = trained_parts(experiment, platform_of(mesh))
+    trained, device_notes = trained_here(experiment, mesh)
     experiment.method.level_ratios()  # a user's own schedule is found and checked first
     _check_once(experiment, trained)
     puzzles = puzzles or load_puzzles(experiment, workdir)
     make_state = state_maker(trained, experiment.seed, puzzles.num_ids)
     shardings = state_shardings(jax.eval_shape(make_state), mesh)
     changes = () if workdir is None else changes_of(workdir, experiment)
-    return Setup(experiment, puzzles, mesh, trained, make_state, shardings, changes)
+    return Setup(experiment, puzzles, mesh, trained, make_state, shardings, changes, device_notes)
 
 
 def _check_once(experiment: Experiment, trained: Trained) -> None:
@@ -252,6 +257,35 @@ def trained_parts(experiment: Experiment, platform: str) -> Trained:
     vocab = data.vocabulary.size + method.has_mask
     network = experiment.model.network(vocab, data.boards, platform)
     return Trained(method, network, experiment.optimizer, experiment.train)
+
+
+def trained_here(experiment: Experiment, mesh: Mesh) -> tuple[Trained, tuple[str, ...]]:
+    """As `trained_parts`, on devices that are there: kernels that `auto` chose are tried on them.
+
+    Where one fails in any process, all do without. Of several processes all must call this.
+
+    Returns:
+      What is trained, and lines for people: what the devices can't do.
+
+    Raises:
+      UsageError: as `trained_parts`.
+    """
+    platform, model = platform_of(mesh), experiment.model
+    trained = trained_parts(experiment, platform)
+    notes = []
+    if platform == OLDER_GPU and model.dtype == "auto":
+        kind = mesh.devices.flat[0].device_kind
+        notes.append(f"Products are of float32: {kind} is {platform}, without bfloat16 units")
+    reason = model.why_kernels_fail(experiment.data.boards, platform, mesh.local_devices[0])
+    reasons = [told for told in processes.exchange(reason or "") if told]
+    if reasons:
+        notes.append(
+            "Attention is plain, slower and of more memory: the kernel was tried, and doesn't work "
+            f"here: {reasons[0]}"
+        )
+        experiment = dataclasses.replace(experiment, model=model.without_kernels())
+        trained = trained_parts(experiment, platform)
+    return trained, tuple(notes)
 
 
 def state_maker(trained: Trained, seed: int, num_ids: int) -> Callable[[], TrainState]:

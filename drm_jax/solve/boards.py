@@ -16,12 +16,12 @@ from drm_jax.config import Experiment
 from drm_jax.errors import UsageError
 from drm_jax.evaluate.answerer import AnswerBatch, compile_answer
 from drm_jax.evaluate.loop import answer_questions
-from drm_jax.parallel.mesh import make_mesh, platform_of
+from drm_jax.parallel.mesh import make_mesh
 from drm_jax.puzzles.boards import grid_of
 from drm_jax.puzzles.exact import Tests
 from drm_jax.puzzles.fixed import PUZZLE_ID, FixedBoard, FixedPuzzles, FixedQuestions
 from drm_jax.puzzles.sets import set_of
-from drm_jax.run.setup import state_maker, trained_parts
+from drm_jax.run.setup import state_maker, trained_here
 from drm_jax.solve.weights import Say, Source, read_weights
 from drm_jax.training.state import TrainState, state_shardings
 
@@ -76,7 +76,9 @@ class Solver:
     def _prepare(self, source: Source, say: Say) -> tuple[TrainState, AnswerBatch]:
         """The state, without what only training needs, and the program that answers."""
         experiment: Experiment = self._experiment
-        trained = trained_parts(experiment, platform_of(self._mesh))
+        trained, notes = trained_here(experiment, self._mesh)
+        for note in notes:
+            say(note)
         shapes = jax.eval_shape(state_maker(trained, experiment.seed, FixedPuzzles.num_ids))
         weights = read_weights(source, shapes, self._mesh, None, False, say)
         table = jnp.zeros(shapes.table.shape, shapes.table.dtype)

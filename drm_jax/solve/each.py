@@ -38,7 +38,8 @@ from drm_jax.puzzles.arc.puzzles import ArcPuzzles
 from drm_jax.puzzles.arc.questions import ArcQuestions
 from drm_jax.puzzles.boards import cell_accuracy, place
 from drm_jax.puzzles.family import Board
-from drm_jax.run.setup import trained_parts
+from drm_jax.run.evaluation import teller
+from drm_jax.run.setup import trained_here
 from drm_jax.runtime.progress import progress_bar
 from drm_jax.runtime.stop import StopRequest
 from drm_jax.solve.request import Group, with_plan
@@ -126,9 +127,9 @@ class Each:
         if len(group.boards) > 1:
             sides = tuple(side for side, _ in group.boards)
             data = dataclasses.replace(experiment.data, canvas="fit", windows=sides)
-        self._trained = trained_parts(
-            dataclasses.replace(experiment, data=data), platform_of(self._mesh)
-        )
+        self._trained, notes = trained_here(dataclasses.replace(experiment, data=data), self._mesh)
+        for note in () if steps_before else notes:  # the same for every group
+            teller(console)(note)
         self._data = data
         self._count = -(-len(group.places) // self._mesh.size) * self._mesh.size
         self._make_rounds()

@@ -23,6 +23,7 @@ from drm_jax.model.attention import (
     plain_attention,
 )
 from drm_jax.model.backbone import init_params
+from drm_jax.model.precision import OLDER_GPU
 from drm_jax.model.transformer import Transformer
 from drm_jax.parallel.mesh import global_batch, make_mesh, platform_of
 from drm_jax.run.setup import set_up, training_stream
@@ -231,6 +232,8 @@ def test_cudnn_takes_an_odd_number_of_tokens(some_cudnn):
         ("gpu", "bfloat16", 4, "plain"),
         ("gpu", "float32", 64, "plain"),
         ("another gpu", "bfloat16", 64, "plain"),
+        (OLDER_GPU, "bfloat16", 64, "plain"),
+        (OLDER_GPU, "float32", 64, "plain"),
     ],
 )
 def test_auto(platform, dtype, size, expected):
@@ -256,6 +259,7 @@ def test_each_form_has_its_function():
         ("cudnn", "cpu", "bfloat16", 64, "cudnn needs an NVIDIA GPU of compute capability 8.0"),
         ("cudnn", "tpu", "bfloat16", 64, "cudnn needs an NVIDIA GPU"),
         ("cudnn", "another gpu", "bfloat16", 64, "cudnn needs an NVIDIA GPU"),
+        ("cudnn", OLDER_GPU, "bfloat16", 64, "8.0 or more, and this is a GPU before Ampere: use"),
         ("cudnn", "gpu", "float32", 64, "cudnn computes in bfloat16, not float32"),
         ("cudnn", "gpu", "bfloat16", 192, "takes heads of 8, 16, … 128 numbers, not 192: change"),
         ("flash", "tpu", "bfloat16", 4, "takes heads of 8, 16, … 256 numbers, not 4: change"),
@@ -274,7 +278,9 @@ def test_what_cannot_work_is_refused(name, platform, dtype, size, words):
         ({"platform": "tpu"}, "tpu"),
         ({"platform": "gpu", "compute_capability": "9.0"}, "gpu"),
         ({"platform": "gpu", "compute_capability": "10.3"}, "gpu"),
-        ({"platform": "gpu", "compute_capability": "7.5"}, "another gpu"),
+        ({"platform": "gpu", "compute_capability": "8.0"}, "gpu"),
+        ({"platform": "gpu", "compute_capability": "7.5"}, OLDER_GPU),
+        ({"platform": "gpu", "compute_capability": "6.0"}, OLDER_GPU),
         ({"platform": "gpu", "compute_capability": "gfx942"}, "another gpu"),  # of AMD
         ({"platform": "gpu"}, "another gpu"),
     ],
