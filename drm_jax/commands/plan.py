@@ -28,9 +28,10 @@ Examples:
   drm plan experiments/arc1_drm_7m.py --topology v5e:4x4
   drm plan experiments/arc1_drm_7m.py --topology 8xH100 --train.batch-size 384 --model.remat none
   drm plan runs/demo --topology v5e:2x2 --compile
+  drm plan experiments/arc1_drm_7m.py --topology T4 --train.batch-size 32 --compile
 
 Topologies: a slice of TPUs, such as v5e:4x4, v6e:2x4, v4:2x2x4, v5p:2x2x4; or GPUs, such as 8xH100.
-Known are v4, v5e, v5p, v6e, A100, H100, H200, B200.
+Known are v4, v5e, v5p, v6e, A100, L4, H100, H200, B200, T4, V100, P100.
 """
 _DESCRIPTION = f"""\
 {_WHAT}
@@ -50,9 +51,10 @@ class PlanOptions:
     """data=8,fsdp=4 or fsdp=4: fsdp devices share the weights, their moments and their average; see
     drm train."""
     compile: bool = False
-    """Compile the real programs for that slice of TPUs, without any TPU: what the compiler needs of
-    memory, what travels; and if it doesn't fit, what would. Needs libtpu (pip install -e '.[tpu]'),
-    and a minute or more a program."""
+    """Compile the real programs for those devices, without any of them: what the compiler needs of
+    memory, what travels; and if it doesn't fit, what would. Needs libtpu (pip install -e '.[tpu]')
+    or, for GPUs, jax's plugin for CUDA (pip install -e '.[gpu]'), and a minute or more a
+    program."""
     json: bool = False
     """Print one JSON object, for programs."""
 

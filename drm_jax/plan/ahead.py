@@ -1,7 +1,8 @@
-"""The real programs of a run, compiled for a slice of TPUs that isn't there.
+"""The real programs of a run, compiled for TPUs or GPUs that aren't there.
 
-libtpu compiles without any TPU: what it says of memory, and what travels, are the compiler's own
-figures. Compilers for GPUs want one.
+libtpu and jax's plugin for CUDA compile without any device: what they say of memory, and what
+travels, are the compilers' own figures. Of a GPU's program two things are open without one: which
+kernels autotuning would choose for products, and the scratch memory of cuDNN's attention.
 """
 
 import contextlib
@@ -23,7 +24,8 @@ from drm_jax.config import Experiment
 from drm_jax.errors import InputError, UsageError, one_line
 from drm_jax.evaluate.answerer import abstract_candidates, compile_answer
 from drm_jax.parallel.mesh import MeshShape, make_mesh, placed, platform_of
-from drm_jax.plan.chips import Topology
+from drm_jax.plan.chips import CHIPS, Topology
+from drm_jax.plan.gpus import describe_gpu
 from drm_jax.run.setup import state_maker, trained_parts
 from drm_jax.training.batches import abstract_batch
 from drm_jax.training.state import TrainState, abstract_state, state_shardings
@@ -35,6 +37,18 @@ _COLLECTIVE = re.compile(
 )
 _HOST = re.compile(r" (infeed|outfeed|send|recv)\(|MoveToHost|MoveToDevice|host_compute|callback")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+GPU_SHARE = 0.75
+"""Of a GPU's memory: what jax takes, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise."""
+_KINDS = (
+    ("attention", re.compile(r'custom_call_target="__cudnn\$fmha')),
+    ("product", re.compile(r'custom_call_target="__cublas|"__triton(_nested)?_gemm')),
+    ("fusion", re.compile(r" fusion\(")),
+)
+"""Of a GPU's kernels, by the instructions that start them."""
+_STARTS_NOTHING = re.compile(
+    "parameter|get-tuple-element|tuple|bitcast|constant|partition-id|replica-id|after-all|"
+    "opt-barrier|[a-z-]+-done"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +57,15 @@ class Program:
 
     name: str
     fits: bool
-    needed: float  # all of it; where it doesn't fit, of the temporaries alone
-    available: float | None  # of the device, where the compiler has said so
+    needed: float  # all of it; of a TPU's program that doesn't fit, of the temporaries alone
+    available: float | None  # of the device, where the compiler has said so, or it is a GPU
     arguments: int = 0
     temporaries: int = 0
     collectives: tuple[tuple[str, tuple[int, ...], bool], ...] = ()
     """(kind, elements of each array that it gives, whether it stands in a loop)."""
     host_transfers: int = 0
+    kernels: tuple[tuple[str, int], ...] = ()
+    """Of a GPU: (kind, how many a call starts, loops counted as often as they run)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,17 +77,16 @@ class Advice:
     largest_batch: int | None  # with the options as they are
 
 
-def tpu_mesh(topology: Topology, shape: MeshShape) -> Mesh:
+def absent_mesh(topology: Topology, shape: MeshShape) -> Mesh:
     """A mesh of devices that aren't there.
 
     Raises:
-      UsageError: it is not a slice of TPUs, libtpu is missing or knows no such slice.
+      UsageError: the compiler for them is missing, or knows no such devices.
     """
-    if not topology.is_tpu:
-        raise UsageError(
-            f"--compile: {topology.name}: only programs for TPUs can be compiled without the "
-            "device; leave --compile out, or run drm train --dry-run on a machine that has one"
-        )
+    return make_mesh(_tpus(topology) if topology.is_tpu else _gpus(topology), shape)
+
+
+def _tpus(topology: Topology) -> list[jax.Device]:
     try:
         with quiet():
             found = topologies.get_topology_desc(platform="tpu", topology_name=topology.name)
@@ -84,7 +99,30 @@ def tpu_mesh(topology: Topology, shape: MeshShape) -> Mesh:
         raise UsageError(
             f"--topology: {topology.name}: libtpu knows no such slice: {one_line(error)[:200]}"
         ) from error
-    return make_mesh(list(found.devices), shape)
+    return list(found.devices)
+
+
+def _gpus(topology: Topology) -> list[jax.Device]:
+    chip = topology.chip
+    try:
+        with quiet():
+            found = topologies.get_topology_desc(
+                platform="cuda",
+                topology=f"1x1x{topology.devices}",  # slices, hosts of each, devices of each
+                target_config=describe_gpu(chip),
+            )
+    except NotImplementedError as error:  # no plugin
+        raise UsageError(
+            "--compile: jax's plugin for CUDA is needed to compile for GPUs (no GPU is): "
+            "pip install -e '.[gpu]' (Linux)"
+        ) from error
+    if float(chip.capability) < 7.5 and importlib.util.find_spec("jax_plugins.xla_cuda12") is None:
+        raise UsageError(
+            f"--compile: CUDA 13 has no compiler for {chip.name} (compute capability "
+            f"{chip.capability}): pip install 'jax[cuda12]' instead of jax[cuda13], or leave "
+            "--compile out"
+        )
+    return list(found.devices)
 
 
 @contextlib.contextmanager
@@ -108,7 +146,9 @@ def compile_step(experiment: Experiment, num_ids: int, mesh: Mesh) -> Program:
     batch = abstract_batch(
         experiment.method, data.boards, data.vocabulary.mask, experiment.train.batch_size
     )
-    return _compile("training step", lambda: step.lower(state, _split(batch, mesh)))
+    return _compile(
+        "training step", lambda: step.lower(state, _split(batch, mesh)), _gpu_memory(mesh)
+    )
 
 
 def compile_evaluation(experiment: Experiment, num_ids: int, mesh: Mesh) -> Program:
@@ -129,7 +169,13 @@ def compile_evaluation(experiment: Experiment, num_ids: int, mesh: Mesh) -> Prog
         seed=experiment.seed,
     )
     batch = _split(abstract_candidates(evaluate.batch_size, height * width), mesh)
-    return _compile("evaluation", lambda: run.lower(state, batch))
+    return _compile("evaluation", lambda: run.lower(state, batch), _gpu_memory(mesh))
+
+
+def _gpu_memory(mesh: Mesh) -> float | None:
+    """Bytes of a GPU that jax takes; None of other devices."""
+    device = mesh.devices.flat[0]
+    return GPU_SHARE * CHIPS[device.device_kind].memory if device.platform == "gpu" else None
 
 
 def _state(
@@ -147,7 +193,8 @@ def _split(batch: dict[str, jax.ShapeDtypeStruct], mesh: Mesh) -> dict[str, jax.
     return {k: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for k, x in batch.items()}
 
 
-def _compile(name: str, lower: Callable[[], Any]) -> Program:
+def _compile(name: str, lower: Callable[[], Any], gpu_memory: float | None = None) -> Program:
+    """Args: gpu_memory: bytes that a program may use; None: not of a GPU."""
     try:
         with quiet():
             compiled = lower().compile()
@@ -163,13 +210,14 @@ def _compile(name: str, lower: Callable[[], Any]) -> Program:
     needed += memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Program(
         name,
-        True,
+        gpu_memory is None or needed <= gpu_memory,  # a GPU's compiler refuses nothing
         needed,
-        None,
+        gpu_memory,
         memory.argument_size_in_bytes,
         memory.temp_size_in_bytes,
         tuple(collectives(text)),
         len(_HOST.findall(text)),
+        () if gpu_memory is None else tuple(kernels(text).items()),
     )
 
 
@@ -203,6 +251,48 @@ def collectives(text: str) -> list[tuple[str, tuple[int, ...], bool]]:
             in_loops.add(name)
             todo += calls.get(name, ())
     return [(kind, sizes, where in in_loops) for where, kind, sizes in found]
+
+
+def kernels(text: str) -> dict[str, int]:
+    """Kernels of a GPU that one call of a program starts, by kind: attention, product (of
+    matrices), fusion, communication, other. About: a custom call may start several.
+
+    Args:
+      text: a compiled program's own.
+    """
+    lines: dict[str, list[str]] = {}
+    entry = here = ""
+    for line in text.splitlines():
+        begins = re.match(r"(ENTRY )?(%\S+) .*\{$", line)
+        if begins:
+            here = begins[2]
+            entry = here if begins[1] else entry
+        elif here:
+            lines.setdefault(here, []).append(line)
+    found = dict.fromkeys(("attention", "product", "fusion", "communication", "other"), 0)
+    todo = [(entry, 1)]
+    while todo:
+        name, times = todo.pop()
+        for line in lines.get(name, ()):
+            starts = re.search(r" = .*? ([a-z][\w-]*)\(", line)
+            if starts is None or _STARTS_NOTHING.fullmatch(starts[1]):
+                continue
+            if starts[1] == "while":
+                trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
+                body = re.search(r"body=(%[\w.-]+)", line)[1]
+                todo.append((body, times * int(trips[1] if trips else 1)))
+            elif starts[1] in ("call", "conditional", "async-start"):
+                inner = re.findall(r"(?:calls|to_apply|branch_computations)=\{?(%[\w.-]+)", line)
+                todo += [(one, times) for one in inner]
+            else:
+                found[_kind_of_kernel(line)] += times
+    return {kind: count for kind, count in found.items() if count}
+
+
+def _kind_of_kernel(line: str) -> str:
+    if _COLLECTIVE.search(line):
+        return "communication"
+    return next((kind for kind, pattern in _KINDS if pattern.search(line)), "other")
 
 
 # --- what would fit ------------------------------------------------------------------------------

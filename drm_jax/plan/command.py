@@ -31,9 +31,9 @@ def plan(
     """Prints a plan; returns the exit code: 1 where a compiled program doesn't fit.
 
     Raises:
-      UsageError, InputError: see `make_plan` and `ahead.tpu_mesh`.
+      UsageError, InputError: see `make_plan` and `ahead.absent_mesh`.
     """
-    mesh = ahead.tpu_mesh(topology, shape) if compiles else None  # what fails at once comes first
+    mesh = ahead.absent_mesh(topology, shape) if compiles else None  # what fails at once comes first
     made = make_plan(experiment, topology, shape)
     tell = functools.partial(say, Console(quiet=True) if as_json else console)
     if not as_json:

@@ -124,7 +124,7 @@ def make_plan(experiment: Experiment, topology: Topology, shape: MeshShape = ALL
     shape = shape.fitted(topology.devices)
     mesh = AbstractMesh((shape.data, shape.fsdp), BATCH_AXES)
     check_split(experiment.train, experiment.evaluate, topology.devices)
-    platform = "tpu" if topology.is_tpu else "gpu"
+    platform = topology.chip.platform
     trained = trained_parts(experiment, platform)
     puzzles = experiment.data.blank_puzzles() or load_puzzles(experiment)
     questions = puzzles.questions(experiment.evaluate.num_augmentations)

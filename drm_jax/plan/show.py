@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drm_jax.config import Experiment
-from drm_jax.plan.ahead import Advice, Program
+from drm_jax.plan.ahead import GPU_SHARE, Advice, Program
 from drm_jax.plan.plan import Plan
 from drm_jax.words import counted
 
@@ -39,16 +39,17 @@ def _state_lines(plan: Plan) -> list[str]:
         for name, size in plan.device_bytes.items()
         if size >= 5e4
     )
-    slower = "" if plan.dtype == "bfloat16" else ", slower than the peak, which is of bfloat16"
+    peak = chip["dtype"]
+    slower = "" if plan.dtype == peak else f", slower than the peak, which is of {peak}"
     return [
         f"{plan.experiment} on {plan.topology}: {plan.devices} x {chip['name']} ({plan.mesh}), "
-        f"each {chip['flops'] / 1e12:,.0f} TFLOP/s, {chip['memory'] / 1e9:,.0f} GB at "
+        f"each {chip['flops'] / 1e12:,.0f} TFLOP/s of {peak}, {chip['memory'] / 1e9:,.0f} GB at "
         f"{chip['bandwidth'] / 1e9:,.0f} GB/s, {chip['link'] / 1e9:,.0f} GB/s to others "
         f"({chip['source']})",
         f"Network: {plan.parameters:,} parameters, {plan.dtype} products{slower}; "
         f"{counted(plan.puzzle_ids, 'puzzle id')}",
         f"Memory of a device, MB: {sizes}; state {plan.state_bytes / 1e6:,.1f} in all. Activations "
-        f"come on top{': --compile tells' if chip['dimensions'] else ''}",
+        "come on top: --compile tells",
     ]
 
 
@@ -115,7 +116,7 @@ def roofline(plan: Plan) -> list[str]:
         f"Roofline: products {1e3 * compute:,.0f} ms a step at the peak; memory "
         f"{1e3 * memory:,.0f} ms for {plan.traffic_bytes / 1e9:,.0f} GB: {bound}"
     ]
-    if plan.scores_share:
+    if plan.scores_share and plan.chip["dtype"] == "bfloat16":  # on others no kernel does it
         without = max(compute, memory * (1 - plan.scores_share))
         lines.append(
             f"  attention's scores are {plan.scores_share:.0%} of that traffic; kept on the chip "
@@ -147,11 +148,14 @@ def roofline(plan: Plan) -> list[str]:
 # --- what the compiler says --------------------------------------------------------------------
 def describe_program(program: Program, plan: Plan) -> list[str]:
     """What the compiler says of a program."""
+    on_gpu = not plan.chip["dimensions"]
+    available = f" of {_gib(program.available)}" if program.available else ""
     if not program.fits:
-        available = f" of {_gib(program.available)}" if program.available else ""
+        what = "it needs" if on_gpu else "activations alone need"
+        share = f" ({_OF_GPU})" if on_gpu else ""
         return [
-            f"{program.name.capitalize()}: does not fit: activations alone need "
-            f"{_gib(program.needed)}{available} a device"
+            f"{program.name.capitalize()}: does not fit: {what} {_gib(program.needed)}{available} "
+            f"a device{share}"
         ]
     kinds: dict[str, int] = {}
     for kind, _, _ in program.collectives:
@@ -159,15 +163,28 @@ def describe_program(program: Program, plan: Plan) -> list[str]:
     in_loops = sum(in_loop for _, _, in_loop in program.collectives)
     counted = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())) or "nothing"
     nominal = plan.chip["memory"] * 2**30 / 1e9
-    doubt = ""
-    if program.needed > nominal:
+    doubt = f"{available} ({_OF_GPU})" if on_gpu else ""
+    if not on_gpu and program.needed > nominal:
         doubt = f" (more than {_gib(nominal)}, though the compiler takes it: don't rely on it)"
-    return [
+    lines = [
         f"{program.name.capitalize()}: fits: {_gib(program.needed)} a device{doubt}, of which "
         f"{_gib(program.temporaries)} activations and {program.arguments / 1e6:,.1f} MB arguments; "
         f"sent between devices: {counted}; in loops: {in_loops}; to the host: "
         f"{program.host_transfers}"
     ]
+    if program.kernels:
+        counts = ", ".join(f"{n:,} {kind}" for kind, n in program.kernels)
+        lines.append(f"  kernels, loops counted as often as they run: {counts}")
+    if dict(program.kernels).get("attention"):
+        lines.append(
+            "  the scratch memory of cuDNN's attention, known to a GPU alone, is not in it"
+        )
+    return lines
+
+
+_OF_GPU = (
+    f"{GPU_SHARE:.0%} of the GPU's, as jax takes it; XLA_PYTHON_CLIENT_MEM_FRACTION changes that"
+)
 
 
 def describe_advice(advice: Advice, experiment: Experiment) -> list[str]:

@@ -4,9 +4,11 @@ import dataclasses
 import importlib.util
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -14,15 +16,18 @@ import pytest
 from drm_jax.commands.main import main
 from drm_jax.config import Experiment, to_json, with_changes
 from drm_jax.errors import InputError, UsageError
+from drm_jax.model.precision import OLDER_GPU
 from drm_jax.parallel.mesh import MeshShape, make_mesh
 from drm_jax.plan import ahead
 from drm_jax.plan import command as plan_module
 from drm_jax.plan.chips import CHIPS, Topology, parse_topology
+from drm_jax.plan.gpus import describe_gpu
 from drm_jax.plan.plan import make_plan
-from drm_jax.plan.show import roofline
+from drm_jax.plan.show import describe_program, roofline
 from drm_jax.run.setup import set_up
 
 ROOT = Path(__file__).parents[2]
+HAS_CUDA = any(importlib.util.find_spec(f"jax_cuda{n}_plugin") is not None for n in (12, 13))
 
 
 @pytest.mark.parametrize(
@@ -34,12 +39,16 @@ ROOT = Path(__file__).parents[2]
         ("v5p:2x2x2", "v5p", 8),
         ("8xH100", "H100", 8),
         ("h200", "H200", 1),
+        ("2xT4", "T4", 2),
+        ("v100", "V100", 1),
+        ("l4", "L4", 1),
     ],
 )
 def test_topologies(text, name, devices):
     topology = parse_topology(text)
     assert (topology.chip.name, topology.devices, topology.name) == (name, devices, text)
     assert topology.is_tpu == name.startswith("v")
+    assert (topology.chip.platform == "tpu") == topology.is_tpu
 
 
 @pytest.mark.parametrize(
@@ -55,7 +64,8 @@ def test_what_is_no_topology(text):
 def test_chips_say_where_their_figures_are_from():
     for chip in CHIPS.values():
         assert chip.source.startswith("https://")
-        assert 1e14 < chip.flops < 1e16
+        low, high = (1e14, 1e16) if chip.dtype == "bfloat16" else (5e12, 2e13)
+        assert low < chip.flops < high
         assert chip.bandwidth > chip.link / 2
 
 
@@ -152,6 +162,7 @@ def of_model(tiny: Experiment, **of_model) -> Experiment:
         ("v5e:2x2", "float32", "plain"),
         ("4xH100", "auto", "cudnn"),
         ("4xH100", "float32", "plain"),
+        ("4xL4", "auto", "cudnn"),
     ],
 )
 def test_a_plan_is_of_the_attention_that_auto_chooses(topology, dtype, form, tiny):
@@ -167,6 +178,15 @@ def test_a_plan_is_of_the_attention_that_auto_chooses(topology, dtype, form, tin
     if form != "plain":
         assert any(f"stay on the chip (model.attention: {form})" in line for line in kept)
         assert not any("would be" in line for line in kept)
+
+
+@pytest.mark.parametrize("name", ["T4", "V100", "P100"])
+def test_a_gpu_before_ampere_is_planned_in_float32(name, tiny):
+    made = make_plan(tiny, parse_topology(f"4x{name}"))
+    assert (made.dtype, made.attention, CHIPS[name].platform) == ("float32", "plain", OLDER_GPU)
+    assert not any("flash attention" in line for line in roofline(made))  # it has none
+    narrow = make_plan(of_model(tiny, dtype="bfloat16"), parse_topology(f"4x{name}"))
+    assert (narrow.dtype, narrow.attention) == ("bfloat16", "plain")
 
 
 def test_what_flash_attention_moves(tiny):
@@ -239,14 +259,17 @@ def test_it_is_printed(written, capsys):
     assert main(["plan", written, "--topology", "8xA100", "--model.hidden", "32"]) == 0
     out = capsys.readouterr().out
     for words in (
-        "8 x A100, each 312 TFLOP/s",
+        "8 x A100, each 312 TFLOP/s of bfloat16",
         "Memory of a device",
         "% roofline ",
         "Roofline: ",
         "all-reduce",
     ):
         assert words in out
-    assert "--compile" not in out  # there is no compiler for it
+    assert "slower than the peak" not in out
+    argv = ["plan", written, "--topology", "T4", "--model.dtype", "bfloat16"]
+    assert main(argv) == 0
+    assert "bfloat16 products, slower than the peak, which is of float32" in capsys.readouterr().out
 
 
 def test_json(written, capsys):
@@ -265,7 +288,11 @@ def test_json(written, capsys):
         ([], 2, "name one, such as v5e:4x4"),
         (["--topology", "v5e:9x9"], 2, "81 devices can't share the puzzle table"),
         (["--topology", "16xH100"], 2, "train.batch_size: 8 examples can't be split over 16"),
-        (["--topology", "8xH100", "--compile"], 2, "only programs for TPUs can be compiled"),
+        (
+            ["--topology", "T4", "--model.attention", "cudnn", "--model.dtype", "bfloat16"],
+            2,
+            "cudnn needs an NVIDIA GPU of compute capability 8.0 or more, and this is a GPU before",
+        ),
         (["--topology", "H100", "--train.step", "3"], 2, "did you mean --train.steps"),
         (["--topology", "H100", "--model.attention", "flash"], 2, "model.attention: flash needs a"),
         (
@@ -289,6 +316,34 @@ def test_without_libtpu_it_says_what_to_install(written, capsys):
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "pip install -e '.[tpu]'" in err
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="jax's plugin for CUDA is installed")
+def test_without_the_plugin_for_cuda_it_says_what_to_install(written, capsys):
+    assert main(["plan", written, "--topology", "8xH100", "--compile"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "jax's plugin for CUDA is needed" in err
+    assert "pip install -e '.[gpu]'" in err
+
+
+@pytest.mark.parametrize("name", [chip.name for chip in CHIPS.values() if chip.capability])
+def test_gpus_are_described_to_the_compiler(name):
+    text = describe_gpu(CHIPS[name])
+    fields = dict(re.findall(r"(\w+): (\S+)", text))
+    assert f"{fields['major']}.{fields['minor']}" == CHIPS[name].capability
+    assert float(fields["device_memory_size"]) == CHIPS[name].memory
+    # products of float32, two operations each, within what makers round and clocks vary
+    peak = 2e9 * math.prod(
+        float(fields[field]) for field in ("core_count", "fpus_per_core", "clock_rate_ghz")
+    )
+    assert peak == pytest.approx(FLOAT32[name], rel=0.02)
+
+
+FLOAT32 = {  # FLOP/s, by NVIDIA's pages on each
+    "A100": 19.5e12, "L4": 30.3e12, "H100": 67e12, "H200": 67e12, "B200": 75e12, "T4": 8.1e12,
+    "V100": 15.7e12, "P100": 9.3e12,
+}  # fmt: skip
 
 
 # --- What doesn't fit, with a stand-in for the compiler ---
@@ -385,7 +440,7 @@ def test_what_does_not_fit_is_said(size, code, written, capsys, monkeypatch):
     evaluation = ahead.Program("evaluation", True, 2 * GIB, None, 1000000, GIB, found, 3)
     compilers = {"training step": of_memory, "evaluation": lambda *_: evaluation}
     monkeypatch.setattr(ahead, "compile_step", of_memory)
-    monkeypatch.setattr(ahead, "tpu_mesh", lambda topology: mesh)
+    monkeypatch.setattr(ahead, "absent_mesh", lambda topology: mesh)
     monkeypatch.setattr(plan_module, "_COMPILERS", compilers)
     argv = ["plan", written, "--topology", "v5e:1x2", "--compile", "--train.batch-size", str(size)]
     argv += ["--model.attention", "plain"]
@@ -404,21 +459,123 @@ def test_what_does_not_fit_is_said(size, code, written, capsys, monkeypatch):
     assert (made["advice"] or {}).get("largest_batch") == (32 if code else None)
 
 
-# --- The real compiler, where it is installed ---
+class Compiled:
+    """A program of a GPU, as its compiler gives it."""
+
+    def __init__(self, activations: float):
+        self._activations = int(activations)
+
+    def compile(self):
+        return self
+
+    def memory_analysis(self):
+        return SimpleNamespace(
+            argument_size_in_bytes=GIB, temp_size_in_bytes=self._activations,
+            generated_code_size_in_bytes=0, output_size_in_bytes=GIB, alias_size_in_bytes=GIB,
+        )  # fmt: skip
+
+    def as_text(self):
+        return GPU_PROGRAM
+
+
+@pytest.mark.parametrize(("activations", "fits"), [(10 * GIB, True), (12 * GIB, False)])
+def test_a_gpu_s_compiler_refuses_nothing(activations, fits, tiny):
+    """What fits follows from the memory that jax takes: 12e9 of 16e9 bytes."""
+    program = ahead._compile(
+        "training step", lambda: Compiled(activations), ahead.GPU_SHARE * CHIPS["T4"].memory
+    )
+    assert (program.fits, program.needed, program.available) == (fits, activations + GIB, 12e9)
+    lines = describe_program(program, make_plan(tiny, parse_topology("T4")))
+    words = f"{program.needed / GIB:.2f} GiB"
+    if fits:
+        assert f"fits: {words} a device of 11.18 GiB (75% of the GPU's" in lines[0]
+        assert "3 attention, 4 product, 11 fusion, 1 communication, 1 other" in lines[1]
+        assert "scratch memory of cuDNN's attention" in lines[2]
+    else:
+        (line,) = lines
+        assert f"does not fit: it needs {words} of 11.18 GiB a device (75% of the GPU's" in line
+
+
+# As the compiler writes it, much shortened.
+GPU_PROGRAM = """HloModule jit_step, is_scheduled=true
+
+%fused_add (param_0: f32[4,8], param_1: f32[4,8]) -> f32[4,8] {
+  %param_0 = f32[4,8]{1,0} parameter(0)
+  %param_1 = f32[4,8]{1,0} parameter(1)
+  ROOT %add = f32[4,8]{1,0} add(%param_0, %param_1)
+}
+
+%body (arg: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
+  %arg = (s32[], bf16[4,8]{1,0}) parameter(0)
+  %x = bf16[4,8]{1,0} get-tuple-element(%arg), index=1
+  %loop_add_fusion = bf16[4,8]{1,0} fusion(%x, %x), kind=kLoop, calls=%fused_add
+  %gemm_fusion_dot = bf16[4,8]{1,0} fusion(%x), kind=kCustom, calls=%f, backend_config={\
+"fusion_backend_config":{"kind":"__triton_nested_gemm_fusion"}}
+  %fwd = (bf16[4,8]{1,0}, f32[4]{0}, u8[0]{0}) custom-call(%x, %x, %x), custom_call_target=\
+"__cudnn$fmhaSoftmax", operand_layout_constraints={}
+  ROOT %tuple = (s32[], bf16[4,8]{1,0}) tuple(%i, %gemm_fusion_dot)
+}
+
+%outer (arg: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
+  %while.1 = (s32[], bf16[4,8]{1,0}) while(%arg), condition=%cond, body=%body, backend_config={\
+"known_trip_count":{"n":"3"},"known_init_step":{"init":"0","step":"1"}}
+  ROOT %loop_fusion = (s32[], bf16[4,8]{1,0}) fusion(%while.1), kind=kLoop, calls=%fused_add
+}
+
+%called (p: f32[4,8]) -> f32[4,8] {
+  %copy.1 = f32[4,8]{1,0} copy(%p)
+  ROOT %input_reduce_fusion = f32[4]{0} fusion(%copy.1), kind=kInput, calls=%fused_add
+}
+
+ENTRY %main (p: f32[4,8]) -> f32[4,8] {
+  %p = f32[4,8]{1,0} parameter(0), metadata={op_name="copy(fusion(("}
+  %c = s32[] constant(1)
+  %matmul = (f32[4,8]{1,0}, s8[4194304]{0}) custom-call(%p, %p), custom_call_target=\
+"__cublas$lt$matmul"
+  %while.2 = (s32[], bf16[4,8]{1,0}) while(%t), condition=%cond, body=%outer
+  %call = f32[4]{0} call(%p), to_apply=%called
+  %all-reduce-start = f32[4,8]{1,0} all-reduce-start(%p), channel_id=1, to_apply=%region
+  %all-reduce-done = f32[4,8]{1,0} all-reduce-done(%all-reduce-start)
+  %f1 = f32[4,8]{1,0} fusion(%p), kind=kLoop, calls=%fused_add
+  %f2 = f32[4,8]{1,0} fusion(%p), kind=kLoop, calls=%fused_add
+  %f3 = f32[4,8]{1,0} fusion(%p), kind=kLoop, calls=%fused_add
+  %f4 = f32[4,8]{1,0} fusion(%p), kind=kLoop, calls=%fused_add
+  %f5 = f32[4,8]{1,0} fusion(%p), kind=kLoop, calls=%fused_add
+  ROOT %f6 = f32[4,8]{1,0} fusion(%p), kind=kLoop, calls=%fused_add
+}
+"""
+
+
+def test_kernels_are_counted_as_often_as_loops_run():
+    found = ahead.kernels(GPU_PROGRAM)
+    assert found == {"attention": 3, "product": 4, "fusion": 11, "communication": 1, "other": 1}
+    assert ahead.kernels("") == {}
+    assert ahead.collectives(GPU_PROGRAM) == [("all-reduce", (32,), False)]
+
+
+# --- The real compilers, where they are installed ---
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
 @pytest.mark.parametrize("method", ["drm", "trm", "sprm", "diffusion"])
 def test_the_tpu_program_reduces_once_and_leaves_the_host_alone(method, tiny, tmp_path):
-    """In a process of its own, where `drm plan` sets what libtpu needs."""
-    experiment = with_changes(wider(tiny), {"method": method})
-    (tmp_path / "config.json").write_text(to_json(experiment))
-    command = [sys.executable, "-m", "drm_jax", "plan", str(tmp_path), "--topology", "v5e:2x2"]
-    result = subprocess.run(
-        [*command, "--compile", "--json"], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    made = json.loads(result.stdout)
+    made = compiled_plan(with_changes(wider(tiny), {"method": method}), "v5e:2x2", tmp_path)
     assert made["attention"] == "flash"
+    assert_reduces_once(made)
+
+
+def compiled_plan(experiment: Experiment, topology: str, folder: Path) -> dict:
+    """In a process of its own, where `drm plan` sets what the compilers need."""
+    (folder / "config.json").write_text(to_json(experiment))
+    command = [sys.executable, "-m", "drm_jax", "plan", str(folder), "--topology", topology]
+    result = subprocess.run(
+        [*command, "--compile", "--json"], capture_output=True, text=True, check=True, cwd=ROOT,
+        encoding="utf-8",
+    )  # fmt: skip
+    return json.loads(result.stdout)
+
+
+def assert_reduces_once(made: dict) -> None:
     training, evaluation = made["programs"]
     assert training["fits"]
     assert evaluation["fits"]
@@ -429,3 +586,44 @@ def test_the_tpu_program_reduces_once_and_leaves_the_host_alone(method, tiny, tm
     for program in (training, evaluation):
         assert not any(in_loop for _, _, in_loop in program["collectives"])
         assert program["host_transfers"] == 0
+
+
+@pytest.mark.skipif(not HAS_CUDA, reason="needs jax's plugin for CUDA")
+@pytest.mark.parametrize(
+    ("topology", "method", "form"),
+    [("4xH100", "drm", "cudnn"), ("4xH100", "sprm", "cudnn"), ("2xA100", "trm", "cudnn"),
+     ("2xL4", "diffusion", "cudnn"), ("2xT4", "drm", "plain")],
+)  # fmt: skip
+def test_the_gpu_program_reduces_once_and_leaves_the_host_alone(
+    topology, method, form, tiny, tmp_path
+):
+    made = compiled_plan(with_changes(wider(tiny), {"method": method}), topology, tmp_path)
+    assert made["attention"] == form
+    assert_reduces_once(made)
+    for program in made["programs"]:
+        kinds = dict(program["kernels"])
+        assert ("attention" in kinds) == (form == "cudnn")
+        assert kinds["product"] > 0
+        assert program["needed"] < program["available"]
+
+
+@pytest.mark.skipif(not HAS_CUDA, reason="needs jax's plugin for CUDA")
+def test_what_does_not_fit_a_gpu_is_found(tiny, tmp_path):
+    """Without a refusal of the compiler's: by its figures."""
+    (tmp_path / "config.json").write_text(to_json(of_batch(tiny, 2**20)))
+    command = [sys.executable, "-m", "drm_jax", "plan", str(tmp_path), "--topology", "T4"]
+    result = subprocess.run(
+        [*command, "--compile"], capture_output=True, text=True, check=False, cwd=ROOT,
+        encoding="utf-8",
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    assert "Training step: does not fit: it needs" in result.stdout
+    assert "It fits with --" in result.stdout
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax_cuda13_plugin") is None, reason="needs the plugin for CUDA 13"
+)
+def test_cuda_13_does_not_compile_for_what_it_no_longer_knows(tiny):
+    with pytest.raises(UsageError, match=r"no compiler for V100 .*jax\[cuda12\]"):
+        ahead.absent_mesh(parse_topology("V100"))
