@@ -172,7 +172,8 @@ def _value(text: str) -> Any:
 class Running:
     """The experiment of a case with a state, in this process."""
 
-    def __init__(self, case: dict[str, Any]):
+    def __init__(self, case: dict[str, Any], mesh: Any = None):
+        """Args: mesh: None: of the case's devices, or as `drm train` takes them."""
         import jax
 
         from drm_jax.parallel.mesh import make_mesh, use_cpu_cores
@@ -180,7 +181,9 @@ class Running:
         from drm_jax.training.state import make_sharded, state_shardings
 
         self.case, self.experiment = case, experiment_of(case)
-        if case["devices"]:
+        if mesh is not None:
+            self.mesh = mesh
+        elif case["devices"]:
             jax.config.update("jax_num_cpu_devices", case["devices"])
             self.mesh = make_mesh()
         else:

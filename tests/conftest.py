@@ -1,13 +1,18 @@
-"""Four simulated devices for all tests; a test that needs one takes the first."""
+"""Four simulated devices for all tests; a test that needs one takes the first.
+
+DRM_TEST_PLATFORM=cuda runs them on GPUs: test_gpu.py and the goldens are for that.
+"""
 
 import os
 import signal
 from pathlib import Path
 
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_PLATFORMS"] = os.environ.get("DRM_TEST_PLATFORM", "cpu")
 # Most of the time goes into compiling: half of that is saved where LLVM optimises nothing.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    if os.environ["JAX_PLATFORMS"] == "cpu"
+    else ""
 )
 
 import fsspec.config
@@ -114,6 +119,7 @@ LONG = (
     "run/test_windows.py::test_one_device_equals_two",
     "solve/test_solve.py",
     "test_benchmarks.py::test_a_step_is_measured",
+    "test_benchmarks.py::test_every_stage_of_gpu_runs_on_a_cpu",
     "test_experiments.py",
     "test_extending.py",
     "test_launch.py",

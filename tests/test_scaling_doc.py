@@ -38,7 +38,8 @@ TINY = shlex.split(
 )
 KNOWN = shlex.split(
     ". export for mkdir python pip drm nvidia-smi gcloud srun squeue scancel .venv-tpu/bin/pip "
-    ".venv-tpu/bin/drm launch/debug_gpu.sh launch/tpu_vm.sh launch/slurm.sh"
+    ".venv-tpu/bin/drm .venv-gpu/bin/pip .venv-gpu/bin/drm launch/debug_gpu.sh launch/tpu_vm.sh "
+    "launch/slurm.sh"
 )
 # gcloud's commands with the options that they take, by its reference.
 GCLOUD = {
@@ -203,11 +204,13 @@ def ask_drm(platforms: str | None, words: list[str], capsys) -> None:
     elif verb == "plan" and "--compile" in words:
         words.remove("--compile")
         assert main(words) == 0
-        if importlib.util.find_spec("libtpu"):
-            compiles(words[words.index("--topology") + 1])
+        topology = words[words.index("--topology") + 1]
+        module, extra = ("libtpu", "tpu") if ":" in topology else ("jax_cuda13_plugin", "gpu")
+        if importlib.util.find_spec(module):
+            compiles(topology)
         else:
             assert main([*words, "--compile"]) == 2
-            assert "pip install -e '.[tpu]'" in capsys.readouterr().err
+            assert f"pip install -e '.[{extra}]'" in capsys.readouterr().err
     else:
         assert verb in ("plan", "eval", "checkpoints"), words
         assert main(words) == 0
@@ -272,8 +275,9 @@ def test_every_command(title, world, fake_gcs, capsys):
     if title.startswith("8. "):
         start_long_run(world, **settings_of(kept))
     said = before(title)
-    if title == "The compiler's figures":
-        shutil.copytree(".venv", ".venv-tpu")  # of section 3
+    if title == "The compilers' figures":
+        for name in (".venv-tpu", ".venv-gpu"):  # of section 3
+            shutil.copytree(".venv", name)
     for command in COMMANDS[title]:
         words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=", word)]
         assert words[0] in KNOWN, f"no way to run this is known: {command}"
@@ -403,3 +407,17 @@ def test_the_tables_are_those_of_the_plans(make_plans):
         "18% of a step's FLOPs"
     }
     assert "18% of a step's FLOPs" in " ".join(PAGE.split())
+
+
+def test_the_bar_is_compared_with_the_plan_of_one_gpu(make_plans):
+    experiment = importlib.import_module("arc1_drm_7m").experiment()
+    plan = make_plan(experiment, parse_topology("H100"))
+    slow, middle, fast = (f"{pace.examples_per_second:,.0f}" for pace in plan.paces)
+    most = plan.fastest
+    said = (
+        f"{slow} examples/s at 20%, {middle} at 40%, {fast} at 60%, and "
+        f"{most.examples_per_second:,.0f} at the roofline, {most.utilisation:.0%}"
+    )
+    assert said in " ".join(PAGE.split())
+    days = experiment.train.steps * experiment.train.batch_size / 4600 / 86400
+    assert round(days, 1) == 1.0  # with fit, in a day

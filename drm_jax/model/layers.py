@@ -102,6 +102,42 @@ class Attention(nn.Module):
         return out.reshape(batch, tokens, hidden)
 
 
+def _gated(gate_up: jax.Array) -> jax.Array:
+    gate, up = jnp.split(gate_up, 2, axis=-1)
+    return nn.silu(gate) * up
+
+
+@jax.custom_vjp
+def gated(gate_up: jax.Array) -> jax.Array:
+    """silu(gate) * up, (…, W), of gate and up side by side, (…, 2W)."""
+    return _gated(gate_up)
+
+
+def _gated_backward(gate_up: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
+    return (jax.lax.platform_dependent(gate_up, grad, cuda=_in_one_kernel, default=_by_halves),)
+
+
+def _by_halves(gate_up: jax.Array, grad: jax.Array) -> jax.Array:
+    return jax.vjp(_gated, gate_up)[1](grad)[0]
+
+
+def _in_one_kernel(gate_up: jax.Array, grad: jax.Array) -> jax.Array:
+    """As `_by_halves`. XLA for GPUs would write the gradient of each half, and then copy both side by
+    side; this is elementwise over both, so that it is one kernel, which moves half as many bytes."""
+    halves = (*grad.shape[:-1], 2, grad.shape[-1])
+    gate, up, wide = (
+        jnp.broadcast_to(widened(x)[..., None, :], halves)
+        for x in (*jnp.split(gate_up, 2, axis=-1), grad)
+    )
+    share = jax.nn.sigmoid(gate)
+    of_gate, of_up = wide * up * share * (1 + gate * (1 - share)), wide * gate * share
+    is_gate = jax.lax.broadcasted_iota(jnp.int32, halves, len(halves) - 2) == 0
+    return jnp.where(is_gate, of_gate, of_up).astype(gate_up.dtype).reshape(gate_up.shape)
+
+
+gated.defvjp(lambda gate_up: (_gated(gate_up), gate_up), _gated_backward)
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate) * up). Kernel columns of `gate_up`: gate, then up."""
 
@@ -114,8 +150,8 @@ class SwiGLU(nn.Module):
         gate_up = nn.Dense(2 * self.width, name="gate_up", **dense)(
             x_BxTxD.reshape(-1, x_BxTxD.shape[-1])
         )
-        gate, up = jnp.split(checkpoint_name(gate_up, KEPT), 2, axis=-1)
-        down = nn.Dense(x_BxTxD.shape[-1], name="down", **dense)(nn.silu(gate) * up)
+        inner = gated(checkpoint_name(gate_up, KEPT))
+        down = nn.Dense(x_BxTxD.shape[-1], name="down", **dense)(inner)
         return down.reshape(x_BxTxD.shape)
 
 
