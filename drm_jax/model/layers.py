@@ -122,8 +122,8 @@ def _by_halves(gate_up: jax.Array, grad: jax.Array) -> jax.Array:
 
 
 def _in_one_kernel(gate_up: jax.Array, grad: jax.Array) -> jax.Array:
-    """As `_by_halves`. XLA for GPUs would write the gradient of each half, and then copy both side by
-    side; this is elementwise over both, so that it is one kernel, which moves half as many bytes."""
+    """As `_by_halves`. XLA for GPUs would write each half's gradient, and then copy both side by
+    side. This is elementwise over both, so it is one kernel, which moves half as many bytes."""
     halves = (*grad.shape[:-1], 2, grad.shape[-1])
     gate, up, wide = (
         jnp.broadcast_to(widened(x)[..., None, :], halves)
