@@ -65,11 +65,10 @@ class Transformer(Backbone):
     the device: blocks on a CPU; flash or cudnn where the compute type is bfloat16 and the kernel,
     tried at the start, works; else plain."""
     dtype: Literal["auto", "float64", "float32", "bfloat16"] = "auto"
-    """Compute type; auto: bfloat16 on an accelerator, but for GPUs before Ampere, which have no units
-    for it, and on a CPU that has some (AMX) from width 512 on, with jax 0.12 or newer; else float32.
-    Weights are float32. float32 is exact on accelerators too: no TF32, no bfloat16 passes. float64,
-    weights too, is for
-    comparisons on a CPU, with JAX_ENABLE_X64=1."""
+    """Compute type; auto: bfloat16 where the hardware has units for it: on an accelerator, but for
+    GPUs before Ampere, and on a CPU with AMX from width 512 on, with jax 0.12 or newer; else
+    float32. Weights are float32. float32 is exact on accelerators too: no TF32, no bfloat16 passes.
+    float64, weights too, is for comparisons on a CPU, with JAX_ENABLE_X64=1."""
 
     def __post_init__(self):
         check_fields(self, "model")

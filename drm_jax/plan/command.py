@@ -33,7 +33,8 @@ def plan(
     Raises:
       UsageError, InputError: see `make_plan` and `ahead.absent_mesh`.
     """
-    mesh = ahead.absent_mesh(topology, shape) if compiles else None  # what fails at once comes first
+    # What fails at once comes first.
+    mesh = ahead.absent_mesh(topology, shape) if compiles else None
     made = make_plan(experiment, topology, shape)
     tell = functools.partial(say, Console(quiet=True) if as_json else console)
     if not as_json:

@@ -212,8 +212,8 @@ def test_gpus_before_ampere_compute_in_float32(tiny, monkeypatch):
      ("another gpu", "bfloat16")],
 )  # fmt: skip
 def test_compute_types(platform, name):
-    assert compute_dtype("auto", platform) == name
-    assert compute_dtype("float64", platform) == "float64"
+    assert compute_dtype("auto", platform, 64) == name
+    assert compute_dtype("float64", platform, 64) == "float64"
 
 
 def test_the_kernel_itself_passes_its_trial(monkeypatch):
