@@ -125,7 +125,7 @@ def device(cpu: bool) -> Iterator[Result]:
 
     first = jax.devices()[0]
     platform = platform_of(make_mesh([first]))
-    dtype = compute_dtype("auto", platform)
+    dtype = compute_dtype("auto", platform, 512)
     form = choose_attention("auto", platform, dtype, 64)
     fails = {}
     if form in KERNELS:
