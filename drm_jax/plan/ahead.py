@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 from drm_jax.config import Experiment
 from drm_jax.errors import InputError, UsageError, one_line
 from drm_jax.evaluate.answerer import abstract_candidates, compile_answer
-from drm_jax.parallel.mesh import MeshShape, make_mesh, placed, platform_of
+from drm_jax.parallel.mesh import ALL_DATA, MeshShape, make_mesh, placed, platform_of
 from drm_jax.plan.chips import CHIPS, Topology
 from drm_jax.plan.gpus import describe_gpu
 from drm_jax.run.setup import state_maker, trained_parts
@@ -77,7 +77,7 @@ class Advice:
     largest_batch: int | None  # with the options as they are
 
 
-def absent_mesh(topology: Topology, shape: MeshShape) -> Mesh:
+def absent_mesh(topology: Topology, shape: MeshShape = ALL_DATA) -> Mesh:
     """A mesh of devices that aren't there.
 
     Raises:
