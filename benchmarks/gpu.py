@@ -354,19 +354,13 @@ def demo(cpu: bool) -> Iterator[Result]:
         workdir, began = Path(folder) / "demo", time.perf_counter()
         steps = ("--train.steps", "20") if cpu else ()
         code = _drm("train", "experiments/demo.py", "--workdir", str(workdir), *steps)
-        logged = _logged(workdir)
-        rates = [line["train/examples_per_second"] for line in logged if _has_rate(line)]
-        scores = [line["eval/pass@2"] for line in logged if "eval/pass@2" in line]
+        rates = _logged(workdir, "train", "examples_per_second").values()
+        scores = [*_logged(workdir, "eval", "pass@2").values()]
         yield {
             "code": code, "seconds": time.perf_counter() - began,
             "examples_per_second": statistics.median(rates) if rates else None,
             "pass@2": scores[-1] if scores else None,
         }  # fmt: skip
-
-
-def _has_rate(line: Result) -> bool:
-    rate = line.get("train/examples_per_second")
-    return rate is not None and rate == rate
 
 
 def resume(cpu: bool) -> Iterator[Result]:
@@ -388,10 +382,7 @@ def resume(cpu: bool) -> Iterator[Result]:
         process.kill()
         process.wait()
         codes.append(_drm("train", *options, "--workdir", str(killed)))
-        losses = [
-            {line["step"]: line["train/loss"] for line in _logged(one) if "train/loss" in line}
-            for one in (whole, killed)
-        ]
+        losses = [_logged(one, "train", "loss") for one in (whole, killed)]
         yield {"codes": codes, "was_killed": was_killed, "lines": len(losses[0]),
                "equal": bool(losses[0]) and losses[0] == losses[1]}  # fmt: skip
 
@@ -403,11 +394,12 @@ def _drm(*words: str) -> int:
     return subprocess.run([*_DRM, *words], cwd=ROOT, stdout=sys.stderr).returncode
 
 
-def _logged(workdir: Path) -> list[Result]:
+def _logged(workdir: Path, kind: str, name: str) -> dict[int, float]:
+    """What a run has logged of one number, by step."""
     file = workdir / "metrics.jsonl"
-    if not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    lines = [json.loads(line) for line in text.splitlines()]
+    return {line["step"]: line[name] for line in lines if line["kind"] == kind and name in line}
 
 
 def profile(cpu: bool) -> Iterator[Result]:
