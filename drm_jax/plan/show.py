@@ -41,9 +41,10 @@ def _state_lines(plan: Plan) -> list[str]:
     )
     peak = chip["dtype"]
     slower = "" if plan.dtype == peak else f", slower than the peak, which is of {peak}"
+    split = f" ({plan.mesh})" if "gathered" in plan.device_bytes else ""
     return [
-        f"{plan.experiment} on {plan.topology}: {plan.devices} x {chip['name']} ({plan.mesh}), "
-        f"each {chip['flops'] / 1e12:,.0f} TFLOP/s of {peak}, {chip['memory'] / 1e9:,.0f} GB at "
+        f"{plan.experiment} on {plan.topology}: {plan.devices} x {chip['name']}{split}, each "
+        f"{chip['flops'] / 1e12:,.0f} TFLOP/s of {peak}, {chip['memory'] / 1e9:,.0f} GB at "
         f"{chip['bandwidth'] / 1e9:,.0f} GB/s, {chip['link'] / 1e9:,.0f} GB/s to others "
         f"({chip['source']})",
         f"Network: {plan.parameters:,} parameters, {plan.dtype} products{slower}; "

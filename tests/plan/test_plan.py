@@ -440,7 +440,7 @@ def test_what_does_not_fit_is_said(size, code, written, capsys, monkeypatch):
     evaluation = ahead.Program("evaluation", True, 2 * GIB, None, 1000000, GIB, found, 3)
     compilers = {"training step": of_memory, "evaluation": lambda *_: evaluation}
     monkeypatch.setattr(ahead, "compile_step", of_memory)
-    monkeypatch.setattr(ahead, "absent_mesh", lambda topology: mesh)
+    monkeypatch.setattr(ahead, "absent_mesh", lambda *_: mesh)
     monkeypatch.setattr(plan_module, "_COMPILERS", compilers)
     argv = ["plan", written, "--topology", "v5e:1x2", "--compile", "--train.batch-size", str(size)]
     argv += ["--model.attention", "plain"]
