@@ -80,6 +80,7 @@ def _options(command: str) -> list[str]:
         checkpoints,
         data,
         evaluate,
+        exporting,
         importing,
         plan,
         report,
@@ -96,7 +97,7 @@ def _options(command: str) -> list[str]:
         "data": data.DataOptions, "import": importing.ImportOptions, "runs": runs.RunsOptions,
         "report": report.ReportOptions, "show": show.ShowOptions,
         "checkpoints": checkpoints.CheckpointsOptions, "completion": CompletionOptions,
-        "solve": solve.SolveOptions,
+        "solve": solve.SolveOptions, "export": exporting.ExportOptions,
     }  # fmt: skip
     found = list(option_names(classes[command]))
     if command in ("train", "plan"):
