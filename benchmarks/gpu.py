@@ -203,7 +203,12 @@ def attention(cpu: bool) -> Iterator[Result]:
     import jax
     import jax.numpy as jnp
 
-    from drm_jax.model.attention import choose_attention, find_attention, plain_attention
+    from drm_jax.model.attention import (
+        choose_attention,
+        find_attention,
+        plain_attention,
+        with_gradient,
+    )
     from drm_jax.parallel.mesh import make_mesh, platform_of
 
     platform, dtype = platform_of(make_mesh(jax.devices()[:1])), jnp.dtype("bfloat16")
@@ -216,7 +221,7 @@ def attention(cpu: bool) -> Iterator[Result]:
         numbers = [jax.random.normal(key, (count, tokens, 64), dtype) for key in keys]
         few = [x[:16].astype(jnp.float32) for x in numbers]  # of all, float32 scores take 2.6 GB
         with jax.default_matmul_precision("highest"):
-            exact = _with_gradient(plain_attention)(*few)
+            exact = with_gradient(plain_attention)(*few)
         found: Result = {"tokens": tokens, "heads": count, "form": form}
         for name, attend in (("plain", plain_attention), (form, kernel)):
             found[name] = _attention_figures(attend, numbers, exact, cpu)
@@ -227,7 +232,9 @@ def _attention_figures(attend: Any, numbers: list[Any], exact: Any, cpu: bool) -
     """Times, memory, and how far from exact results of the first heads."""
     import jax
 
-    run, forward = _with_gradient(attend), jax.jit(attend)
+    from drm_jax.model.attention import with_gradient
+
+    run, forward = with_gradient(attend), jax.jit(attend)
     scratch = run.lower(*numbers).compile().memory_analysis().temp_size_in_bytes
     apart = [_apart(ours[: len(x)], x) for ours, x in zip(run(*numbers), exact, strict=True)]
     jax.block_until_ready(forward(*numbers[:3]))
@@ -237,16 +244,6 @@ def _attention_figures(attend: Any, numbers: list[Any], exact: Any, cpu: bool) -
         "scratch_bytes": scratch,
         "apart": apart,
     }
-
-
-def _with_gradient(attend: Any) -> Any:
-    import jax
-
-    def run(q, k, v, grad):
-        mixed, backward = jax.vjp(attend, q, k, v)
-        return mixed, *backward(grad)
-
-    return jax.jit(run)
 
 
 def _apart(ours: Any, theirs: Any) -> float:
@@ -396,9 +393,10 @@ def _drm(*words: str) -> int:
 
 def _logged(workdir: Path, kind: str, name: str) -> dict[int, float]:
     """What a run has logged of one number, by step."""
-    file = workdir / "metrics.jsonl"
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
-    lines = [json.loads(line) for line in text.splitlines()]
+    from drm_jax.io.files import work_path
+    from drm_jax.io.metrics import read_metrics
+
+    lines = read_metrics(work_path(workdir))
     return {line["step"]: line[name] for line in lines if line["kind"] == kind and name in line}
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from golden_weights import GOLDENS
 
+from drm_jax.commands.main import main
+
 DRM, TRM = "drm", "trm"  # the joint code, and TRM's own
 LEGACY_DRM, LEGACY_SPRM = "legacy drm", "legacy sprm"
 _LEGACY_NAMES = {  # of tensors, by those of the joint code
@@ -123,3 +125,13 @@ def write_all(
         "import", f"{folder}/{name}", "--config", f"{folder}/all_config.yaml",
         "--workdir", f"{folder}/run", "--train", "--evaluate", f"{folder}/tasks.json",
     ]  # fmt: skip
+
+
+def refused(argv: list[str], code: int, words: str, capsys) -> None:
+    """A command ends with this code and one line that has these words, parts joined by " … "."""
+    capsys.readouterr()
+    assert main(argv) == code
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    for word in words.split(" … "):
+        assert word in err

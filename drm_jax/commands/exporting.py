@@ -16,7 +16,7 @@ run's own files say. Works on the CPU, and changes nothing in the work directory
 
 The weights are step_N, with names as in files of the published training script (--to torch), or
 model.safetensors, with names as in the network's class (--to safetensors). What was imported keeps
-its names. What the published code has no like of is refused: diffusion, parts of your own.
+its names. What the published code has no equivalent of is refused: diffusion, parts of your own.
 
 Examples:
   drm export runs/demo --to safetensors                 into runs/demo/export/step_4000_safetensors

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from drm_jax.methods.method import Answered, Method
 from drm_jax.model.backbone import Network, exact_products
 from drm_jax.parallel import fsdp, puzzle_table
-from drm_jax.parallel.mesh import BATCH_AXES, placed, spec_of
+from drm_jax.parallel.mesh import BATCH_AXES, Axes, placed, spec_of
 from drm_jax.puzzles.family import Family
 from drm_jax.training.state import TrainState
 
@@ -36,7 +36,7 @@ def make_answer(
     method: Method,
     data: Family,
     network: Network,
-    axes: puzzle_table.Axes,
+    axes: Axes,
     *,
     steps: int,
     seed: int,

@@ -79,8 +79,8 @@ def tracked(
     tracker = None
     if name != NONE:
         try:
-            number = _number(workdir, name, resumed)
-            arguments = _ARGUMENTS[name](run_name, number, workdir)
+            run_id = _run_id(workdir, name, resumed)
+            arguments = _ARGUMENTS[name](run_name, run_id, workdir)
             project = os.environ.get(f"{name.upper()}_PROJECT", _PROJECT)
             with _silent():
                 package = importlib.import_module(name)
@@ -88,7 +88,7 @@ def tracked(
                     project=project, config=dict(config), resume="allow", **arguments
                 )
             tracker = Tracker(name, package, run, say)
-            say(f"Tracked by {name} in project {project} as {arguments['name']} ({number})")
+            say(f"Tracked by {name} in project {project} as {arguments['name']} ({run_id})")
         except Exception as error:
             say(_failure(name, "init", error))
     try:
@@ -98,12 +98,12 @@ def tracked(
             tracker.finish()
 
 
-def _of_wandb(run_name: str, number: str, workdir: epath.Path) -> dict[str, Any]:
+def _of_wandb(run_name: str, run_id: str, workdir: epath.Path) -> dict[str, Any]:
     mode = os.environ.get("WANDB_MODE", "offline")
     if mode == "offline":  # it would tell its makers of errors all the same
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     return {
-        "id": number,
+        "id": run_id,
         "name": run_name,
         "mode": mode,
         # Of a bucket: the current directory, as wandb does by itself.
@@ -112,16 +112,16 @@ def _of_wandb(run_name: str, number: str, workdir: epath.Path) -> dict[str, Any]
     }
 
 
-def _of_trackio(run_name: str, number: str, workdir: epath.Path) -> dict[str, Any]:
+def _of_trackio(run_name: str, run_id: str, workdir: epath.Path) -> dict[str, Any]:
     # It knows a run by its name.
-    return {"name": f"{run_name}-{number}", "embed": False}
+    return {"name": f"{run_name}-{run_id}", "embed": False}
 
 
 _ARGUMENTS = {"wandb": _of_wandb, "trackio": _of_trackio}
 """What each `init` takes beside what both take."""
 
 
-def _number(workdir: epath.Path, name: Name, resumed: bool) -> str:
+def _run_id(workdir: epath.Path, name: Name, resumed: bool) -> str:
     """The id of the tracker's run: that of the start before, or a new one."""
     path = workdir / FILE
     found = next(iter(json_lines(path)), None) if resumed else None

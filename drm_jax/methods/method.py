@@ -16,6 +16,7 @@ from flax import struct
 
 from drm_jax.errors import UsageError
 from drm_jax.model.backbone import Network, Params
+from drm_jax.parallel.mesh import Axes
 from drm_jax.references import reference_to
 
 Batch = Mapping[str, jax.Array]
@@ -135,7 +136,7 @@ class Method:
         """
         raise NotImplementedError
 
-    def carry_over(self, carry: Carry, batch: Batch, axis: str | tuple[str, ...] | None) -> Carry:
+    def carry_over(self, carry: Carry, batch: Batch, axis: Axes | None) -> Carry:
         """After a step: what is taken over from it.
 
         Args:

@@ -14,6 +14,7 @@ from drm_jax.methods import carried
 from drm_jax.methods.carried import Carry
 from drm_jax.methods.method import Batch, Bits, Work
 from drm_jax.methods.trm import Trm
+from drm_jax.parallel.mesh import Axes
 from drm_jax.random_bits import below
 
 MIN_LEVEL_BETA, MAX_LEVEL_BETA = 1e-4, 0.02
@@ -36,7 +37,7 @@ class Sprm(Trm):
         draws = carried.draw_for_slots(bits_Bx5, self.halting)
         return draws | {"latent_level": levels_Bx2, "latent_seed": bits_Bx5[:, 4].copy()}
 
-    def carry_over(self, carry: Carry, batch: Batch, axis: str | tuple[str, ...] | None) -> Carry:
+    def carry_over(self, carry: Carry, batch: Batch, axis: Axes | None) -> Carry:
         return perturb_latents(carry, batch, axis)
 
     def work(self) -> Work:
@@ -54,7 +55,7 @@ def perturb(
     x_BxTxD: jax.Array,
     level_B: jax.Array,
     normal_BxTxD: jax.Array,
-    axis: str | tuple[str, ...] | None = None,
+    axis: Axes | None = None,
 ) -> jax.Array:
     """A latent moved towards noise of its own channels' mean and spread (sprm).
 
@@ -80,7 +81,7 @@ def perturb(
     return jnp.sqrt(signal) * x_BxTxD + jnp.sqrt(1 - signal) * noise_BxTxD
 
 
-def perturb_latents(carry: Carry, batch: Batch, axis: str | tuple[str, ...] | None = None) -> Carry:
+def perturb_latents(carry: Carry, batch: Batch, axis: Axes | None = None) -> Carry:
     """The carry with y and z perturbed, each with noise and a level of its own (sprm).
 
     Args:

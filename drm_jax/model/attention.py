@@ -242,6 +242,17 @@ def _why_not(name: str, platform: str, dtype: jnp.dtype, head_size: int) -> str 
     return None
 
 
+def with_gradient(attend: Attend) -> Callable[..., tuple[jax.Array, ...]]:
+    """(q, k, v, gradient of the result) -> what is attended to, and the gradients of q, k and v;
+    compiled."""
+
+    def run(q, k, v, grad):
+        mixed, backward = jax.vjp(attend, q, k, v)
+        return mixed, *backward(grad)
+
+    return jax.jit(run)
+
+
 @functools.cache
 def why_kernel_fails(form: str, head_size: int, odd: bool, device: jax.Device) -> str | None:
     """Tries a kernel on a few tokens, forward and gradient, in bfloat16, against plain attention.
@@ -257,13 +268,7 @@ def why_kernel_fails(form: str, head_size: int, odd: bool, device: jax.Device) -
     numbers = [rng.standard_normal(shape).astype(jnp.bfloat16) for _ in range(4)]
 
     def both(attend: Attend) -> list[np.ndarray]:
-        """What is attended to, and the gradients of q, k and v."""
-
-        def run(q, k, v, grad):
-            mixed, backward = jax.vjp(attend, q, k, v)
-            return mixed, *backward(grad)
-
-        found = jax.jit(run)(*jax.device_put(numbers, device))
+        found = with_gradient(attend)(*jax.device_put(numbers, device))
         return [np.asarray(x, np.float32) for x in jax.device_get(found)]
 
     try:

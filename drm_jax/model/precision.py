@@ -1,4 +1,4 @@
-"""Which type what is computed in."""
+"""Compute and parameter dtypes."""
 
 import functools
 from pathlib import Path

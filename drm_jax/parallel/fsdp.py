@@ -15,8 +15,7 @@ from jax import lax
 from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
-from drm_jax.parallel.mesh import DATA, FSDP, spec_of
-from drm_jax.parallel.puzzle_table import Axes
+from drm_jax.parallel.mesh import DATA, FSDP, Axes, spec_of
 
 
 def weight_specs(mesh: Mesh | AbstractMesh, weights: Any) -> Any:

@@ -23,6 +23,8 @@ from drm_jax.words import counted
 DATA, FSDP = "data", "fsdp"
 BATCH_AXES = (DATA, FSDP)
 """What batches, slots and the puzzle table are split over: both axes."""
+Axes = str | tuple[str, ...]
+"""Names of what a batch is split over: `BATCH_AXES`, or the axis of a vmap."""
 _BY_SHAPE = object()
 SPECS = (
     (r"table", P(BATCH_AXES)),  # (rows, D): the puzzle rows

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Axes = str | tuple[str, ...]
-"""The names of the axes: `mesh.BATCH_AXES`, or that of a vmap."""
+from drm_jax.parallel.mesh import Axes
 
 ROW_MULTIPLE = 3 * 4096
 """Divides by 1, 2, 3, 4, 6, 8, 12, … devices: by each power of two up to 4,096, and by three times

@@ -36,6 +36,9 @@ _COLLECTIVE = re.compile(
     r"collective-broadcast|ragged-all-to-all)(-start)?\("
 )
 _HOST = re.compile(r" (infeed|outfeed|send|recv)\(|MoveToHost|MoveToDevice|host_compute|callback")
+_BEGINS = re.compile(r"(ENTRY )?(%\S+) .*\{$")
+_CALLED = re.compile(r"(?:calls|to_apply|branch_computations)=\{?(%[\w.-]+)")
+"""A computation of a compiled program begins; others that an instruction calls."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 GPU_SHARE = 0.75
 """Of a GPU's memory: what jax takes, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise."""
@@ -229,11 +232,11 @@ def collectives(text: str) -> list[tuple[str, tuple[int, ...], bool]]:
     """
     found, bodies, calls, here, parts = [], set(), {}, "", set()
     for line in text.splitlines():
-        if re.match(r"(ENTRY )?%\S+ .*\{$", line):
-            here, in_entry = line.removeprefix("ENTRY ").split(" ")[0], line.startswith("ENTRY")
+        begins = _BEGINS.match(line)
+        if begins:
+            here, in_entry = begins[2], bool(begins[1])
         bodies |= set(re.findall(r"(?:body|condition)=(%[\w.-]+)", line))
-        called = re.findall(r"(?:calls|to_apply|branch_computations)=\{?(%[\w.-]+)", line)
-        calls.setdefault(here, set()).update(called)
+        calls.setdefault(here, set()).update(_CALLED.findall(line))
         match = _COLLECTIVE.search(line)
         if match:
             shapes = re.findall(r"\w+\[([\d,]*)\]", match[1])
@@ -263,7 +266,7 @@ def kernels(text: str) -> dict[str, int]:
     lines: dict[str, list[str]] = {}
     entry = here = ""
     for line in text.splitlines():
-        begins = re.match(r"(ENTRY )?(%\S+) .*\{$", line)
+        begins = _BEGINS.match(line)
         if begins:
             here = begins[2]
             entry = here if begins[1] else entry
@@ -282,8 +285,7 @@ def kernels(text: str) -> dict[str, int]:
                 body = re.search(r"body=(%[\w.-]+)", line)[1]
                 todo.append((body, times * int(trips[1] if trips else 1)))
             elif starts[1] in ("call", "conditional", "async-start"):
-                inner = re.findall(r"(?:calls|to_apply|branch_computations)=\{?(%[\w.-]+)", line)
-                todo += [(one, times) for one in inner]
+                todo += [(one, times) for one in _CALLED.findall(line)]
             else:
                 found[_kind_of_kernel(line)] += times
     return {kind: count for kind, count in found.items() if count}

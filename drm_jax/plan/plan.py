@@ -23,7 +23,7 @@ from drm_jax.plan.flops import Flops, count_flops
 from drm_jax.puzzles.family import Board
 from drm_jax.run.setup import check_split, load_puzzles, state_maker, trained_parts
 from drm_jax.training.batches import abstract_batch
-from drm_jax.training.state import TrainState, state_shardings
+from drm_jax.training.state import TrainState, state_shardings, tree_bytes
 
 UTILISATIONS = (0.2, 0.4, 0.6)
 
@@ -210,7 +210,7 @@ def _memory(experiment: Experiment, state: TrainState, mesh: AbstractMesh) -> di
     height, width = data.boards[-1]
     shardings, by_rows = state_shardings(state, mesh), placed(mesh, "batch")
     of_state = {
-        field.name: _bytes(getattr(state, field.name), getattr(shardings, field.name))
+        field.name: tree_bytes(getattr(state, field.name), getattr(shardings, field.name))
         for field in dataclasses.fields(state)
     }
     batches = {
@@ -220,22 +220,12 @@ def _memory(experiment: Experiment, state: TrainState, mesh: AbstractMesh) -> di
         "candidates": abstract_candidates(evaluate.batch_size, height * width),
     }
     device_bytes = of_state | {
-        name: _bytes(batch, jax.tree.map(lambda _: by_rows, batch))
+        name: tree_bytes(batch, jax.tree.map(lambda _: by_rows, batch))
         for name, batch in batches.items()
     }
     if mesh.shape[FSDP] > 1:
-        device_bytes |= {"gathered": _bytes(state.params), "gradients": _bytes(state.params)}
+        device_bytes |= dict.fromkeys(("gathered", "gradients"), tree_bytes(state.params))
     return {"device_bytes": device_bytes, "state_bytes": sum(of_state.values())}
-
-
-def _bytes(tree: Any, shardings: Any = None) -> int:
-    """Of all arrays; of what a device has of them, where shardings are given."""
-    leaves = jax.tree.leaves(tree)
-    shapes = [x.shape for x in leaves]
-    if shardings is not None:
-        places = zip(jax.tree.leaves(shardings), shapes, strict=True)
-        shapes = [place.shard_shape(shape) for place, shape in places]
-    return sum(math.prod(shape) * x.dtype.itemsize for shape, x in zip(shapes, leaves, strict=True))
 
 
 def _work(experiment: Experiment, cost: _Cost, chip: Chip) -> dict[str, Any]:
@@ -316,5 +306,5 @@ def _split_and_whole(params: Any, mesh: AbstractMesh) -> tuple[float, float]:
     """Bytes of the weights that are split over the devices, and of those that are not."""
     split = jax.tree.map(lambda spec: FSDP in spec, weight_specs(mesh, params))
     sizes = zip(jax.tree.leaves(params), jax.tree.leaves(split), strict=True)
-    of_split = sum(_bytes(weight) for weight, is_split in sizes if is_split)
-    return float(of_split), float(_bytes(params) - of_split)
+    of_split = sum(tree_bytes(weight) for weight, is_split in sizes if is_split)
+    return float(of_split), float(tree_bytes(params) - of_split)

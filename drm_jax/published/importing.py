@@ -93,16 +93,10 @@ def import_published(
     lists = identifiers if reset_puzzle_table else files.identifiers
     read = _read_own if files.experiment is not None else _read_published
     experiment, notes = read(
-        files,
-        published,
-        name=name,
-        step=step,
-        family=family,
+        files, published, name=name, step=step, family=family,
         identifiers=None if lists is None else str(lists.absolute()),
-        train=train,
-        evaluate=evaluate,
-        canvas=canvas,
-    )
+        train=train, evaluate=evaluate, canvas=canvas,
+    )  # fmt: skip
     if names_rows(experiment.data):  # a folder may hold a list that names no row
         identifiers = lists
     _check_table_options(experiment.data, identifiers, reset_puzzle_table)
@@ -110,14 +104,14 @@ def import_published(
     setup = set_up(experiment, workdir=workdir)
     _check_ids(identifiers, setup.puzzles.num_ids, published)
     say(describe(setup))
-    coming = _Coming(published, step, identifiers, files.trained_on, _text_of(files.options))
-    there = _join(setup, workdir, coming, say)
+    incoming = _Incoming(published, step, identifiers, files.trained_on, _text_of(files.options))
+    there = _join(setup, workdir, incoming, say)
     for line in _summary(setup, published, workdir, step, there, notes):
         say(line)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Coming:
+class _Incoming:
     """A checkpoint that is imported."""
 
     published: Published
@@ -179,20 +173,22 @@ def _read_published(
     return read_experiment(files.options, published, **given)
 
 
-def _join(setup: Setup, workdir: epath.Path, coming: _Coming, say: Callable[[str], None]) -> bool:
+def _join(
+    setup: Setup, workdir: epath.Path, incoming: _Incoming, say: Callable[[str], None]
+) -> bool:
     """Saves the checkpoint in the work directory; True where it was there already."""
-    experiment, step = setup.experiment, coming.step
-    state = _state(setup, coming.published, step)
+    experiment, step = setup.experiment, incoming.step
+    state = _state(setup, incoming.published, step)
     make_folder(workdir)
     with lock.hold(workdir, say) as held:
         remove_halves(workdir)
         check_claim(workdir, experiment)
         there = _is_there(setup, workdir, step, state, say)
         if not there:
-            _save(setup, workdir, coming, state, held)
+            _save(setup, workdir, incoming, state, held)
         claim(workdir, experiment, changes_of(workdir, experiment))
         if not there or not history.read_history(workdir):
-            name = coming.published.path.name
+            name = incoming.published.path.name
             history.note(workdir, {"event": "import", "step": step, "from": name})
     return there
 
@@ -227,23 +223,24 @@ def _check_ids(identifiers: Path | None, num_ids: int, published: Published) -> 
 
 
 def _save(
-    setup: Setup, workdir: epath.Path, coming: _Coming, state: TrainState, held: lock.Lock
+    setup: Setup, workdir: epath.Path, incoming: _Incoming, state: TrainState, held: lock.Lock
 ) -> None:
     """Writes the checkpoint, and before it the names of its rows."""
-    if coming.identifiers is not None:
-        write_whole(workdir / IDENTIFIERS, coming.identifiers.read_bytes())
+    if incoming.identifiers is not None:
+        write_whole(workdir / IDENTIFIERS, incoming.identifiers.read_bytes())
     keeps_table = first_row(setup.experiment.data) is not None
+    layout = layout_of(incoming.published, incoming.options, keeps_table)
     record = {
         "fingerprint": setup.fingerprint,
         "num_ids": setup.puzzles.num_ids,
-        "trained_on": sorted({*setup.puzzles.trained_digests(), *coming.trained_on}),
+        "trained_on": sorted({*setup.puzzles.trained_digests(), *incoming.trained_on}),
         "tests": setup.puzzles.tests_digest(),
         "interval": {},
-        "published": dataclasses.asdict(layout_of(coming.published, coming.options, keeps_table)),
+        "published": dataclasses.asdict(layout),
     }
     with checkpoint.open_checkpoints(workdir, sys.maxsize, 0, {}) as saver:
         held.check()
-        checkpoint.save(saver, coming.step, state, record)
+        checkpoint.save(saver, incoming.step, state, record)
         checkpoint.finish(saver)
 
 

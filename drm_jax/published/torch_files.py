@@ -124,11 +124,6 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], form: Format) -
     _WRITERS[form](path, tensors)
 
 
-def check_writable_as(form: Format, path: Path) -> None:
-    """Raises UsageError where the package that writes such a file is missing."""
-    load_package(form, path, "write")
-
-
 def _write_torch(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     import torch
 

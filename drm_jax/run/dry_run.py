@@ -21,6 +21,7 @@ from drm_jax.run.loop import check_start, describe
 from drm_jax.run.setup import Setup, answerer, own_mesh, set_up, training_stream
 from drm_jax.run.workdir import config_differences, config_unsure, left_behind, read_config
 from drm_jax.training.batches import abstract_batch
+from drm_jax.training.state import tree_bytes
 from drm_jax.training.step import make_train_step
 from drm_jax.words import bytes_in_words, counted
 
@@ -74,7 +75,7 @@ def _check_memory(setup: Setup, state) -> None:
     """Raises InputError where the state, or the least that an example or candidate needs beside it,
     is more than the memory of a device."""
     experiment, parts = setup.experiment, batch_parts(setup.mesh)
-    of_state = _bytes_of_device(state, setup.shardings)
+    of_state = tree_bytes(state, setup.shardings)
     height, width = experiment.data.boards[-1]
     of_one = height * width * experiment.model.hidden * setup.network.dtype.itemsize
     batch = experiment.train.batch_size // parts // experiment.train.least_parts
@@ -99,20 +100,11 @@ def _memory(mesh: Mesh) -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(mesh.local_devices)
 
 
-def _bytes(tree) -> int:
-    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
-
-
-def _bytes_of_device(tree, shardings) -> int:
-    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
-    return sum(math.prod(where.shard_shape(x.shape)) * x.dtype.itemsize for x, where in pairs)
-
-
 def _numbers(setup: Setup, state, candidates: int) -> list[str]:
     train, shardings = setup.experiment.train, setup.shardings
     examples = int((setup.puzzles.examples_G * setup.puzzles.visits_G).sum())
     network = sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
-    carry = _bytes_of_device(state.carry, shardings.carry)
+    carry = tree_bytes(state.carry, shardings.carry)
     of_carry = f", the carried slots {bytes_in_words(carry)}" if carry else ""
     return [
         f"Training: {counted(train.steps, 'step')} of {counted(train.batch_size, 'example')}, "
@@ -121,11 +113,12 @@ def _numbers(setup: Setup, state, candidates: int) -> list[str]:
         f"Evaluation: {counted(candidates, 'candidate')}, "
         f"{counted(setup.experiment.evaluate.denoise_steps, 'denoising step')} each",
         f"Network: {network:,} parameters; state on each device: "
-        f"{bytes_in_words(_bytes_of_device(state, shardings))}, of which the puzzle table "
-        f"{bytes_in_words(_bytes_of_device(state.table, shardings.table))}{of_carry}; activations "
+        f"{bytes_in_words(tree_bytes(state, shardings))}, of which the puzzle table "
+        f"{bytes_in_words(tree_bytes(state.table, shardings.table))}{of_carry}; activations "
         "come on top",
-        f"A checkpoint: about {bytes_in_words(_bytes(state))} or less; {train.keep_last} newest "
-        f"and {train.keep_best} best are kept, one every {counted(train.checkpoint_every, 'step')}",
+        f"A checkpoint: about {bytes_in_words(tree_bytes(state))} or less; {train.keep_last} "
+        f"newest and {train.keep_best} best are kept, one every "
+        f"{counted(train.checkpoint_every, 'step')}",
     ]
 
 

@@ -105,12 +105,8 @@ def train(
     """
     started = time.perf_counter() if started is None else started
     changing = tuple(changing)
-    check_same_start(
-        experiment, workdir, strict=strict, profile=profile_steps, change=changing, anew=anew,
-        mesh=str(shape),
-    )  # fmt: skip
-    setup = set_up(experiment, own_mesh(experiment, shape), workdir=workdir)
-    check_same_data(setup)
+    options = {"strict": strict, "profile": profile_steps, "change": changing, "anew": anew}
+    setup = _set_up_alike(experiment, workdir, shape, options)
     check_start(setup, workdir, changing, anew)
     processes.exchange()  # nothing is written before all have looked
     if processes.is_first():
@@ -132,6 +128,20 @@ def train(
     paths = [*run.scorer.paths, *profiler.paths]
     paths += [workdir / name for name in ("metrics.jsonl", "tensorboard", "checkpoints")]
     return Report(setup, tuple(run.scorer.evaluations), tuple(paths))
+
+
+def _set_up_alike(
+    experiment: Experiment, workdir: epath.Path, shape: MeshShape, options: Mapping[str, Any]
+) -> Setup:
+    """The setup of a run; raises UsageError where other processes have another one.
+
+    Args:
+      options: of the command.
+    """
+    check_same_start(experiment, workdir, mesh=str(shape), **options)
+    setup = set_up(experiment, own_mesh(experiment, shape), workdir=workdir)
+    check_same_data(setup)
+    return setup
 
 
 def check_start(

@@ -1,5 +1,6 @@
 """TrainState: everything that a resume needs, as one pytree."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,17 @@ def abstract_state(make_state: Callable[[], TrainState], shardings: TrainState) 
         return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
     return jax.tree.map(leaf, jax.eval_shape(make_state), shardings)
+
+
+def tree_bytes(tree: Any, shardings: Any = None) -> int:
+    """Bytes of all arrays of a tree, or of their shapes; of what a device has of them, where
+    shardings are given."""
+    leaves = jax.tree.leaves(tree)
+    shapes = [x.shape for x in leaves]
+    if shardings is not None:
+        places = zip(jax.tree.leaves(shardings), shapes, strict=True)
+        shapes = [place.shard_shape(shape) for place, shape in places]
+    return sum(math.prod(shape) * x.dtype.itemsize for shape, x in zip(shapes, leaves, strict=True))
 
 
 def leaf_names(tree: Any) -> list[str]:

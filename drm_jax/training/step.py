@@ -27,7 +27,7 @@ from drm_jax.config import Optimizer, Train
 from drm_jax.methods.method import Batch, Carry, Method
 from drm_jax.model.backbone import Network, Params, exact_products
 from drm_jax.parallel import fsdp, puzzle_table
-from drm_jax.parallel.mesh import BATCH_AXES, DATA, placed, spec_of
+from drm_jax.parallel.mesh import BATCH_AXES, DATA, Axes, placed, spec_of
 from drm_jax.training.optim import average, network_optimizer, sign_sgd, warmup
 from drm_jax.training.state import TrainState, leaf_names
 
@@ -117,7 +117,7 @@ def make_single_step(
 class _Split:
     """How the arrays of a step are split over the devices."""
 
-    batch: puzzle_table.Axes  # the axes of batch, slots and table
+    batch: Axes  # the axes of batch, slots and table
     weights: Any  # a spec for each
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import published as files
 import pytest
 from golden_weights import GOLDENS
+from published import refused
 from published_boards import KINDS, OF_SUDOKU, tensors, write_all, write_options
 from safetensors.numpy import load_file
 
@@ -87,15 +88,6 @@ def test_sudoku_is_trained_on_and_scored(tmp_path):
     np.testing.assert_array_equal(after[0], before[0])
     scores = json.loads((run / "eval/step_8/metrics.json").read_text())
     assert (scores["checkpoint_step"], scores["tasks"]) == (8, 3)
-
-
-def refused(argv: list[str], code: int, words: str, capsys) -> None:
-    capsys.readouterr()
-    assert main(argv) == code
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    for word in words.split(" … "):
-        assert word in err
 
 
 def test_the_family_is_told_by_the_vocabulary_or_must_be_said(tmp_path, capsys):

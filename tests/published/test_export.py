@@ -14,6 +14,7 @@ import published_boards
 import pytest
 import yaml
 from golden_weights import GOLDENS
+from published import refused
 from published_reader import Reader
 from tiny import TINY
 
@@ -331,15 +332,6 @@ def test_options_are_what_the_published_code_takes(tmp_path):
     )  # fmt: skip
     assert (experiment.method, experiment.optimizer) == (DRM_RUN.method, DRM_RUN.optimizer)
     assert experiment.model == DRM_RUN.model
-
-
-def refused(argv: list[str], code: int, words: str, capsys) -> None:
-    capsys.readouterr()
-    assert main(argv) == code
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    for word in words.split(" … "):
-        assert word in err
 
 
 def test_the_same_again_and_another_s_files(tmp_path, capsys):
