@@ -82,8 +82,12 @@ def test_loss_and_gradients_are_ours(batch):
     assert theirs == pytest.approx(loss, rel=1e-6)
     assert grads.pop("embed_answers") is None
     assert not expected.pop("embed_answers").any()
+    _, exact = torch_gradients(*given, "float64")
     for name, grad in expected.items():
-        assert (grads[name] - grad).norm() < 1e-5 * grad.norm(), name
+        # How far float32 is off depends on the processor: ours is hardly more so than theirs.
+        theirs_off = (grads[name] - exact[name]).norm()
+        assert theirs_off < 2e-5 * exact[name].norm(), name
+        assert (grad - exact[name]).norm() < 4 * theirs_off + 1e-6 * exact[name].norm(), name
 
     # In bfloat16 both are as far from that, by rounding.
     errors = []

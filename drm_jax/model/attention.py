@@ -21,7 +21,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from drm_jax.errors import UsageError, one_line
-from drm_jax.model.precision import wide_type
+from drm_jax.model.precision import wide_type, widened
+from drm_jax.model.products import by_rows
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """As `plain_attention`."""
@@ -63,9 +64,7 @@ def blocked_attention(q_NxTxd: jax.Array, k_NxTxd: jax.Array, v_NxTxd: jax.Array
 
 
 def _scores(q: jax.Array, k: jax.Array) -> jax.Array:
-    scale = q.shape[-1] ** -0.5
-    wide = wide_type(q.dtype)
-    return jnp.einsum("ntd,nsd->nts", q * scale, k, preferred_element_type=wide)
+    return _product("ntd,nsd->nts", q * q.shape[-1] ** -0.5, k)
 
 
 @functools.cache
@@ -102,27 +101,35 @@ def _forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.A
     """What a block of heads attends to, and the logs (n, T) of the sums of exponentials."""
     scores = _scores(q, k)
     largest = scores.max(axis=-1, keepdims=True)
-    weights = jnp.exp(scores - largest)
-    sums = weights.sum(axis=-1, keepdims=True)
-    wide = wide_type(v.dtype)
-    mixed = jnp.einsum("nts,nsd->ntd", weights.astype(v.dtype), v, preferred_element_type=wide)
+    weights = jnp.exp(scores - largest).astype(v.dtype)
+    # Of the rounded weights: those in float32 needn't be written then.
+    sums = widened(weights).sum(axis=-1, keepdims=True)
+    mixed = _product("nts,nsd->ntd", weights, v)
     return (mixed / sums).astype(v.dtype), (largest + jnp.log(sums))[..., 0]
 
 
 def _backward(
     q: jax.Array, k: jax.Array, v: jax.Array, mixed: jax.Array, log_sums: jax.Array, grad: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Gradients of q, k and v: those of softmax, with its weights computed again."""
-    wide, scale = wide_type(q.dtype), q.shape[-1] ** -0.5
-    product = functools.partial(jnp.einsum, preferred_element_type=wide)
-    weights = jnp.exp(_scores(q, k) - log_sums[..., None])
-    grad_v = product("nts,ntd->nsd", weights.astype(v.dtype), grad)
-    along = (grad.astype(wide) * mixed.astype(wide)).sum(axis=-1, keepdims=True)
-    grad_scores = weights * (product("ntd,nsd->nts", grad, v) - along)
-    grad_scores = grad_scores.astype(q.dtype)
-    grad_q = product("nts,nsd->ntd", grad_scores, k) * scale
-    grad_k = product("nts,ntd->nsd", grad_scores, q * scale)
+    """Gradients of q, k and v: those of softmax, with its weights computed again.
+
+    Scores are transposed here, keys by queries, so that no product has to read them by columns;
+    that of q's gradient gives it transposed instead.
+    """
+    scaled_q = q * q.shape[-1] ** -0.5
+    along_nx1xT = (widened(grad) * widened(mixed)).sum(axis=-1)[:, None]
+    weights_nxSxT = jnp.exp(_product("nsd,ntd->nst", k, scaled_q) - log_sums[:, None])
+    grad_v = _product("nst,ntd->nsd", weights_nxSxT.astype(v.dtype), grad)
+    grad_scores_nxSxT = weights_nxSxT * (_product("nsd,ntd->nst", v, grad) - along_nx1xT)
+    grad_scores_nxSxT = by_rows(grad_scores_nxSxT.astype(q.dtype))
+    grad_k = _product("nst,ntd->nsd", grad_scores_nxSxT, scaled_q)
+    grad_q_nxdxT = by_rows(_product("nds,nst->ndt", by_rows(k.mT), grad_scores_nxSxT))
+    grad_q = grad_q_nxdxT.mT * q.shape[-1] ** -0.5
     return grad_q.astype(q.dtype), grad_k.astype(k.dtype), grad_v.astype(v.dtype)
+
+
+def _product(names: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum(names, a, b, preferred_element_type=wide_type(a.dtype))
 
 
 # --- kernels of accelerators ---------------------------------------------------------------------

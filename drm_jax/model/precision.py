@@ -25,6 +25,11 @@ def cpu_has_bfloat16_units() -> bool:
     return "amx_bf16" in flags.split()
 
 
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether jax uses the processor's bfloat16 units: 0.12 does, 0.10 doesn't."""
+    return cpu_has_bfloat16_units() and jax.__version_info__ >= (0, 12)
+
+
 def auto_dtype(platform: str, hidden: int) -> tuple[str, str]:
     """The compute type for a platform and a width, and the reason where it isn't the usual one.
 
@@ -39,7 +44,7 @@ def auto_dtype(platform: str, hidden: int) -> tuple[str, str]:
         return "float32", ""
     if hidden < _WIDTH_FOR_CPU_UNITS:
         return "float32", f"bfloat16 from width {_WIDTH_FOR_CPU_UNITS} on"
-    if jax.__version_info__ < (0, 12):
+    if not cpu_multiplies_bfloat16():
         return "float32", "jax 0.12 would use this processor's bfloat16 units; Python 3.12 has it"
     return "bfloat16", "the processor has units for it"
 
