@@ -22,7 +22,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from drm_jax.errors import UsageError, one_line
 from drm_jax.model.precision import wide_type, widened
-from drm_jax.model.products import by_rows
+from drm_jax.model.products import row_major
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """As `plain_attention`."""
@@ -116,15 +116,16 @@ def _backward(
     Scores are transposed here, keys by queries, so that no product has to read them by columns;
     that of q's gradient gives it transposed instead.
     """
-    scaled_q = q * q.shape[-1] ** -0.5
+    scale = q.shape[-1] ** -0.5
+    scaled_q = q * scale
     along_nx1xT = (widened(grad) * widened(mixed)).sum(axis=-1)[:, None]
     weights_nxSxT = jnp.exp(_product("nsd,ntd->nst", k, scaled_q) - log_sums[:, None])
     grad_v = _product("nst,ntd->nsd", weights_nxSxT.astype(v.dtype), grad)
     grad_scores_nxSxT = weights_nxSxT * (_product("nsd,ntd->nst", v, grad) - along_nx1xT)
-    grad_scores_nxSxT = by_rows(grad_scores_nxSxT.astype(q.dtype))
+    grad_scores_nxSxT = row_major(grad_scores_nxSxT.astype(q.dtype))
     grad_k = _product("nst,ntd->nsd", grad_scores_nxSxT, scaled_q)
-    grad_q_nxdxT = by_rows(_product("nds,nst->ndt", by_rows(k.mT), grad_scores_nxSxT))
-    grad_q = grad_q_nxdxT.mT * q.shape[-1] ** -0.5
+    grad_q_nxdxT = row_major(_product("nds,nst->ndt", row_major(k.mT), grad_scores_nxSxT))
+    grad_q = grad_q_nxdxT.mT * scale
     return grad_q.astype(q.dtype), grad_k.astype(k.dtype), grad_v.astype(v.dtype)
 
 

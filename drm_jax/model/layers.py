@@ -6,12 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import DotGeneralT
 from jax.ad_checkpoint import checkpoint_name
 
 from drm_jax.model.attention import KEPT, Attend
 from drm_jax.model.backbone import linear_init
 from drm_jax.model.precision import wide_type, widened
-from drm_jax.model.products import dense_product
 
 
 @jax.custom_vjp
@@ -70,13 +70,13 @@ def rotate(x: jax.Array, cos: jax.Array | np.ndarray, sin: jax.Array | np.ndarra
     return (x * cos + turned * sin).astype(x.dtype)
 
 
-def _dense_options(dtype: jnp.dtype) -> dict[str, Any]:
+def _dense_options(dtype: jnp.dtype, product: DotGeneralT | None) -> dict[str, Any]:
     return {
         "use_bias": False,
         "dtype": dtype,
         "param_dtype": wide_type(dtype),
         "kernel_init": linear_init,
-        "dot_general": dense_product(dtype),
+        "dot_general": product,
     }
 
 
@@ -86,12 +86,14 @@ class Attention(nn.Module):
     heads: int
     dtype: jnp.dtype
     attend: Attend
+    product: DotGeneralT | None = None
+    """As of `products.find_dense_product`."""
 
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array, angles: Angles | None = None) -> jax.Array:
         batch, tokens, hidden = x_BxTxD.shape
         size = hidden // self.heads
-        dense = _dense_options(self.dtype)
+        dense = _dense_options(self.dtype, self.product)
         qkv = nn.Dense(3 * hidden, name="qkv", **dense)(x_BxTxD.reshape(-1, hidden))
         qkv = qkv.reshape(batch, tokens, 3, self.heads, size).transpose(2, 0, 3, 1, 4)
         q, k, v = qkv
@@ -146,10 +148,11 @@ class SwiGLU(nn.Module):
 
     width: int
     dtype: jnp.dtype
+    product: DotGeneralT | None = None
 
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
-        dense = _dense_options(self.dtype)
+        dense = _dense_options(self.dtype, self.product)
         gate_up = nn.Dense(2 * self.width, name="gate_up", **dense)(
             x_BxTxD.reshape(-1, x_BxTxD.shape[-1])
         )
@@ -175,14 +178,18 @@ class Layer(nn.Module):
     dtype: jnp.dtype
     attend: Attend
     token_width: int | None = None
+    product: DotGeneralT | None = None
 
     @nn.compact
     def __call__(self, h_BxTxD: jax.Array, angles: Angles | None = None) -> jax.Array:
         if self.token_width is None:
-            attention = Attention(self.heads, self.dtype, self.attend, name="attention")
+            attention = Attention(
+                self.heads, self.dtype, self.attend, self.product, name="attention"
+            )
             h_BxTxD = rms_norm(h_BxTxD + attention(h_BxTxD, angles))
         else:
-            mixer, h_BxDxT = SwiGLU(self.token_width, self.dtype, name="mixer"), h_BxTxD.mT
+            mixer = SwiGLU(self.token_width, self.dtype, self.product, name="mixer")
+            h_BxDxT = h_BxTxD.mT
             h_BxTxD = rms_norm(h_BxDxT + mixer(h_BxDxT)).mT
-        swiglu = SwiGLU(self.width, self.dtype, name="swiglu")
+        swiglu = SwiGLU(self.width, self.dtype, self.product, name="swiglu")
         return rms_norm(h_BxTxD + swiglu(h_BxTxD))

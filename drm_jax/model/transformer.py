@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import DotGeneralT
 from msgspec import Meta
 
 from drm_jax.errors import UsageError
@@ -32,6 +33,7 @@ from drm_jax.model.attention import (
 from drm_jax.model.backbone import Backbone, Board, Params, Traffic, compute_dtype
 from drm_jax.model.layers import Angles, Layer, rotary_angles, swiglu_width
 from drm_jax.model.precision import wide_type
+from drm_jax.model.products import find_dense_product
 
 Layers = Annotated[int, Meta(ge=1, le=1000)]
 Expansion = Annotated[float, Meta(ge=0.1, le=100)]
@@ -82,7 +84,9 @@ class Transformer(Backbone):
         """See `backbone.Backbone`."""
         dtype = compute_dtype(self.dtype, platform, self.hidden)
         attend = find_attention(self.attention, platform, dtype, self.hidden // self.heads)
-        module = _Module(self, vocab, boards[-1][0] * boards[-1][1], dtype, self.heads, attend)
+        product = find_dense_product(platform, dtype)
+        cells = boards[-1][0] * boards[-1][1]
+        module = _Module(self, vocab, cells, dtype, product, self.heads, attend)
         return TransformerNetwork(self, module, tuple(boards))
 
     def attention_form(self, platform: str) -> str:
@@ -222,7 +226,8 @@ class TokenMixer(Backbone):
             )
         cells = boards[-1][0] * boards[-1][1]
         dtype = compute_dtype(self.dtype, platform, self.hidden)
-        module = _Module(self, vocab, cells, dtype, token_width=self.token_width(cells))
+        product = find_dense_product(platform, dtype)
+        module = _Module(self, vocab, cells, dtype, product, token_width=self.token_width(cells))
         return TransformerNetwork(self, module, tuple(boards))
 
     def block_flops(self, cells: int) -> float:
@@ -279,6 +284,8 @@ class _Module(nn.Module):
     cells: int
     """Of the whole board."""
     dtype: jnp.dtype
+    product: DotGeneralT | None = None
+    """Of dense layers; None: flax's own."""
     heads: int = 1
     attend: Attend = plain_attention
     angles: Angles | None = None
@@ -296,7 +303,7 @@ class _Module(nn.Module):
         prevent_cse = config.remat != "none"
         layer = nn.remat(Layer, prevent_cse=prevent_cse, policy=_POLICIES[config.remat])
         self.layer = [
-            layer(self.heads, width, self.dtype, self.attend, self.token_width)
+            layer(self.heads, width, self.dtype, self.attend, self.token_width, self.product)
             for _ in range(config.layers)
         ]
         self.head = self.param("head", backbone.linear_init, table_shape[::-1], wide)

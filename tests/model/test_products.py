@@ -1,4 +1,4 @@
-"""Products by rows are products, for all that surrounds them; where a CPU has bfloat16 units, in
+"""Row-major products are products, for all that surrounds them; where a CPU has bfloat16 units, in
 bfloat16 too."""
 
 import dataclasses
@@ -13,11 +13,8 @@ from drm_jax.model import products
 from drm_jax.model.precision import cpu_multiplies_bfloat16
 from drm_jax.model.transformer import TokenMixer, Transformer
 
-IN_UNITS = pytest.param(
-    "bfloat16",
-    marks=pytest.mark.skipif(
-        not cpu_multiplies_bfloat16(), reason="needs a CPU with AMX, and jax 0.12"
-    ),
+needs_units = pytest.mark.skipif(
+    not cpu_multiplies_bfloat16(), reason="needs a CPU with AMX, and jax 0.12"
 )
 
 
@@ -25,7 +22,7 @@ def dense(dtype: str, dot_general) -> nn.Dense:
     return nn.Dense(24, use_bias=False, dtype=dtype, dot_general=dot_general)
 
 
-@pytest.mark.parametrize("dtype", ["float32", IN_UNITS])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=needs_units)])
 @pytest.mark.parametrize("rows", [1, 2, 33, 257])
 @pytest.mark.parametrize("around", ["jit", "vmap", "scan", "transposed"])
 def test_value_and_gradients_are_those_of_a_plain_product_in_float32(dtype, rows, around):
@@ -51,7 +48,7 @@ def test_value_and_gradients_are_those_of_a_plain_product_in_float32(dtype, rows
         run = jax.jit(jax.value_and_grad(lambda w, x: loss(w, x, dtype, dot_general), (0, 1)))
         return run(weights, x)
 
-    both = found(dtype, products._as_dot_general), found("float32", None)
+    both = found(dtype, products.dense_product), found("float32", None)
     far = 1e-5 if dtype == "float32" else 0.03
     for ours, plain in zip(*map(jax.tree.leaves, both), strict=True):
         assert jnp.linalg.norm(ours - plain) <= far * jnp.linalg.norm(plain)
@@ -65,15 +62,16 @@ def test_a_transposed_operand_is_copied():
         compiled = jax.jit(lambda x, grad: product(x.T, grad)).lower(x, grad).compile()
         return compiled.as_text()
 
-    assert "f32[16,40]{1,0}" in of_kernel(products._product_by_rows)
+    assert "f32[16,40]{1,0}" in of_kernel(products._row_major_product)
     assert "f32[16,40]{1,0}" not in of_kernel(jnp.matmul)
 
 
 def test_dense_layers_use_them_where_a_cpu_has_units(monkeypatch):
     for units in (True, False):
         monkeypatch.setattr(products, "cpu_multiplies_bfloat16", lambda units=units: units)
-        assert (products.dense_product(jnp.bfloat16) is not None) == units
-        assert products.dense_product(jnp.float32) is None
+        assert (products.find_dense_product("cpu", jnp.bfloat16) is not None) == units
+        assert products.find_dense_product("cpu", jnp.float32) is None
+        assert products.find_dense_product("gpu", jnp.bfloat16) is None
 
 
 @pytest.mark.parametrize(
@@ -84,7 +82,7 @@ def test_dense_layers_use_them_where_a_cpu_has_units(monkeypatch):
     ],
     ids=["attention", "mixer"],
 )
-@pytest.mark.skipif(not cpu_multiplies_bfloat16(), reason="needs a CPU with AMX, and jax 0.12")
+@needs_units
 def test_a_network_in_units_is_near_one_in_float32(model):
     network = model.network(12, [(5, 7)], "cpu")
     wide = dataclasses.replace(model, dtype="float32").network(12, [(5, 7)], "cpu")
