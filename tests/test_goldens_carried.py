@@ -25,7 +25,7 @@ from golden_weights import (
 from golden_weights import OPTIMIZER as SETTINGS
 
 from drm_jax.methods import carried
-from drm_jax.methods.carried import Carry, Halting, empty_carry, leaves_slot, refine
+from drm_jax.methods.carried import Carry, Halting, empty_carry, leaves_slot
 from drm_jax.methods.sprm import Sprm, kept_signal, perturb
 from drm_jax.methods.trm import Trm
 from drm_jax.model.recursion import forward
@@ -258,9 +258,11 @@ def test_trm_evaluation(trm):
     params, constants = read_params(trm, "train/init/"), constants_of(trm)
     batch = example_of(trm, "eval/batch")
     rows = trm["train/init/inner.puzzle_emb.weights"][batch["puzzle_id"]]
-    answers = jax.jit(lambda *of: refine(NETWORK, params, constants, *of, RECURSION, 16))(
-        batch["inputs"], rows
-    )
+    answers = jax.jit(
+        lambda *of: Trm(RECURSION).answer(
+            NETWORK, params, constants, *of, None, steps=16, pad_outside=None
+        )
+    )(batch["inputs"], rows)
     for step in range(16):
         key = f"eval/step{step + 1:02}"
         np.testing.assert_array_equal(answers.step_predicted[step], trm[f"{key}/preds"])

@@ -17,7 +17,7 @@ from golden_weights import GOLDENS
 
 from drm_jax.config import Optimizer, Train
 from drm_jax.data.stream import BatchOrder, VisitOrder
-from drm_jax.methods.carried import Halting, empty_carry, refill, refine
+from drm_jax.methods.carried import Halting, empty_carry, refill
 from drm_jax.methods.loss import score_examples, weighted_sums
 from drm_jax.methods.trm import Trm
 from drm_jax.model.recursion import Recursion, read_out
@@ -359,9 +359,10 @@ def test_evaluation(golden, one_step):
     rows = golden.table[batch["puzzle_id"]]
 
     def answer(params, inputs):
-        recursion = golden.method.recursion
-        constants = golden.constants
-        return refine(golden.network, params, constants, inputs, rows, recursion, EVAL_STEPS)
+        return golden.method.answer(
+            golden.network, params, golden.constants, inputs, rows, None,
+            steps=EVAL_STEPS, pad_outside=None,
+        )  # fmt: skip
 
     program = jax.jit(answer, compiler_options=QUICK)
     answered = jax.tree.map(np.asarray, program(golden.params, batch["inputs"]))

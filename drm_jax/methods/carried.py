@@ -20,10 +20,10 @@ from jax import lax
 from drm_jax.errors import UsageError
 from drm_jax.fields import Count, Share, check_fields
 from drm_jax.methods.loss import Sums, score_examples, weighted_sums
-from drm_jax.methods.method import Answered, Batch, spread
+from drm_jax.methods.method import AnswerPass, Batch, Passed, spread
 from drm_jax.model.backbone import Network, Params
 from drm_jax.model.precision import wide_type, widened
-from drm_jax.model.recursion import Recursion, forward
+from drm_jax.model.recursion import Latents, Recursion, forward
 from drm_jax.puzzles.family import PAD
 from drm_jax.random_bits import below, unit
 
@@ -162,31 +162,28 @@ def carried_loss(
     return sums["loss"], sums, carry.replace(y=y, z=z, steps=steps_B, left=left_B)
 
 
-def refine(
+def refining_passes(
     network: Network,
     params: Params,
     constants: Params,
     inputs_BxS: jax.Array,
     rows_BxD: jax.Array,
     recursion: Recursion,
-    steps: int,
-) -> Answered:
-    """Answers a batch of inputs by `steps` passes of the carried recursion; nothing halts early.
+) -> tuple[Latents, AnswerPass]:
+    """See `Method.passes`: y_init and z_init, and a pass of the carried recursion; nothing halts
+    early.
 
-    Returns:
-      A pass begins from latents, not from tokens: `step_tokens` is what it predicted.
+    A pass begins from latents, not from tokens: `Passed.tokens` is what it predicted.
     """
     x = network.embed(params, inputs_BxS, rows_BxD)
 
-    def step(latents, _):
+    def one_pass(latents: Latents, index: jax.Array, level: jax.Array) -> tuple[Latents, Passed]:
         logits_BxSxV, q_Bx2, latents = forward(network, recursion, params, x, *latents)
         confidence_BxS = percent(jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1))
         predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
-        return latents, (predicted_BxS, q_Bx2[:, 0], confidence_BxS)
+        return latents, Passed(predicted_BxS, predicted_BxS, q_Bx2[:, 0], confidence_BxS)
 
-    start = tuple(spread(constants[name], x) for name in ("y_init", "z_init"))
-    _, (predicted, q_halt, confidence) = lax.scan(step, start, length=steps)
-    return Answered(predicted[-1], q_halt[-1], predicted, predicted, q_halt, confidence)
+    return tuple(spread(constants[name], x) for name in ("y_init", "z_init")), one_pass
 
 
 def percent(confidence_BxS: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ answer = the last predicted, score = the last q_halt
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,15 @@ from drm_jax.corruption.schedules import SCHEDULES, level_ratios, ratio_table
 from drm_jax.fields import NUM_LEVELS, Share, check_fields, check_name
 from drm_jax.methods.carried import percent
 from drm_jax.methods.loss import Sums, score
-from drm_jax.methods.method import Answered, Batch, Bits, embedded, mask_of, spread
+from drm_jax.methods.method import (
+    AnswerPass,
+    Batch,
+    Bits,
+    Passed,
+    embedded,
+    mask_of,
+    spread,
+)
 from drm_jax.model.backbone import Network, Params
 from drm_jax.model.recursion import Pass
 from drm_jax.puzzles.family import PAD
@@ -162,7 +170,7 @@ def _own_answers(
     )
 
 
-def denoise(
+def denoising_passes(
     network: Network,
     params: Params,
     constants: Params,
@@ -170,28 +178,24 @@ def denoise(
     rows_BxD: jax.Array,
     key_B: jax.Array,
     *,
-    steps: int,
     denoising: Denoising,
     shares: np.ndarray,
     carry_z: bool,
     pad_outside: Callable[[jax.Array], jax.Array],
     forward: Forward,
-) -> Answered:
-    """Answers a batch of inputs, from all-masked answers in `steps` forward passes.
+) -> tuple[Any, AnswerPass]:
+    """See `Method.passes`: an all-masked answer and z_init, and a pass from tokens and z.
 
     Args:
-      key_B: one random key a row, so that a row's draws don't depend on its batch.
       shares: (1001,) float32, of cells that are masked again at each level.
-      carry_z: z goes on from step to step.
-      pad_outside: the family's.
+      carry_z: z goes on from pass to pass.
     """
     mask = mask_of(network)
     x = network.embed(params, inputs_BxS, rows_BxD)
     z_init = spread(constants["z_init"], x)
 
-    def step(carry, step_input):
+    def one_pass(carry: Any, index: jax.Array, level: jax.Array) -> tuple[Any, Passed]:
         tokens_BxS, z = carry
-        index, level = step_input
         y = embedded(network, params, tokens_BxS, rows_BxD)
         logits_BxSxV, q_Bx2, (_, z) = forward(network, params, x, y, z)
         z = z if carry_z else z_init
@@ -205,15 +209,10 @@ def denoise(
             remasked = remask_uniform(entering, draw_BxS, level, mask, shares)
         else:
             remasked = remask_confidence(entering, confidence_BxS, draw_BxS, level, mask, shares)
-        seen = predicted_BxS, tokens_BxS, q_Bx2[:, 0], percent(confidence_BxS)
-        return (remasked.astype(jnp.uint8), z), seen
+        given = Passed(predicted_BxS, tokens_BxS, q_Bx2[:, 0], percent(confidence_BxS))
+        return (remasked.astype(jnp.uint8), z), given
 
-    levels = remasked_levels(steps, denoising.first_remask)
-    start = jnp.full(inputs_BxS.shape, mask, jnp.uint8), z_init
-    _, (predicted, tokens, q_halt, confidence) = lax.scan(
-        step, start, (jnp.arange(steps), jnp.asarray(levels, jnp.int32))
-    )
-    return Answered(predicted[-1], q_halt[-1], predicted, tokens, q_halt, confidence)
+    return (jnp.full(inputs_BxS.shape, mask, jnp.uint8), z_init), one_pass
 
 
 def started_levels(steps: int, denoising: Denoising) -> np.ndarray:

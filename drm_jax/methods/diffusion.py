@@ -2,21 +2,23 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
+from drm_jax.corruption.remasking import remasked_levels
 from drm_jax.fields import check_fields
 from drm_jax.methods.denoising import (
     Denoising,
     Noise,
-    denoise,
     denoising_loss,
+    denoising_passes,
     draw_noised,
     started_levels,
     user_ratios,
 )
-from drm_jax.methods.method import Answered, Batch, Bits, Carry, Method, Sums, Work
+from drm_jax.methods.method import AnswerPass, Batch, Bits, Carry, Method, Sums, Work
 from drm_jax.model.backbone import Network, Params
 from drm_jax.model.recursion import one_pass
 
@@ -55,7 +57,7 @@ class Diffusion(Method):
     ) -> tuple[jax.Array, Sums, Carry]:
         return *denoising_loss(network, params, rows_BxD, constants, batch, one_pass), carry
 
-    def answer(
+    def passes(
         self,
         network: Network,
         params: Params,
@@ -64,23 +66,24 @@ class Diffusion(Method):
         rows_BxD: jax.Array,
         key_B: jax.Array,
         *,
-        steps: int,
         pad_outside: Callable[[jax.Array], jax.Array],
-    ) -> Answered:
-        return denoise(
+    ) -> tuple[Any, AnswerPass]:
+        return denoising_passes(
             network,
             params,
             constants,
             inputs_BxS,
             rows_BxD,
             key_B,
-            steps=steps,
             denoising=self.denoising,
             shares=self.denoising.shares(self.noise),
             carry_z=True,  # there is none: a pass leaves z as it is
             pad_outside=pad_outside,
             forward=one_pass,
         )
+
+    def remasked_levels(self, steps: int) -> np.ndarray:
+        return remasked_levels(steps, self.denoising.first_remask)
 
     def test_levels(self, steps: int) -> np.ndarray:
         return started_levels(steps, self.denoising)

@@ -6,19 +6,20 @@ Denoising Recursion Models, arXiv 2604.18839.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from drm_jax.corruption.remasking import remasked_levels
 from drm_jax.fields import check, check_fields
 from drm_jax.methods.denoising import (
     Denoising,
     Forward,
     Noise,
-    denoise,
     denoising_loss,
+    denoising_passes,
     draw_noised,
     draw_path,
     started_levels,
@@ -26,7 +27,7 @@ from drm_jax.methods.denoising import (
 )
 from drm_jax.methods.loss import score
 from drm_jax.methods.method import (
-    Answered,
+    AnswerPass,
     Batch,
     Bits,
     Carry,
@@ -114,7 +115,7 @@ class Drm(Method):
             found = denoising_loss(network, params, rows_BxD, constants, batch, self._forward())
         return *found, carry
 
-    def answer(
+    def passes(
         self,
         network: Network,
         params: Params,
@@ -123,17 +124,15 @@ class Drm(Method):
         rows_BxD: jax.Array,
         key_B: jax.Array,
         *,
-        steps: int,
         pad_outside: Callable[[jax.Array], jax.Array],
-    ) -> Answered:
-        return denoise(
+    ) -> tuple[Any, AnswerPass]:
+        return denoising_passes(
             network,
             params,
             constants,
             inputs_BxS,
             rows_BxD,
             key_B,
-            steps=steps,
             denoising=self.denoising,
             shares=self.denoising.shares(self.noise),
             carry_z=self.denoising.carry_z,
@@ -146,6 +145,9 @@ class Drm(Method):
             return forward(network, self.recursion, params, x, y, z)
 
         return run
+
+    def remasked_levels(self, steps: int) -> np.ndarray:
+        return remasked_levels(steps, self.denoising.first_remask)
 
     def test_levels(self, steps: int) -> np.ndarray:
         return started_levels(steps, self.denoising)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import lax
 
 from drm_jax.errors import UsageError
 from drm_jax.model.backbone import Network, Params
@@ -40,6 +41,21 @@ class Answered:
     step_confidence: jax.Array  # (N, B, S) uint8, percent: the largest softmax probability
 
 
+@struct.dataclass(eq=False)
+class Passed:
+    """What one pass of a test gives."""
+
+    predicted: jax.Array  # (B, S) uint8, argmax
+    tokens: jax.Array  # (B, S) uint8, what it began from, if from tokens
+    q_halt: jax.Array  # (B,) float32, the halting logits
+    confidence: jax.Array  # (B, S) uint8, percent: the largest softmax probability
+
+
+AnswerPass = Callable[[Any, jax.Array, jax.Array], tuple[Any, Passed]]
+"""(what it begins from, its number from 0, the noise level at which its answer is masked again) ->
+(what the next one begins from, what it gives)"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Work:
     """What one training example, and one step of a test, costs: counts of calls of the network."""
@@ -64,7 +80,7 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """What all methods have. Those that carry nothing need `draw`, `loss`, `answer` and `work`."""
+    """What all methods have. Those that carry nothing need `draw`, `loss`, `passes` and `work`."""
 
     @property
     def has_mask(self) -> bool:
@@ -144,6 +160,30 @@ class Method:
         """
         return carry
 
+    def passes(
+        self,
+        network: Network,
+        params: Params,
+        constants: Params,
+        inputs_BxS: jax.Array,
+        rows_BxD: jax.Array,
+        key_B: jax.Array,
+        *,
+        pad_outside: Callable[[jax.Array], jax.Array],
+    ) -> tuple[Any, AnswerPass]:
+        """What a test of a batch of inputs begins from, and a pass of it.
+
+        Args:
+          key_B: one random key a row, so that a row's draws don't depend on its batch.
+          pad_outside: the family's, (B, S) -> (B, S).
+        """
+        raise NotImplementedError
+
+    def remasked_levels(self, steps: int) -> np.ndarray:
+        """(N,) int, the noise level at which the answer of each pass is masked again for the next
+        one; 0: nothing is masked."""
+        return np.zeros(steps, np.int64)
+
     def answer(
         self,
         network: Network,
@@ -156,13 +196,18 @@ class Method:
         steps: int,
         pad_outside: Callable[[jax.Array], jax.Array],
     ) -> Answered:
-        """Answers a batch of inputs in `steps` forward passes.
-
-        Args:
-          key_B: one random key a row, so that a row's draws don't depend on its batch.
-          pad_outside: the family's, (B, S) -> (B, S).
-        """
-        raise NotImplementedError
+        """Answers a batch of inputs in `steps` passes; other arguments as of `passes`."""
+        start, one_pass = self.passes(
+            network, params, constants, inputs_BxS, rows_BxD, key_B, pad_outside=pad_outside
+        )
+        levels = jnp.asarray(self.remasked_levels(steps), jnp.int32)
+        _, given = lax.scan(
+            lambda carry, step: one_pass(carry, *step), start, (jnp.arange(steps), levels)
+        )
+        return Answered(
+            given.predicted[-1], given.q_halt[-1], given.predicted, given.tokens, given.q_halt,
+            given.confidence,
+        )  # fmt: skip
 
     def test_levels(self, steps: int) -> np.ndarray:
         """(N,) int, the noise level of what each step of a test begins from; -1: of latents."""

@@ -13,7 +13,7 @@ import numpy as np
 from drm_jax.fields import check_fields
 from drm_jax.methods import carried
 from drm_jax.methods.carried import Carry, Halting
-from drm_jax.methods.method import Answered, Batch, Bits, Method, Sums, Work
+from drm_jax.methods.method import AnswerPass, Batch, Bits, Method, Sums, Work
 from drm_jax.model.backbone import Network, Params
 from drm_jax.model.recursion import Recursion
 
@@ -68,7 +68,7 @@ class Trm(Method):
             network, params, rows_BxD, batch, carry, self.recursion, self.halting.max_steps
         )
 
-    def answer(
+    def passes(
         self,
         network: Network,
         params: Params,
@@ -77,11 +77,10 @@ class Trm(Method):
         rows_BxD: jax.Array,
         key_B: jax.Array,
         *,
-        steps: int,
         pad_outside: Callable[[jax.Array], jax.Array],
-    ) -> Answered:
-        return carried.refine(
-            network, params, constants, inputs_BxS, rows_BxD, self.recursion, steps
+    ) -> tuple[Any, AnswerPass]:
+        return carried.refining_passes(
+            network, params, constants, inputs_BxS, rows_BxD, self.recursion
         )
 
     def work(self) -> Work:
