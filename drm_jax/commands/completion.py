@@ -40,7 +40,7 @@ _drm() {{
   IFS=$'\\n'
   case "$command $COMP_CWORD" in
     "train 2" | "plan 2") COMPREPLY=($(compgen -d -- "$word"; compgen -f -X '!*.py' -- "$word")) ;;
-    "eval 2" | "show 2" | report* | runs* | checkpoints*) COMPREPLY=($(compgen -d -- "$word")) ;;
+    "eval 2" | "show 2" | "play 2" | report* | runs* | checkpoints*) COMPREPLY=($(compgen -d -- "$word")) ;;
     *) COMPREPLY=($(compgen -f -- "$word")) ;;
   esac
 }}
@@ -83,6 +83,7 @@ def _options(command: str) -> list[str]:
         exporting,
         importing,
         plan,
+        play,
         report,
         runs,
         show,
@@ -97,7 +98,8 @@ def _options(command: str) -> list[str]:
         "data": data.DataOptions, "import": importing.ImportOptions, "runs": runs.RunsOptions,
         "report": report.ReportOptions, "show": show.ShowOptions,
         "checkpoints": checkpoints.CheckpointsOptions, "completion": CompletionOptions,
-        "solve": solve.SolveOptions, "export": exporting.ExportOptions,
+        "solve": solve.SolveOptions, "play": play.PlayOptions,
+        "export": exporting.ExportOptions,
     }  # fmt: skip
     found = list(option_names(classes[command]))
     if command in ("train", "plan"):

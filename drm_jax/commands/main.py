@@ -25,6 +25,7 @@ COMMANDS = {
     "train": ("train", "train an experiment, or go on with it"),
     "eval": ("evaluate", "score one checkpoint of a work directory, or an ensemble of several"),
     "solve": ("solve", "answer tasks that no network was trained with, from one file or many"),
+    "play": ("play", "a page on this machine: pose puzzles and watch them being answered"),
     "report": ("report", "one HTML file about a run, or a comparison of several"),
     "show": ("show", "a task in the terminal, or how a run answered it"),
     "runs": ("runs", "work directories, what became of them, and their scores"),
@@ -58,6 +59,9 @@ A run from its beginning to its report:
 
 A task of your own, answered in minutes:
   drm solve task.json
+
+Puzzles of your own, and every pass on them, in your browser:
+  drm play
 
 Exit codes: 0 done, 1 something failed, or a file or folder isn't there, 2 wrong usage,
 75 preempted (start it again), 130 Ctrl-C."""

@@ -1,4 +1,4 @@
-"""drm solve sudoku: answers puzzles of a family with trained weights."""
+"""drm solve sudoku, drm solve maze: answers puzzles of a family with trained weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from drm_jax.puzzles.fixed import FixedBoard
     from drm_jax.solve.boards import Answer
 
-FAMILIES = ("sudoku",)
+FAMILIES = ("sudoku", "maze")
 """What may stand in the place of TASKS: families with weights in the package."""
 _PICTURED = 3
 """So many puzzles are shown as boards; of more a line each."""

@@ -115,6 +115,26 @@ class FixedBoard:
         digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in question_NxS]
         return np.frombuffer(b"".join(digests), np.uint64)
 
+    # --- for people who play: what they may write, and puzzles to take
+    @property
+    def question_symbols(self) -> str:
+        """The symbols that a question may have."""
+        return self.vocabulary.symbols
+
+    @property
+    def levels(self) -> Sequence[str]:
+        """Kinds of puzzles that `draw` makes, in words, the easiest first; none, unless a family
+        makes some."""
+        return ()
+
+    def draw(self, level: str, seed: int) -> np.ndarray:
+        """A puzzle (h, w) uint8 of one of `levels`, a function of the two."""
+        raise NotImplementedError
+
+    def remark(self, question_HxW: np.ndarray) -> str:
+        """What is wrong with a question, in words; "" where nothing is."""
+        return ""
+
     # --- the rest of `family.Family`
     @property
     def boards(self) -> tuple[Board, ...]:

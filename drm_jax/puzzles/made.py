@@ -94,6 +94,19 @@ def _first(
     return list(found.values())
 
 
+def draw_one(part: Part, noun: str) -> np.ndarray:
+    """The input (S,) of the first puzzle of an endless row of them.
+
+    Raises:
+      InputError: the first parts of the row have none.
+    """
+    for number in range(MOST_MISSES):
+        inputs_NxS, _, _ = part(number)
+        if len(inputs_NxS):
+            return inputs_NxS[0]
+    raise InputError(f"no {noun} of this kind was found: ask for another difficulty")
+
+
 def keep(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """What `make` makes, from a file of the user's cache folder if it is there.
 

@@ -165,9 +165,11 @@ def _render(
         **data,
     }
     files = importlib.resources.files("drm_jax.report") / "page"
-    style, script = (
-        (files / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
+    style, grids, script = (
+        (files / name).read_text(encoding="utf-8")
+        for name in ("report.css", "grids.js", "report.js")
     )
+    script = grids + script
     return _template(files, words).render(
         mode=mode,
         runs=[overview(run) | {"name_here": name} for name, run in zip(names, runs, strict=True)],

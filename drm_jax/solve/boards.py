@@ -11,18 +11,21 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from drm_jax.config import Experiment
 from drm_jax.errors import UsageError
 from drm_jax.evaluate.answerer import AnswerBatch, compile_answer
 from drm_jax.evaluate.loop import answer_questions
+from drm_jax.model.backbone import Network
 from drm_jax.parallel.mesh import make_mesh
+from drm_jax.parallel.puzzle_table import padded_rows
 from drm_jax.puzzles.boards import grid_of
 from drm_jax.puzzles.exact import Tests
 from drm_jax.puzzles.fixed import PUZZLE_ID, FixedBoard, FixedPuzzles, FixedQuestions
 from drm_jax.puzzles.sets import set_of
 from drm_jax.run.setup import state_maker, trained_here
-from drm_jax.solve.weights import Say, Source, read_weights
+from drm_jax.solve.weights import Say, Source, Weights, read_weights
 from drm_jax.training.state import TrainState, state_shardings
 
 COPIES = (1, 8, 64)
@@ -41,6 +44,17 @@ class Answer:
     votes: int
     """Symmetric copies that gave it, of so many:"""
     copies: int
+
+
+def read_network(
+    source: Source, experiment: Experiment, mesh: Mesh, say: Say
+) -> tuple[Network, Weights]:
+    """The network of a board, and its averaged weights; errors as of `Solver`."""
+    trained, notes = trained_here(experiment, mesh)
+    for note in notes:
+        say(note)
+    shapes = jax.eval_shape(state_maker(trained, experiment.seed, FixedPuzzles.num_ids))
+    return trained.network, read_weights(source, shapes, mesh, None, False, say)
 
 
 class Solver:
@@ -76,12 +90,9 @@ class Solver:
     def _prepare(self, source: Source, say: Say) -> tuple[TrainState, AnswerBatch]:
         """The state, without what only training needs, and the program that answers."""
         experiment: Experiment = self._experiment
-        trained, notes = trained_here(experiment, self._mesh)
-        for note in notes:
-            say(note)
-        shapes = jax.eval_shape(state_maker(trained, experiment.seed, FixedPuzzles.num_ids))
-        weights = read_weights(source, shapes, self._mesh, None, False, say)
-        table = jnp.zeros(shapes.table.shape, shapes.table.dtype)
+        network, weights = read_network(source, experiment, self._mesh, say)
+        rows = padded_rows(FixedPuzzles.num_ids)
+        table = jnp.zeros((rows, weights.row_D.shape[0]), weights.row_D.dtype)
         state = TrainState(
             step=jnp.zeros([], jnp.int32),
             params=None,
@@ -92,7 +103,7 @@ class Solver:
         )
         shardings = state_shardings(state, self._mesh)
         answer_batch = compile_answer(
-            experiment.method, experiment.data, trained.network, self._mesh, shardings,
+            experiment.method, experiment.data, network, self._mesh, shardings,
             steps=experiment.evaluate.denoise_steps, seed=experiment.seed,
         )  # fmt: skip
         return jax.device_put(state, shardings), answer_batch

@@ -111,6 +111,8 @@ def solve(
     *,
     started: float | None = None,
     until_exit: bool = False,
+    stop: StopRequest | None = None,
+    told: Callable[[Outcome, str], None] = lambda outcome, words: None,
 ) -> Outcome:
     """Adapts to the tasks and answers them; goes on with what an earlier start has left.
 
@@ -118,6 +120,8 @@ def solve(
       folder: where everything is written; a work directory.
       started: the time.perf_counter() from which the time counts; None: now.
       until_exit: the process may be ended when the time is up, and ends after a preemption.
+      stop: who may ask it to stop; None: signals.
+      told: hears of each new submission, and where its answers come from.
 
     Raises:
       InputError: a source or the weights can't be read, or a loss is not finite.
@@ -133,15 +137,16 @@ def solve(
         make_folder(folder)
     processes.exchange()
     with (
-        StopRequest(say, "this step is finished and saved first", until_exit) as stop,
+        stop or StopRequest(say, until_exit=until_exit) as stop,
         locked(folder, console) as held,
     ):
         state = _claimed(folder, request)
         allowed = None if request.minutes is None else 60 * request.minutes
         clock = Clock(allowed, state.seconds_used, started)
         outcome = Outcome(folder, tasks, {}, state)
-        start = _Start(request, outcome, source, clock, console, stop, clock.this_start)
+        start = _Start(request, outcome, source, clock, console, stop, clock.this_start, told)
         _begin_submission(outcome, say)
+        told(outcome, outcome.state.answers)
         stop.listen()
         if until_exit and clock.allowed is not None:
             _end_in_time(clock, outcome)
@@ -194,6 +199,8 @@ class _Start:
     stop: StopRequest
     seconds: float
     """That the command took to begin."""
+    told: Callable[[Outcome, str], None]
+    """See `solve`."""
 
 
 def _adapt(start: _Start, held: lock.Lock | None) -> None:
@@ -203,7 +210,7 @@ def _adapt(start: _Start, held: lock.Lock | None) -> None:
     if experiment is None:
         _finish(start.request, start.outcome, clock, None)
         return
-    writer = _Writer(start.outcome, clock, say)
+    writer = _Writer(start.outcome, clock, say, start.told)
     if start.request.each:
         _solve_each(start, experiment, known, writer)
     else:
@@ -326,9 +333,15 @@ def rows_share_of(request: Request, source: Source | None) -> float:
 class _Writer:
     """Writes answers out whenever there are better ones."""
 
-    def __init__(self, outcome: Outcome, clock: Clock, say: Callable[[str], None]):
+    def __init__(
+        self,
+        outcome: Outcome,
+        clock: Clock,
+        say: Callable[[str], None],
+        told: Callable[[Outcome, str], None],
+    ):
         self.questions: ArcQuestions | None = None
-        self._outcome, self._clock, self._say = outcome, clock, say
+        self._outcome, self._clock, self._say, self._told = outcome, clock, say, told
 
     def __call__(self, judged: Judged, evaluation: Evaluation, words: str) -> None:
         outcome = self._outcome
@@ -343,8 +356,9 @@ class _Writer:
             place = evaluation_folder(outcome.folder, evaluation.steps)
             outcome.paths = write_evaluation(place, evaluation)
         right, known = outcome.solved
-        told = f"; {right} of {known} solved" if known else ""
-        self._say(f"Answered with {words}{told}")
+        scored = f"; {right} of {known} solved" if known else ""
+        self._say(f"Answered with {words}{scored}")
+        self._told(outcome, words)
 
 
 def _finish(

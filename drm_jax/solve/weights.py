@@ -38,7 +38,7 @@ Say = Callable[[str], None]
 SUFFIX = ".npz"
 SHIPPED = {
     name: epath.Path(__file__).parent / "shipped" / f"{name}{SUFFIX}"
-    for name in ("small", "sudoku")
+    for name in ("small", "sudoku", "maze")
 }
 """Files of weights in the package, by the names that stand for them: see docs/weights.md."""
 _FORMAT = 1

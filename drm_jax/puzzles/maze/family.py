@@ -1,6 +1,7 @@
 """The family of mazes: its options, and what the rest of the code asks of it."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from drm_jax.puzzles.dihedral import INVERSE, NUM_TRANSFORMS, TRANSFORM_WORDS, d
 from drm_jax.puzzles.family import Board, Vocabulary
 from drm_jax.puzzles.fixed import FixedBoard, FixedPuzzles, blank_puzzles
 from drm_jax.puzzles.maze import rules, symmetries
-from drm_jax.puzzles.maze.generator import Wanted, make_mazes
+from drm_jax.puzzles.maze.generator import Wanted, draw_maze, make_mazes
 from drm_jax.puzzles.sets import PuzzleSet, choose
 from drm_jax.words import counted
 
@@ -141,6 +142,38 @@ class Maze(FixedBoard):
 
     def augmentation_words(self, augmentation_A: np.ndarray) -> str:
         return TRANSFORM_WORDS[augmentation_A[0]]
+
+    # --- for people who play
+    @property
+    def question_symbols(self) -> str:
+        return self.vocabulary.symbols.replace(rules.SYMBOLS[rules.PATH], "")
+
+    @property
+    def levels(self) -> Sequence[str]:
+        return tuple(self._wanted_of_level)
+
+    @property
+    def _wanted_of_level(self) -> dict[str, Wanted]:
+        """Moves in sides of the board: up to one, up to two, more."""
+        side = self.side
+        return {
+            f"short: up to {side} moves": Wanted(side, 2, side),
+            f"middling: up to {2 * side} moves": Wanted(side, side + 1, 2 * side),
+            f"long: more than {2 * side} moves": Wanted(side, 2 * side + 1, None),
+        }
+
+    def draw(self, level: str, seed: int) -> np.ndarray:
+        return draw_maze(self._wanted_of_level[level], seed).reshape(self.board)
+
+    def remark(self, question_HxW: np.ndarray) -> str:
+        for symbol, what in ((rules.START, "start"), (rules.GOAL, "goal")):
+            count = int((question_HxW == symbol).sum())
+            if count != 1:
+                return f"a maze has one {what}, this one has {count or 'none'}"
+        question_1xS = question_HxW.reshape(1, -1)
+        if not rules.moves(question_1xS, question_1xS != rules.WALL, self.side)[0]:
+            return "there is no way from start to goal"
+        return ""
 
     # --- rules
     def given(self, question_HxW: np.ndarray) -> np.ndarray:

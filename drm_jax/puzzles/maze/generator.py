@@ -10,14 +10,15 @@ import functools
 
 import numpy as np
 
-from drm_jax.puzzles.made import make_distinct
+from drm_jax.puzzles.made import draw_one, make_distinct
 from drm_jax.puzzles.maze.rules import FREE, GOAL, PATH, START, WALL, without_path
 from drm_jax.puzzles.sets import PuzzleSet
 from drm_jax.random_bits import below, draw_bits
 
 _VERSION = 1
 """Raised when other code makes other mazes."""
-_PART = 512
+_PART, _FEW = 512, 16
+"""Mazes that are made at a time, and where one is wanted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +45,21 @@ def make_mazes(
     )
 
 
-def _part(wanted: Wanted, seed: int, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw_maze(wanted: Wanted, seed: int) -> np.ndarray:
+    """One maze (S,) uint8 of symbols, the same for the same arguments; nothing is kept.
+
+    Raises:
+      InputError: there is hardly such a maze.
+    """
+    return draw_one(functools.partial(_part, wanted, seed, size=_FEW), "maze")
+
+
+def _part(
+    wanted: Wanted, seed: int, part: int, size: int = _PART
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mazes (N, S), solved ones and their moves, of one part of the endless row of them."""
     side = wanted.side
-    bits_NxB = draw_bits((seed, side), part * _PART, _PART, num_bits(side))
+    bits_NxB = draw_bits((seed, side), part * size, size, num_bits(side))
     solved_NxS, moves_N = carve(bits_NxB, side, wanted.least_moves)
     fits_N = moves_N > 0
     if wanted.most_moves is not None:

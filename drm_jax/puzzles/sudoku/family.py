@@ -1,6 +1,7 @@
 """The family of Sudoku puzzles: its options, and what the rest of the code asks of it."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,8 +14,8 @@ from drm_jax.puzzles.family import Board, Vocabulary
 from drm_jax.puzzles.fixed import FixedBoard, FixedPuzzles, blank_puzzles
 from drm_jax.puzzles.sets import PuzzleSet, choose
 from drm_jax.puzzles.sudoku import rules, symmetries
-from drm_jax.puzzles.sudoku.generator import Wanted, make_puzzles
-from drm_jax.puzzles.sudoku.solver import BOXES
+from drm_jax.puzzles.sudoku.generator import Wanted, draw_puzzle, make_puzzles
+from drm_jax.puzzles.sudoku.solver import BOXES, search, to_candidates
 from drm_jax.random_bits import bits_at
 from drm_jax.words import counted
 
@@ -165,6 +166,40 @@ class Sudoku(FixedBoard):
 
     def augmentation_words(self, augmentation_A: np.ndarray) -> str:
         return symmetries.words(augmentation_A)
+
+    # --- for people who play
+    @property
+    def levels(self) -> Sequence[str]:
+        return tuple(self._wanted_of_level)
+
+    @property
+    def _wanted_of_level(self) -> dict[str, Wanted]:
+        """Clues as shares of all cells: 50, 34 and 27 of 81."""
+        kinds = [("singles", 50, "easy"), ("singles", 34, "medium"), ("search", 27, "hard")]
+        cells = self.side**2
+        found = {}
+        for logic, share, word in kinds if self.side < 16 else kinds[:2]:
+            clues = cells * share // 81
+            needs = "singles solve it" if logic == "singles" else "may need a search"
+            found[f"{word}: {counted(clues, 'clue')}, {needs}"] = Wanted(
+                self.side, logic, clues, 0, None
+            )
+        if self.side < 16:
+            found["hardest: no clue can be left out"] = Wanted(self.side, "search", 0, 0, None)
+        return found
+
+    def draw(self, level: str, seed: int) -> np.ndarray:
+        return draw_puzzle(self._wanted_of_level[level], seed).reshape(self.board)
+
+    def remark(self, question_HxW: np.ndarray) -> str:
+        if rules.conflicts(question_HxW, question_HxW).any():
+            return "clues are in conflict: it has no solution"
+        found = search(to_candidates(question_HxW.reshape(1, -1), self.side), self.side)
+        if found.given_up_N[0]:
+            return "" if (question_HxW > 0).sum() > self.side else "it has very many solutions"
+        if found.solutions_N[0] == 0:
+            return "it has no solution"
+        return "" if found.solutions_N[0] == 1 else "it has several solutions: one is looked for"
 
     # --- rules
     def given(self, question_HxW: np.ndarray) -> np.ndarray:

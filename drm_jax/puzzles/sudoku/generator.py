@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from drm_jax.puzzles.made import make_distinct
+from drm_jax.puzzles.made import draw_one, make_distinct
 from drm_jax.puzzles.sets import PuzzleSet
 from drm_jax.puzzles.sudoku.solver import dig_by_search, dig_by_singles, fill, rate
 from drm_jax.random_bits import draw_bits
@@ -18,7 +18,9 @@ from drm_jax.random_bits import draw_bits
 _VERSION = 1
 """Raised when other code makes other puzzles."""
 _PART = 512
-"""Boards that are made at a time."""
+"""Boards that are made at a time,"""
+_FEW = 4
+"""and where one is wanted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +49,21 @@ def make_puzzles(
     )
 
 
-def _part(wanted: Wanted, seed: int, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw_puzzle(wanted: Wanted, seed: int) -> np.ndarray:
+    """One puzzle (S,) uint8 of digits, the same for the same arguments; nothing is kept.
+
+    Raises:
+      InputError: there is hardly such a puzzle.
+    """
+    return draw_one(functools.partial(_part, wanted, seed, size=_FEW), "puzzle")
+
+
+def _part(
+    wanted: Wanted, seed: int, part: int, size: int = _PART
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Puzzles (N, S), solutions and difficulties of one part of the endless row of them."""
     side, cells = wanted.side, wanted.side**2
-    bits_NxB = draw_bits((seed, side), part * _PART, _PART, 2 * cells)
+    bits_NxB = draw_bits((seed, side), part * size, size, 2 * cells)
     solution_NxS = fill(bits_NxB[:, :cells], side)
     filled_N = solution_NxS[:, 0] > 0
     solution_NxS, order_NxS = solution_NxS[filled_N], np.argsort(bits_NxB[filled_N, cells:], axis=1)

@@ -1,0 +1,138 @@
+"""drm play: a page on which people pose puzzles and watch them being answered."""
+
+import dataclasses
+import functools
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from drm_jax.commands.devices import import_jax
+from drm_jax.commands.options import parse
+from drm_jax.errors import UsageError
+from drm_jax.references import find_module
+
+if TYPE_CHECKING:
+    from drm_jax.play.arc import ArcPlayer
+    from drm_jax.play.server import Offered
+    from drm_jax.solve.weights import Source
+
+_DESCRIPTION = """\
+Open a page in your browser on which you pose puzzles and watch them being answered, pass by pass:
+Sudoku and mazes, typed, painted or drawn at random; ARC tasks, painted, from a file or by their id,
+to which a network is adapted while you watch. Ctrl-C closes it.
+
+Examples:
+  drm play                              with the small networks that come with the package
+  drm play runs/sudoku_demo             with the network of a run; its report is a click away
+  drm play --task 0d3d703e              begins with a built-in ARC task
+  drm play runs/demo --task task.json   with a task of your own
+
+The page is served to this machine alone, at an address with a random token, and asks no other
+machine for anything. From another one: ssh -L 8000:127.0.0.1:8000 HOST, and there drm play --port
+8000 --no-browser.
+"""
+_NEEDED = ("starlette", "uvicorn")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlayOptions:
+    workdir: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[WORKDIR]")
+    ] = ()
+    """A run whose network answers puzzles of its family, or a file of weights; by default the small
+    networks that come with the package."""
+    task: str | None = None
+    """What to begin with: the id of an ARC task, "puzzle 3" of the run, or a task's JSON file."""
+    port: int = 0
+    """Of the page's address; 0: any that is free."""
+    browser: bool = True
+    """Open the page."""
+
+
+def run(argv: list[str]) -> int:
+    options = parse(PlayOptions, argv, "drm play", _DESCRIPTION)
+    if options is None:
+        return 0
+    if len(options.workdir) > 1:
+        raise UsageError("drm play: name one work directory, or none (see drm play --help)")
+    missing = [name for name in _NEEDED if find_module(name) is None]
+    if missing:
+        raise UsageError(
+            f"drm play needs {' and '.join(missing)}: pip install 'drm_jax[play]', in a checkout "
+            "pip install -e '.[play]'"
+        )
+    import_jax()
+    from drm_jax.play.server import serve
+    from drm_jax.runtime.console import open_console
+    from drm_jax.runtime.devices import prepare_devices
+
+    prepare_devices()
+    console = open_console()
+    offered = _offered(next(iter(options.workdir), None))
+    if options.task is not None:
+        offered = dataclasses.replace(offered, begin_with=_first(offered, options.task))
+
+    def ready(address: str) -> None:
+        console.print(f"Play at {address}", soft_wrap=True)
+        console.print("Ctrl-C closes it", soft_wrap=True)
+        if options.browser:
+            webbrowser.open(address)
+
+    serve(offered, options.port, ready)
+    return 0
+
+
+def _offered(name: str | None) -> "Offered":
+    """What there is to play with; a run's network takes the place of the package's."""
+    from drm_jax.play.arc import ArcPlayer
+    from drm_jax.play.boards import BoardPlayer
+    from drm_jax.play.server import Offered
+    from drm_jax.puzzles.exact import name_of
+    from drm_jax.puzzles.fixed import FixedBoard
+    from drm_jax.run.setup import load_puzzles
+    from drm_jax.solve.weights import SHIPPED, find_source
+
+    sources = {
+        family: find_source(family) for family in ("sudoku", "maze") if SHIPPED[family].exists()
+    }
+    weights = dict.fromkeys([*sources, "arc"], "the package's")
+    arc, tests, family, report = ArcPlayer("small"), None, "", None
+    if name is not None:
+        source = find_source(name)
+        is_run = source.path.is_dir()
+        report = source.path / "report.html" if is_run else None
+        if isinstance(source.experiment.data, FixedBoard):
+            family = name_of(source.experiment.data)
+            sources = {family: source, **{k: v for k, v in sources.items() if k != family}}
+            weights[family] = str(source.path)
+            if is_run:
+                tests = functools.cache(lambda: load_puzzles(source.experiment, source.path))
+        else:
+            arc, weights["arc"] = _arc_player(name, source), str(source.path)
+    say = functools.partial(print, flush=True)
+    players = {family: BoardPlayer(source, say) for family, source in sources.items()}
+    return Offered(players, arc, weights, tests, family, report)
+
+
+def _arc_player(name: str, source: "Source") -> "ArcPlayer":
+    """Of a network for ARC tasks, with the tasks that it was trained with."""
+    from drm_jax.play.arc import ArcPlayer
+    from drm_jax.solve.weights import find_arc_source, puzzles_of
+
+    find_arc_source(name)  # or an error that says so
+    puzzles = puzzles_of(source, functools.partial(print, flush=True))
+    return ArcPlayer(name, puzzles.tasks if puzzles else ())
+
+
+def _first(offered: "Offered", name: str) -> dict[str, Any]:
+    """What the page begins with: a file of a task, or what it is called."""
+    from drm_jax.play.arc import described, read_task
+    from drm_jax.play.server import find
+    from drm_jax.puzzles.arc.files import read_json
+
+    path = Path(name).expanduser()
+    if path.suffix == ".json" or path.is_file():
+        return {"family": "arc", "task": described(read_task(read_json(path)))}
+    return find(offered, name)

@@ -1,0 +1,1 @@
+"""A page served on this machine alone: people pose puzzles and watch them being answered."""
