@@ -14,8 +14,8 @@ from drm_jax.config import PARTS
 PACKAGE = Path(__file__).parent.parent / "drm_jax"
 ROOMS = ["errors", "words", "references", "fields", "random_bits", "config", "experiment_files",
          "puzzles", "corruption", "data", "model", "parallel", "methods", "training", "io",
-         "runtime", "evaluate", "run", "plan", "published", "report", "solve", "play", "api", "commands",
-         "__main__"]  # fmt: skip
+         "runtime", "evaluate", "run", "plan", "published", "report", "solve", "play", "api",
+         "commands", "__main__"]  # fmt: skip
 NUMPY_ROOMS = ROOMS[: ROOMS.index("corruption") + 1]
 CORE_ROOMS = ("corruption", "data", "model", "methods", "parallel", "training", "io")
 """Rooms that know no family of puzzles, only what all families have."""

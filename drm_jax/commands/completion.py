@@ -40,7 +40,8 @@ _drm() {{
   IFS=$'\\n'
   case "$command $COMP_CWORD" in
     "train 2" | "plan 2") COMPREPLY=($(compgen -d -- "$word"; compgen -f -X '!*.py' -- "$word")) ;;
-    "eval 2" | "show 2" | "play 2" | report* | runs* | checkpoints*) COMPREPLY=($(compgen -d -- "$word")) ;;
+    "eval 2" | "show 2" | "play 2") COMPREPLY=($(compgen -d -- "$word")) ;;
+    report* | runs* | checkpoints*) COMPREPLY=($(compgen -d -- "$word")) ;;
     *) COMPREPLY=($(compgen -f -- "$word")) ;;
   esac
 }}

@@ -125,7 +125,7 @@ class Play:
 
     def app(self) -> Starlette:
         """What the `Guard` lets requests through to."""
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route("/", self._page),
                 *(Route(f"/{name}", self._file) for name in _PAGES),
@@ -141,6 +141,8 @@ class Play:
             ],
             exception_handlers={HTTPException: _refused, InputError: _wrong, UsageError: _wrong},
         )
+        app.router.redirect_slashes = False
+        return app
 
     # --- files
     async def _page(self, request: Request) -> Response:
