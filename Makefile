@@ -69,7 +69,7 @@ lint: $(READY_DEV)
 $(READY): pyproject.toml constraints.txt
 	@$(HAS_PIP) || $(HAS_PYTHON)
 	$(HAS_PIP) || { rm -f $(VENV)/bin/python*; $(PYTHON) -m venv $(VENV); }
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[play]'
 	touch $@
 
 $(READY_DEV): $(READY)

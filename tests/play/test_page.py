@@ -12,6 +12,8 @@ from served import Served
 from benchmarks.browser import launch
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+expect = sync_api.expect
+expect.set_options(timeout=180_000)  # guards against hanging; a busy machine is slow
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 SOLUTION = "534678912672195348198342567859761423426853791713924856961537284287419635345286179"
@@ -38,7 +40,7 @@ def open_page(browser):
     def open_it(served: Served, width: int = 1280, height: int = 900, refused: bool = False, **how):
         context = browser.new_context(viewport={"width": width, "height": height}, **how)
         page = context.new_page()
-        page.set_default_timeout(180_000)  # guards against hanging; a busy machine is slow
+        page.set_default_timeout(180_000)
 
         def heard(message):
             expected = "willReadFrequently" in message.text or (
@@ -127,7 +129,7 @@ def test_a_sudoku_is_pasted_answered_and_judged(open_page, shipped):
     given = [["#FFFFFF" if s == "." else GIVEN for s in PUZZLE[i : i + 9]] for i in range(0, 81, 9)]
     assert found == given
     answer(room, 8)
-    page.wait_for_function("document.querySelector('#room-sudoku .verdict').textContent[0] === '✓'")
+    expect(page.locator("#room-sudoku .verdict")).to_contain_text("✓")
     assert "every rule is kept" in room.locator(".verdict").inner_text()
     canvas = room.locator(".rollout canvas").first
     label = canvas.get_attribute("aria-label")
@@ -156,9 +158,7 @@ def test_digits_are_typed_undone_and_conflicts_marked(open_page, shipped):
     click_cell(page, editor, 0, 0)
     for key in ("5", "ArrowRight", "5", "ArrowDown", "7", "Backspace"):
         page.keyboard.press(key)
-    page.wait_for_function(
-        "document.querySelector('#room-sudoku .remark').textContent.includes('in conflict')"
-    )
+    expect(room.locator(".remark").first).to_contain_text("in conflict")
     marked = [
         (r, c)
         for r, row in enumerate(colours(room.locator("canvas.editor")))
@@ -186,7 +186,7 @@ def test_a_bad_text_and_bad_numbers_are_answered_in_one_line(open_page, shipped)
     assert "in 9 rows of 9" in page.inner_text("#problem")
     assert written(room) == before
     answer(room, 99)
-    page.wait_for_function("document.querySelector('#problem').textContent.includes('passes')")
+    expect(page.locator("#problem")).to_contain_text("passes")
     answer(room, 2)
     page.wait_for_selector("#room-sudoku .rollout")
     assert not page.is_visible("#problem")
@@ -212,9 +212,9 @@ def test_stop_stops(open_page, shipped):
     room.get_by_role("button", name="Answer it").click()
     page.wait_for_selector("#room-sudoku .rollout")
     room.get_by_role("button", name="Stop").click()
-    page.wait_for_function("!document.querySelector('#room-sudoku .go').disabled")
+    expect(room.locator(".go")).to_be_enabled()
     answer(room, 2)  # and the next one is answered
-    page.wait_for_function("document.querySelector('#room-sudoku .verdict').textContent[0] !== 'p'")
+    expect(room.locator(".verdict")).to_contain_text("solved")
 
 
 def test_a_maze_is_painted_and_answered(open_page, shipped):
@@ -235,12 +235,10 @@ def test_a_maze_is_painted_and_answered(open_page, shipped):
     assert found[1][:8] == [WALL] * 8
     assert (found[0][3], found[2][0]) == (START, GOAL)
     assert found[0][0] != START  # there is one alone
+    painted_by_hand = editor.get_attribute("aria-label")
     room.get_by_label("difficulty").select_option(index=0)
     room.get_by_role("button", name="take one").click()
-    page.wait_for_function(
-        "!document.querySelector('#room-maze canvas.editor').getAttribute('aria-label')"
-        ".includes('# # # # # # # # .')"
-    )
+    expect(editor).not_to_have_attribute("aria-label", painted_by_hand)
     answer(room, 8, rollouts=3)
     page.wait_for_selector("#room-maze .rollout.best")
     painted = [c for row in colours(room.locator(".rollout.best canvas").first) for c in row]
@@ -294,11 +292,9 @@ def test_a_task_is_adapted_to_stopped_and_saved(open_page, of_arc, tmp_path):
     page.wait_for_selector("#room-arc:not([hidden])")  # the command has named a task
     assert room.locator("h3", has_text="demonstration").count() >= 2
     room.get_by_role("button", name="Adapt and answer").click()
-    page.wait_for_function("document.querySelectorAll('#room-arc .timeline > div').length >= 2")
+    expect(room.locator(".timeline > div").nth(1)).to_be_visible()
     room.get_by_role("button", name="Stop").click()
-    page.wait_for_function(
-        "document.querySelector('#room-arc .said').textContent.includes('stand')"
-    )
+    expect(room.locator(".said")).to_contain_text("stand")
     assert room.locator("[data-test] figure").count() >= 3
     assert "vote" in room.locator("[data-test]").first.inner_text()
     with page.expect_download() as caught:
@@ -315,9 +311,7 @@ def test_a_task_is_adapted_to_stopped_and_saved(open_page, of_arc, tmp_path):
     room.get_by_role("button", name="begin anew").click()
     assert room.locator("h3", has_text="demonstration").count() == 1
     page.set_input_files("#room-arc input[type=file]", str(file))
-    page.wait_for_function(
-        f"document.querySelectorAll('#room-arc .task')[0].children.length === {len(task['train'])}"
-    )
+    expect(room.locator(".task").first.locator("> div")).to_have_count(len(task["train"]))
 
 
 def test_what_is_wrong_with_a_file_is_said(open_page, shipped, tmp_path):
@@ -326,15 +320,13 @@ def test_what_is_wrong_with_a_file_is_said(open_page, shipped, tmp_path):
     file = tmp_path / "task.json"
     file.write_text('{"train": [{"input": [[11]], "output": [[1]]}], "test": []}')
     page.set_input_files("#room-arc input[type=file]", str(file))
-    page.wait_for_function("document.querySelector('#problem').textContent.includes('11')")
+    expect(page.locator("#problem")).to_contain_text("11")
     page.get_by_label("task id").fill("nonsense")
     page.keyboard.press("Enter")
-    page.wait_for_function(
-        "document.querySelector('#problem').textContent.includes('no such task')"
-    )
+    expect(page.locator("#problem")).to_contain_text("no such task")
     page.get_by_label("task id").fill("0d3d703e")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('#room-arc .task')[0].children.length === 4")
+    expect(page.locator("#room-arc .task").first.locator("> div")).to_have_count(4)
     assert not page.is_visible("#problem")
 
 
@@ -345,9 +337,7 @@ def test_two_pages_at_once(open_page, shipped):
         paste(room, PUZZLE)
         answer(room, 12)
     for page in pages:
-        page.wait_for_function(
-            "document.querySelector('#room-sudoku .verdict').textContent[0] === '✓'"
-        )
+        expect(page.locator("#room-sudoku .verdict")).to_contain_text("✓")
 
 
 def test_the_report_leads_here(open_page, of_boards):
@@ -361,9 +351,9 @@ def test_the_report_leads_here(open_page, of_boards):
     expected = "".join(asked["input"])
     page.click("text=try this task")
     page.wait_for_selector("#room-sudoku:not([hidden])")
-    page.wait_for_function("name => location.hash.includes(encodeURIComponent(name))", arg=name)
-    page.wait_for_function("document.querySelector('#room-sudoku canvas.editor')"
-                           ".getAttribute('aria-label').match(/[1-4]/)")  # fmt: skip
+    expect(page.locator("#room-sudoku canvas.editor")).to_have_attribute(
+        "aria-label", re.compile("[1-4]")
+    )
     assert written(page.locator("#room-sudoku")) == expected
 
 
@@ -374,9 +364,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(open_page, shipped, family
     if family == "arc":
         page.get_by_label("task id").fill("0d3d703e")
         page.keyboard.press("Enter")
-        page.wait_for_function(
-            "document.querySelectorAll('#room-arc .task')[0].children.length === 4"
-        )
+        expect(page.locator("#room-arc .task").first.locator("> div")).to_have_count(4)
         room.get_by_label("blue, 1").tap()
         editor = room.get_by_role("application", name="demonstration 1, input")
         page.touchscreen.tap(*middle(editor, 1, 1))
@@ -411,6 +399,4 @@ def test_a_page_whose_server_has_gone_says_so(open_page, arc_run):
         enter(page, "arc")
     page.get_by_label("task id").fill("0d3d703e")
     page.keyboard.press("Enter")
-    page.wait_for_function(
-        "document.querySelector('#problem').textContent.includes('still running')"
-    )
+    expect(page.locator("#problem")).to_contain_text("still running")
