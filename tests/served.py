@@ -57,7 +57,7 @@ def served(*words: str) -> Iterator[Served]:
     """Started by the command, and closed by Ctrl-C, which must be answered by exit code 0."""
     process = subprocess.Popen(
         [sys.executable, "-m", "drm_jax", "play", "--no-browser", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
     )  # fmt: skip
     try:
         line = process.stdout.readline()

@@ -33,6 +33,13 @@ The page is served to this machine alone, at an address with a random token, and
 machine for anything. From another one: ssh -L 8000:127.0.0.1:8000 HOST, and there drm play --port
 8000 --no-browser.
 """
+_OF_THE_PACKAGE = {
+    "sudoku": "the package's, trained on puzzles of 27 clues",
+    "maze": "the package's, trained on mazes with one way between any two places and passages in "
+    "every second row and column",
+    "arc": "the package's, trained on ARC-AGI-1's training tasks of up to 10x10",
+}
+"""What is used where no run is named, in words."""
 _NEEDED = ("starlette", "uvicorn")
 
 
@@ -92,12 +99,12 @@ def _offered(name: str | None) -> "Offered":
     from drm_jax.puzzles.exact import name_of
     from drm_jax.puzzles.fixed import FixedBoard
     from drm_jax.run.setup import load_puzzles
-    from drm_jax.solve.weights import SHIPPED, find_source
+    from drm_jax.solve.weights import find_source
 
     sources = {
         family: find_source(family) for family in ("sudoku", "maze") if SHIPPED[family].exists()
     }
-    weights = dict.fromkeys([*sources, "arc"], "the package's")
+    weights = dict(_OF_THE_PACKAGE)
     arc, tests, family, report = ArcPlayer("small"), None, "", None
     if name is not None:
         source = find_source(name)

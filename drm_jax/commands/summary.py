@@ -10,9 +10,9 @@ from drm_jax.evaluate.answers import unpack
 from drm_jax.evaluate.pictures import terminal_legend, terminal_picture
 from drm_jax.evaluate.tables import difficulty_table, score_table, task_table
 from drm_jax.parallel import processes
-from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.fixed import FixedBoard
 from drm_jax.report.write import write_report
+from drm_jax.solve.weights import is_for_arc
 
 if TYPE_CHECKING:
     from drm_jax.run.scorer import Report
@@ -41,7 +41,8 @@ def print_summary(console: Console, report: "Report", workdir: os.PathLike) -> N
     console.print(f"\nWritten to {workdir}:", soft_wrap=True)
     for path in sorted(paths, key=_order_to_open):
         console.print(f"  {path}", soft_wrap=True)
-    if isinstance(report.setup.experiment.data, Arc | FixedBoard):
+    data = report.setup.experiment.data
+    if isinstance(data, FixedBoard) or is_for_arc(data):
         console.print("\nTo pose puzzles of your own and watch its answers:")
         console.out(f"  {shlex.join(['drm', 'play', str(workdir)])}", highlight=False)
 

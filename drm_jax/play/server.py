@@ -11,6 +11,7 @@ import importlib.resources
 import json
 import secrets
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -335,7 +336,9 @@ def serve(offered: Offered, port: int, ready: Callable[[str], None]) -> None:
         [functools.partial(player.warm_up, rollouts) for player in players]
         for rollouts in (1, boards.MOST_ROLLOUTS)
     )
-    worker = Worker([*one, offered.arc.names, *several])
+    # the lists of tasks take seconds too, but no device
+    listing = threading.Thread(target=offered.arc.names, daemon=True)
+    worker = Worker([*one, *several, listing.start])
     app = Guard(Play(offered, worker).app(), token, port)
     config = uvicorn.Config(
         app, log_level="error", access_log=False, limit_concurrency=MOST_CONNECTIONS,

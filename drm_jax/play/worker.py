@@ -47,7 +47,7 @@ class Worker:
         """Args:
         beforehand: what is done while nobody asks for anything.
         """
-        self._beforehand = list(beforehand)
+        self._beforehand, self._is_preparing = list(beforehand), True
         self._waiting: queue.Queue[Job] = queue.Queue(MOST_WAITING)
         self._job: Job | None = None
         self._thread = threading.Thread(target=self._run, name="drm-play", daemon=True)
@@ -61,7 +61,7 @@ class Worker:
             self._waiting.put_nowait(job)
         except queue.Full:
             raise BusyError(f"{MOST_WAITING} others wait already: try again in a moment") from None
-        if before:
+        if before or self._is_preparing:
             tell({"event": "waiting", "before": before})
         return job
 
@@ -75,7 +75,9 @@ class Worker:
         while True:
             while self._beforehand and self._waiting.empty():
                 act = self._beforehand.pop(0)
+                self._is_preparing = True
                 self._do(Job(lambda job, act=act: act(), _print_error))
+            self._is_preparing = False
             self._job = job = self._waiting.get()
             if not job.is_stopped:
                 self._do(job)

@@ -28,6 +28,7 @@ from drm_jax.model.backbone import Params
 from drm_jax.parallel.mesh import make_mesh
 from drm_jax.puzzles.arc.puzzles import ArcPuzzles
 from drm_jax.puzzles.arc.tokens import VOCABULARY
+from drm_jax.puzzles.family import Family
 from drm_jax.run.setup import Setup, load_puzzles
 from drm_jax.run.start import check_network, target_of_other
 from drm_jax.run.workdir import read_config
@@ -84,12 +85,16 @@ def find_arc_source(name: str) -> Source:
       UsageError: it is for other puzzles.
     """
     source = find_source(name)
-    data = source.experiment.data
-    if data.vocabulary != VOCABULARY or not hasattr(data, "canvas"):
+    if not is_for_arc(source.experiment.data):
         raise UsageError(
             f"--from: {source.path}: its puzzles are not ARC tasks: name other weights"
         )
     return source
+
+
+def is_for_arc(data: Family) -> bool:
+    """Whether puzzles are ARC tasks."""
+    return data.vocabulary == VOCABULARY and hasattr(data, "canvas")
 
 
 def puzzles_of(source: Source, say: Say) -> ArcPuzzles | None:

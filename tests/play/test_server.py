@@ -41,7 +41,7 @@ def test_a_puzzle_is_answered_pass_by_pass(shipped):
 
 def test_puzzles_are_drawn_and_looked_at(shipped):
     about = shipped.ask("api/about")
-    assert about["weights"]["sudoku"] == "the package's"
+    assert about["weights"]["sudoku"].startswith("the package's")
     for name, family in about["families"].items():
         for level in family["levels"]:
             drawn = shipped.ask("api/draw", {"family": name, "level": level, "seed": 1})

@@ -13,6 +13,8 @@ SECONDS = 30
 
 def test_jobs_wait_for_each_other_and_only_so_many_wait():
     worker, told, go = Worker(), queue.Queue(), threading.Event()
+    while worker._is_preparing:
+        pass
     first = worker.submit(lambda job: go.wait(SECONDS), told.put)
     while worker._job is not first:  # it has begun
         pass
@@ -76,8 +78,11 @@ def test_what_is_done_beforehand_fails_alone(capsys):
     def wrong():
         raise InputError("damaged weights")
 
-    worker = Worker([wrong, lambda: done.put("second")])
+    go, told = threading.Event(), queue.Queue()
+    worker = Worker([wrong, lambda: done.put("second"), lambda: go.wait(SECONDS)])
     assert done.get(timeout=SECONDS) == "second"
-    worker.submit(lambda job: done.put("third"), lambda event: None)
+    worker.submit(lambda job: done.put("third"), told.put)
+    assert told.get(timeout=SECONDS) == {"event": "waiting", "before": 0}
+    go.set()
     assert done.get(timeout=SECONDS) == "third"
     assert "damaged weights" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from drm_jax.config import with_changes
 from drm_jax.errors import UsageError
 from drm_jax.io.files import work_path
 from drm_jax.parallel.mesh import make_mesh
+from drm_jax.puzzles.boards import grid_rows
 from drm_jax.puzzles.fixed import read_board
 from drm_jax.run.loop import train
 from drm_jax.solve.boards import COPIES, Solver
@@ -36,6 +37,14 @@ def test_a_puzzle_is_solved_by_the_weights_of_the_package(solver):
     np.testing.assert_array_equal(answer.grid, board(SOLUTION, solver))
     assert answer.valid
     assert 1 <= answer.votes <= answer.copies
+
+
+def test_a_maze_is_solved_by_the_weights_of_the_package(tmp_path, capsys):
+    file, family = tmp_path / "maze.txt", find_source("maze").experiment.data
+    maze = family.draw(family.levels[-1], 7)
+    file.write_text("\n".join(grid_rows(maze, family.vocabulary.symbols)))
+    assert main(["solve", "maze", str(file)]) == 0
+    assert "solved: every rule is kept" in capsys.readouterr().out
 
 
 def test_more_symmetric_copies_answer_as_long_as_a_rule_is_broken(solver, monkeypatch):

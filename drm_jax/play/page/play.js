@@ -60,6 +60,7 @@
     setTimeout(() => URL.revokeObjectURL(url), 10000);
   }
 
+  const waiting = ({ before }) => (before ? `waiting for ${counted(before, "other request")} …` : "getting ready …");
   const seed = () => Math.floor(Math.random() * 2 ** 31);
   const button = (text, onclick, settings = {}) => make("button", { type: "button", onclick, ...settings }, text);
   const sized = (height, width, symbol) => Array.from({ length: height }, () => symbol.repeat(width));
@@ -326,7 +327,7 @@
       stop.disabled = true;
     }
     function take_in(event) {
-      if (event.event === "waiting") status.textContent = `waiting for ${counted(event.before, "other request")}`;
+      if (event.event === "waiting") status.textContent = waiting(event);
       else if (event.event === "compiling") status.textContent = "compiling; the next time it begins at once …";
       else if (event.event === "error") problem(event.text);
       else if (event.event === "begin") begun = event;
@@ -588,7 +589,7 @@
         time.textContent = `${Math.floor(used)} of at most ${total} s`;
       }, 250);
       await trying(() => follow("api/adapt", { task: asJson(), minutes: total / 60 }, abort.signal, (event) => {
-        if (event.event === "waiting") said.textContent = `waiting for ${counted(event.before, "other request")}`;
+        if (event.event === "waiting") said.textContent = waiting(event);
         else if (event.event === "begin") began = performance.now();
         else if (event.event === "said") { said.textContent = event.text; log.textContent += `${event.text}\n`; }
         else if (event.event === "answered") { answers.push(event); showAnswers(); }
