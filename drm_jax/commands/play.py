@@ -101,11 +101,9 @@ def _offered(name: str | None) -> "Offered":
     from drm_jax.run.setup import load_puzzles
     from drm_jax.solve.weights import find_source
 
-    sources = {
-        family: find_source(family) for family in ("sudoku", "maze") if SHIPPED[family].exists()
-    }
+    sources = {family: find_source(family) for family in ("sudoku", "maze")}
     weights = dict(_OF_THE_PACKAGE)
-    arc, tests, family, report = ArcPlayer("small"), None, "", None
+    arc, tests, family, report = ArcPlayer("small"), None, "sudoku", None
     if name is not None:
         source = find_source(name)
         is_run = source.path.is_dir()
@@ -117,10 +115,10 @@ def _offered(name: str | None) -> "Offered":
             if is_run:
                 tests = functools.cache(lambda: load_puzzles(source.experiment, source.path))
         else:
-            arc, weights["arc"] = _arc_player(name, source), str(source.path)
+            arc, family, weights["arc"] = _arc_player(name, source), "arc", str(source.path)
     say = functools.partial(print, flush=True)
     players = {family: BoardPlayer(source, say) for family, source in sources.items()}
-    return Offered(players, arc, weights, tests, family, report)
+    return Offered(players, arc, weights, family, tests, report)
 
 
 def _arc_player(name: str, source: "Source") -> "ArcPlayer":

@@ -96,9 +96,10 @@ class Offered:
     arc: ArcPlayer
     weights: Mapping[str, str]
     """Whose weights are used, by family, in words."""
+    family: str
+    """That of the run that is played with, which is shown first."""
     tests: Callable[[], FixedPuzzles] | None = None
-    """The puzzles of the run that is played with, if they are boards."""
-    tests_family: str = ""
+    """The puzzles of the run, if they are boards."""
     report: epath.Path | None = None
     """Of the run."""
     begin_with: Mapping[str, Any] | None = None
@@ -112,9 +113,9 @@ def find(offered: Offered, name: str) -> dict[str, Any]:
       InputError: there is none.
     """
     if offered.tests is not None and name.startswith("puzzle "):
-        symbols = offered.players[offered.tests_family].family.vocabulary.symbols
+        symbols = offered.players[offered.family].family.vocabulary.symbols
         question = _test_of(offered.tests(), name)
-        return {"family": offered.tests_family, "board": grid_rows(question, symbols)}
+        return {"family": offered.family, "board": grid_rows(question, symbols)}
     return {"family": "arc", "task": arc.described(offered.arc.find(name))}
 
 
@@ -178,6 +179,7 @@ class Play:
             },
             "weights": dict(offered.weights),
             "report": report is not None and report.exists(),
+            "family": offered.family,
             "begin_with": offered.begin_with,
             "most": {"passes": boards.MOST_PASSES, "rollouts": boards.MOST_ROLLOUTS},
         })  # fmt: skip

@@ -710,7 +710,7 @@
     event.preventDefault();
     act();
   });
-  enter(Object.keys(rooms)[0], false);
+  enter(about.family, false);
   if (about.begin_with) showFound(about.begin_with);
   else if (!(await route())) rooms[open].opened();
 })();
