@@ -42,9 +42,9 @@ TASKS are any source of ARC tasks (drm data --help); outputs of tests may be hid
 there from the first seconds on, and better ones replace it. The same command again goes on where it
 was stopped. Given minutes it ends within them, from the start of the command on.
 
-drm solve sudoku PUZZLE … or drm solve maze FILE …, also files with a puzzle a line, answers at once:
-the weights know the rules. It takes --from and --denoise-steps alone, and returns 1 where an answer
-breaks a rule.
+drm solve sudoku PUZZLE …, or a file with a puzzle a line, answers at once: the weights know the
+rules. So does drm solve maze FILE …. They take --from and --denoise-steps alone, and return 1 where
+an answer breaks a rule.
 {SEVERAL_HOSTS}"""
 _MINUTES = 5.0
 _SMALL, _NOTHING = "small", "nothing"
