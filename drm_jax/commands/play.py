@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import tempfile
+import threading
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,14 +83,25 @@ def run(argv: list[str]) -> int:
     if options.task is not None:
         offered = dataclasses.replace(offered, begin_with=_first(offered, options.task))
 
-    def ready(address: str) -> None:
-        console.print(f"Play at {address}", soft_wrap=True)
-        console.print("Ctrl-C closes it", soft_wrap=True)
-        if options.browser:
-            webbrowser.open(address)
+    with tempfile.TemporaryDirectory(prefix="drm_play_") as folder:
 
-    serve(offered, options.port, ready)
+        def ready(address: str) -> None:
+            console.print(f"Play at {address}", soft_wrap=True)
+            console.print("Ctrl-C closes it", soft_wrap=True)
+            if options.browser:
+                _open(address, Path(folder, "play.html"))
+
+        serve(offered, options.port, ready)
     return 0
+
+
+def _open(address: str, file: Path) -> None:
+    """Opens the page through a file that only its user can read: others see what a browser is
+    called with, and the address holds the token. A text browser would wait until it is left."""
+    file.touch(mode=0o600)
+    refresh = f'<meta http-equiv="refresh" content="0; url={address}">'
+    file.write_text(f"<!doctype html><title>drm play</title>{refresh}", encoding="utf-8")
+    threading.Thread(target=webbrowser.open, args=(file.as_uri(),), daemon=True).start()
 
 
 def _offered(name: str | None) -> "Offered":
@@ -124,9 +137,12 @@ def _offered(name: str | None) -> "Offered":
 def _arc_player(name: str, source: "Source") -> "ArcPlayer":
     """Of a network for ARC tasks, with the tasks that it was trained with."""
     from drm_jax.play.arc import ArcPlayer
-    from drm_jax.solve.weights import find_arc_source, puzzles_of
+    from drm_jax.solve.weights import is_for_arc, puzzles_of
 
-    find_arc_source(name)  # or an error that says so
+    if not is_for_arc(source.experiment.data):
+        raise UsageError(
+            f"{name}: its puzzles are neither ARC tasks nor boards of one size (docs/play.md)"
+        )
     puzzles = puzzles_of(source, functools.partial(print, flush=True))
     return ArcPlayer(name, puzzles.tasks if puzzles else ())
 

@@ -10,6 +10,7 @@ from drm_jax.evaluate.answers import unpack
 from drm_jax.evaluate.pictures import terminal_legend, terminal_picture
 from drm_jax.evaluate.tables import difficulty_table, score_table, task_table
 from drm_jax.parallel import processes
+from drm_jax.play.boards import has_passes
 from drm_jax.puzzles.fixed import FixedBoard
 from drm_jax.report.write import write_report
 from drm_jax.solve.weights import is_for_arc
@@ -41,8 +42,8 @@ def print_summary(console: Console, report: "Report", workdir: os.PathLike) -> N
     console.print(f"\nWritten to {workdir}:", soft_wrap=True)
     for path in sorted(paths, key=_order_to_open):
         console.print(f"  {path}", soft_wrap=True)
-    data = report.setup.experiment.data
-    if isinstance(data, FixedBoard) or is_for_arc(data):
+    data, method = report.setup.experiment.data, report.setup.experiment.method
+    if is_for_arc(data) or (isinstance(data, FixedBoard) and has_passes(method)):
         console.print("\nTo pose puzzles of your own and watch its answers:")
         console.out(f"  {shlex.join(['drm', 'play', str(workdir)])}", highlight=False)
 

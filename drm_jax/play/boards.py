@@ -14,6 +14,7 @@ from drm_jax.errors import UsageError
 from drm_jax.methods.method import Method, Passed
 from drm_jax.model.backbone import Network, exact_products
 from drm_jax.parallel.mesh import make_mesh
+from drm_jax.puzzles.family import Family
 from drm_jax.puzzles.fixed import FixedBoard
 from drm_jax.report.collect import UndoMap, undo_map
 from drm_jax.solve.boards import read_network
@@ -63,6 +64,12 @@ class _Rollout:
         return np.where(undone_S == mask, MASKED, symbol_S)
 
 
+def has_passes(method: Method) -> bool:
+    """Whether a test of it can be watched pass by pass; one of a user's own may have `answer`
+    alone."""
+    return type(method).passes is not Method.passes
+
+
 class BoardPlayer:
     """A network with its weights, and the program of a pass."""
 
@@ -75,7 +82,7 @@ class BoardPlayer:
         experiment = source.experiment
         if not isinstance(experiment.data, FixedBoard):
             raise UsageError(f"{source.path}: its puzzles aren't boards of one size")
-        if type(experiment.method).passes is Method.passes:
+        if not has_passes(experiment.method):
             raise UsageError(
                 f"{source.path}: its method has no `passes` that could be watched one by one "
                 "(docs/extending.md)"
@@ -122,19 +129,21 @@ class BoardPlayer:
     def answer(self, asked: Asked, is_stopped: Callable[[], bool]) -> Iterator[Event]:
         """Answers a puzzle; an event for each pass, and one at the end.
 
-        begin: passes; levels, of noise, -1 where a pass begins from latents; rollouts, the symmetry
-          of each in words.
+        begin: passes; given, which cells the question fixes, by number; rollouts, the symmetry of
+          each in words.
         compiling: a program is compiled first.
-        pass: number, from 1; rollouts, of each `began`, `board` and `confidence` (percent), a
-          number a cell with symmetries undone; `conflicts`, cells by number; `halting`, 0 to 1;
-          `valid`, whether every rule is kept, null where there are no rules.
+        pass: number, from 1; rollouts, of each `began` (null where a pass begins from latents),
+          `board` and `confidence` (percent), a number a cell with symmetries undone; `conflicts`,
+          cells by number; `halting`, 0 to 1, null where it isn't finite; `valid`, whether every
+          rule is kept, null where there are no rules.
         end: best, the rollout whose answer is taken; votes, how many gave it; valid.
         """
         method = self._method(asked)
         rollouts = self._rollouts(asked)
         levels_N = method.test_levels(asked.passes)
         yield {
-            "event": "begin", "passes": asked.passes, "levels": levels_N.tolist(),
+            "event": "begin", "passes": asked.passes,
+            "given": np.flatnonzero(self.family.given(asked.question)).tolist(),
             "rollouts": [rollout.words for rollout in rollouts],
         }  # fmt: skip
         size = 1 if asked.rollouts == 1 else MOST_ROLLOUTS
@@ -231,10 +240,16 @@ class BoardPlayer:
                 "board": board_S.tolist(),
                 "confidence": passed.confidence[n][rollout.undo.cell_I].tolist(),
                 "conflicts": np.flatnonzero(conflicts).tolist(),
-                "halting": round(float(1 / (1 + np.exp(-np.float64(passed.q_halt[n])))), 4),
+                "halting": _probability(passed.q_halt[n]),
                 "valid": None if valid_1 is None else bool(valid_1[0]),
             })  # fmt: skip
         return shown
+
+
+def _probability(logit: np.ndarray) -> float | None:
+    """None where the logit isn't finite, as of weights that have diverged."""
+    probability = 1 / (1 + np.exp(-np.clip(np.float64(logit), -700, 700)))
+    return round(float(probability), 4) if np.isfinite(probability) else None
 
 
 def verdict(rollouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -246,7 +261,8 @@ def verdict(rollouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         best = valid[0]
     else:
         best = max(
-            range(len(boards)), key=lambda n: (boards.count(boards[n]), rollouts[n]["halting"])
+            range(len(boards)),
+            key=lambda n: (boards.count(boards[n]), rollouts[n]["halting"] or 0.0),
         )
     return {
         "best": best,
@@ -257,16 +273,26 @@ def verdict(rollouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def described(player: BoardPlayer) -> dict[str, Any]:
     """What the page needs to know of a family."""
-    family, vocabulary = player.family, player.family.vocabulary
+    family = player.family
     return {
-        "vocabulary": dataclasses.asdict(vocabulary) | {"written": vocabulary.written},
+        "vocabulary": vocabulary_of(family),
         "board": list(family.board),
         "blocks": family.blocks,
         "question_symbols": family.question_symbols,
+        "unique_symbols": family.unique_symbols,
+        "blank": family.blank,
         "levels": list(family.levels),
         "method": player.method,
         "passes": player.passes,
         "remask": player.remask,
         "has_symmetries": player.has_symmetries,
-        "difficulty": family.difficulty,
     }
+
+
+def vocabulary_of(family: Family) -> dict[str, Any]:
+    """The symbols of a family, how they are written, coloured and called."""
+    of = family.vocabulary
+    return {
+        "symbols": of.symbols, "written": of.written, "colours": of.colours,
+        "safe_colours": of.safe_colours, "colour_names": of.colour_names,
+    }  # fmt: skip

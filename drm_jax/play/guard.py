@@ -21,6 +21,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _HEADERS = {
     "cache-control": "no-store",
+    "connection": "close",
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -73,11 +74,7 @@ class Guard:
         """Status and words; None: the request is the page's own."""
         if headers.get("host") not in self._hosts:
             return 403, "this page is for 127.0.0.1 alone"
-        origin = headers.get("origin")
-        own = {f"http://{host}" for host in self._hosts}
-        if (origin is not None and origin not in own) or (
-            headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-        ):
+        if _is_of_another_page(headers, self._hosts) and not _opens_a_page(scope, headers):
             return 403, "requests of other pages are refused"
         token, _, rest = scope["path"].lstrip("/").partition("/")
         if not secrets.compare_digest(token.encode(), self._token.encode()):
@@ -93,6 +90,23 @@ class Guard:
             if not length.isdecimal() or int(length) > MOST_BYTES:
                 return 413, f"a request has at most {MOST_BYTES:,} bytes"
         return None
+
+
+def _is_of_another_page(headers: dict[str, str], hosts: set[str]) -> bool:
+    origin = headers.get("origin")
+    return (origin is not None and origin not in {f"http://{host}" for host in hosts}) or (
+        headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+    )
+
+
+def _opens_a_page(scope: Message, headers: dict[str, str]) -> bool:
+    """Whether somebody follows a link, as from the report: the page that has it learns nothing."""
+    return (
+        scope["method"] == "GET"
+        and "origin" not in headers
+        and headers.get("sec-fetch-mode") == "navigate"
+        and headers.get("sec-fetch-dest") == "document"
+    )
 
 
 class TooLargeError(Exception):
@@ -145,7 +159,7 @@ def _with_headers(send: Send) -> Send:
 async def refuse(send: Send, status: int, text: str) -> None:
     """Answers {"error": text}."""
     body = json.dumps({"error": text}).encode()
-    headers = {**_HEADERS, "content-type": "application/json", "connection": "close"}
+    headers = {**_HEADERS, "content-type": "application/json"}
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     encoded.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": encoded})

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
+import uvicorn
 from etils import epath
 from msgspec import Meta
 from starlette.applications import Starlette
@@ -25,6 +26,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from drm_jax.errors import InputError, UsageError, one_line
 from drm_jax.play import arc, boards
@@ -38,15 +40,18 @@ from drm_jax.puzzles.fixed import FixedPuzzles, read_board
 from drm_jax.runtime.stop import StopRequest
 
 MOST_CONNECTIONS = 64
+_REQUEST_SECONDS, _END_SECONDS = 10.0, 10.0
+"""In which a connection has to say what it wants; and what is computed has to end."""
 _MOST_TEXT = 900_000
-_Rows = Annotated[list[Annotated[str, Meta(max_length=30)]], Meta(max_length=30)]
+_Rows = Annotated[list[Annotated[str, Meta(max_length=200)]], Meta(max_length=200)]
+"""What a board may have at most; a family knows its own size."""
 _Seed = Annotated[int, Meta(ge=0, lt=2**31)]
 _Name = Annotated[str, Meta(max_length=200)]
-_PAGES = {
-    "play.js": "text/javascript", "grids.js": "text/javascript", "play.css": "text/css",
-    "report.css": "text/css",
-}  # fmt: skip
-_FOLDERS = {"play.js": "play", "play.css": "play", "grids.js": "report", "report.css": "report"}
+_SCRIPTS, _STYLES = ("play", "ask", "editor", "boards", "arc", "grids"), ("play", "report")
+_PAGES = {f"{name}.js": "text/javascript" for name in _SCRIPTS} | {
+    f"{name}.css": "text/css" for name in _STYLES
+}
+_OF_THE_REPORT = ("grids.js", "report.css")
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -152,31 +157,25 @@ class Play:
 
     async def _file(self, request: Request) -> Response:
         name = request.url.path.removeprefix("/")
-        return Response(_text(_FOLDERS[name], name), media_type=_PAGES[name])
+        package = "report" if name in _OF_THE_REPORT else "play"
+        return Response(_text(package, name), media_type=_PAGES[name])
 
     async def _report(self, request: Request) -> Response:
         report = self._offered.report
         if report is None or not report.exists():
             raise HTTPException(404, "there is no report: drm report writes one")
         text = await run_in_threadpool(report.read_text)
-        # The report's own policy, in its head, allows its script and style alone.
-        return HTMLResponse(text, headers={"content-security-policy": "frame-ancestors 'none'"})
+        # It may come from somebody else: as a page of no origin it can ask us for nothing.
+        policy = "sandbox allow-scripts allow-popups; frame-ancestors 'none'"
+        return HTMLResponse(text, headers={"content-security-policy": policy})
 
     # --- what there is
     async def _about(self, request: Request) -> Response:
-        offered, vocabulary = self._offered, Arc().vocabulary
+        offered = self._offered
         report = offered.report
         return JSONResponse({
             "families": {name: boards.described(p) for name, p in offered.players.items()},
-            "arc": {
-                "vocabulary": {
-                    "symbols": vocabulary.symbols, "written": vocabulary.written,
-                    "first": vocabulary.first, "colours": vocabulary.colours,
-                    "safe_colours": vocabulary.safe_colours,
-                    "colour_names": vocabulary.colour_names,
-                },
-                "most_minutes": arc.MOST_MINUTES,
-            },
+            "arc": {"vocabulary": boards.vocabulary_of(Arc())},
             "weights": dict(offered.weights),
             "report": report is not None and report.exists(),
             "family": offered.family,
@@ -319,6 +318,35 @@ def _text(package: str, name: str) -> str:
     return (folder / name).read_text(encoding="utf-8")
 
 
+class _Server(uvicorn.Server):
+    """Ends what is computed before it waits for those who listen."""
+
+    def __init__(self, config: uvicorn.Config, worker: Worker):
+        super().__init__(config)
+        self._worker = worker
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        # not here, in the midst of whatever the signal has interrupted
+        threading.Thread(target=self._worker.close, daemon=True).start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await run_in_threadpool(self._worker.join, _END_SECONDS)
+
+
+class _Impatient(H11Protocol):
+    """A connection that is closed if no request comes."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.loop.call_later(_REQUEST_SECONDS, self._close_unless_asked)
+
+    def _close_unless_asked(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
 def serve(offered: Offered, port: int, ready: Callable[[str], None]) -> None:
     """Serves until Ctrl-C.
 
@@ -329,8 +357,6 @@ def serve(offered: Offered, port: int, ready: Callable[[str], None]) -> None:
     Raises:
       UsageError: the port is taken.
     """
-    import uvicorn
-
     sock = _listening(port)
     port, token = sock.getsockname()[1], secrets.token_urlsafe(24)
     players = offered.players.values()
@@ -341,21 +367,15 @@ def serve(offered: Offered, port: int, ready: Callable[[str], None]) -> None:
     # the lists of tasks take seconds too, but no device
     listing = threading.Thread(target=offered.arc.names, daemon=True)
     worker = Worker([*one, *several, listing.start])
-    app = Guard(Play(offered, worker).app(), token, port)
     config = uvicorn.Config(
-        app, log_level="error", access_log=False, limit_concurrency=MOST_CONNECTIONS,
-        timeout_graceful_shutdown=1, timeout_keep_alive=5, server_header=False, lifespan="off",
-        ws="none",
+        Guard(Play(offered, worker).app(), token, port), http=_Impatient, ws="none",
+        log_level="error", access_log=False, server_header=False, lifespan="off",
+        limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=1,
     )  # fmt: skip
-    server = uvicorn.Server(config)
-    ready(f"http://127.0.0.1:{port}/{token}/")
-    try:
-        server.run(sockets=[sock])
-    except KeyboardInterrupt:  # uvicorn has closed all, and says it again
-        pass
-    finally:
-        worker.stop()
-        sock.close()
+    # uvicorn closes all when it is interrupted, and says so again
+    with contextlib.closing(sock), contextlib.suppress(KeyboardInterrupt):
+        ready(f"http://127.0.0.1:{port}/{token}/")
+        _Server(config, worker).run(sockets=[sock])
 
 
 def _listening(port: int) -> socket.socket:

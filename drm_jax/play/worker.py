@@ -1,6 +1,6 @@
 """One thread that computes: whoever asks for something waits for those who asked before."""
 
-import queue
+import collections
 import threading
 import traceback
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ from typing import Any
 
 from drm_jax.errors import InputError, UsageError, one_line
 
-Tell = Callable[[dict[str, Any] | None], None]
+Listener = Callable[[dict[str, Any] | None], None]
 """Takes the events of a job; None: there are no more."""
 MOST_WAITING = 8
 
@@ -20,7 +20,7 @@ class BusyError(Exception):
 class Job:
     """Something to compute, which tells events while it is at work."""
 
-    def __init__(self, work: Callable[["Job"], None], tell: Tell):
+    def __init__(self, work: Callable[["Job"], None], tell: Listener):
         self.work, self.tell = work, tell
         self._stopped, self._on_stop = threading.Event(), lambda: None
 
@@ -47,55 +47,82 @@ class Worker:
         """Args:
         beforehand: what is done while nobody asks for anything.
         """
-        self._beforehand, self._is_preparing = list(beforehand), True
-        self._waiting: queue.Queue[Job] = queue.Queue(MOST_WAITING)
-        self._job: Job | None = None
+        self._beforehand = collections.deque(beforehand)
+        self._waiting: collections.deque[Job] = collections.deque()
+        self._at_work: Job | None = None
+        self._changed, self._is_closed = threading.Condition(), False
         self._thread = threading.Thread(target=self._run, name="drm-play", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[Job], None], tell: Tell) -> Job:
-        """Raises BusyError where too many wait."""
+    def submit(self, work: Callable[[Job], None], tell: Listener) -> Job:
+        """Tells first how many are before it, if it has to wait.
+
+        Raises:
+          BusyError: too many wait, or it is closed.
+        """
         job = Job(work, tell)
-        before = self._waiting.qsize() + (self._job is not None)
-        try:
-            self._waiting.put_nowait(job)
-        except queue.Full:
-            raise BusyError(f"{MOST_WAITING} others wait already: try again in a moment") from None
-        if before or self._is_preparing:
-            tell({"event": "waiting", "before": before})
+        with self._changed:
+            before = [other for other in self._waiting if not other.is_stopped]
+            self._waiting = collections.deque(before)
+            if len(before) >= MOST_WAITING or self._is_closed:
+                raise BusyError(f"{MOST_WAITING} others wait already: try again in a moment")
+            if self._at_work is not None:
+                waits = len(before) + (self._at_work.tell is not _print_error)
+                tell({"event": "waiting", "before": waits})
+            self._waiting.append(job)
+            self._changed.notify()
         return job
 
-    def stop(self) -> None:
-        """Ends what is at work, as soon as it can."""
-        job = self._job
-        if job is not None:
+    def close(self) -> None:
+        """Stops all jobs, as soon as they can, and tells their listeners that there is no more."""
+        with self._changed:
+            self._is_closed = True
+            jobs = [*self._waiting, *([self._at_work] if self._at_work else [])]
+            self._waiting.clear()
+            self._beforehand.clear()
+            self._changed.notify()
+        for job in jobs:
             job.stop()
-
-    def _run(self) -> None:
-        while True:
-            while self._beforehand and self._waiting.empty():
-                act = self._beforehand.pop(0)
-                self._is_preparing = True
-                self._do(Job(lambda job, act=act: act(), _print_error))
-            self._is_preparing = False
-            self._job = job = self._waiting.get()
-            if not job.is_stopped:
-                self._do(job)
-            self._job = None
             job.tell(None)
 
-    @staticmethod
-    def _do(job: Job) -> None:
-        try:
-            job.work(job)
-        except (InputError, UsageError) as error:
-            job.tell({"event": "error", "text": one_line(error)})
-        except Exception as error:  # the page goes on; the terminal tells all
-            traceback.print_exc()
-            text = f"unexpected {type(error).__name__}: the terminal of drm play tells more"
-            job.tell({"event": "error", "text": text})
+    def join(self, seconds: float) -> None:
+        """Waits until a closed worker has ended, but no longer than this."""
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            if not job.is_stopped:
+                _do(job)
+            job.tell(None)
+
+    def _next(self) -> Job | None:
+        """The next job; while there is none, what is to be done beforehand. None: it is closed."""
+        with self._changed:
+            self._at_work = None
+            while not (self._waiting or self._beforehand or self._is_closed):
+                self._changed.wait()
+            if self._is_closed:
+                return None
+            if self._waiting:
+                self._at_work = self._waiting.popleft()
+            else:
+                act = self._beforehand.popleft()
+                self._at_work = Job(lambda job: act(), _print_error)
+            return self._at_work
+
+
+def _do(job: Job) -> None:
+    try:
+        job.work(job)
+    except (InputError, UsageError) as error:
+        job.tell({"event": "error", "text": one_line(error)})
+    except Exception as error:  # the page goes on; the terminal tells all
+        traceback.print_exc()
+        text = f"unexpected {type(error).__name__}: the terminal of drm play tells more"
+        job.tell({"event": "error", "text": text})
 
 
 def _print_error(event: dict[str, Any] | None) -> None:
     """Where nobody listens but the terminal."""
-    print(f"drm play: {event['text']}", flush=True)
+    if event is not None:
+        print(f"drm play: {event['text']}", flush=True)

@@ -121,6 +121,11 @@ class FixedBoard:
         """The symbols that a question may have."""
         return self.vocabulary.symbols
 
+    blank: ClassVar[str | None] = None
+    """The symbol of a cell that a question leaves open; None: there is no such symbol."""
+    unique_symbols: ClassVar[str] = ""
+    """Symbols that stand once on a board at most."""
+
     @property
     def levels(self) -> Sequence[str]:
         """Kinds of puzzles that `draw` makes, in words, the easiest first; none, unless a family

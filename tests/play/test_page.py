@@ -342,7 +342,9 @@ def test_two_pages_at_once(open_page, shipped):
 
 def test_the_report_leads_here(open_page, of_boards):
     page = open_page(of_boards)
-    page.click("text=report of the run")
+    with page.context.expect_page() as opened:  # beside it: nothing painted is lost
+        page.click("text=report of the run")
+    page = opened.value
     page.wait_for_selector("#cards .card a")
     page.click("#cards .card a >> nth=1")
     name = page.inner_text("#task h2 bdi")

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from served import SECONDS, Served
+from served import SECONDS, Served, served
 
 from drm_jax.commands.main import main
 from drm_jax.play.guard import MOST_BYTES
@@ -105,6 +105,40 @@ def raw(page: Served, body: bytes) -> bytes:
     ).encode() + body
 
 
+def test_ctrl_c_ends_what_is_at_work(arc_run):
+    with served(str(arc_run)) as page:
+        body = json.dumps({"task": TASK, "minutes": 30}).encode()
+        socks = [socket.create_connection(("127.0.0.1", page.port), SECONDS) for _ in range(2)]
+        for sock in socks:  # one is at work, one waits
+            sock.sendall(raw(page, body))
+        text = b""
+        while b"answered" not in text:
+            text += socks[0].recv(4096)
+        before = time.monotonic()
+    assert time.monotonic() - before < SECONDS
+    for sock in socks:
+        sock.close()
+
+
+def test_a_connection_that_asks_for_nothing_is_closed(shipped):
+    socks = [socket.create_connection(("127.0.0.1", shipped.port), SECONDS) for _ in range(20)]
+    socks[0].sendall(b"GET / HT")
+    assert solves(shipped)
+    for sock in socks:
+        sock.settimeout(SECONDS)
+        assert sock.recv(100) == b""
+        sock.close()
+
+
+def test_a_link_of_another_page_may_lead_here_but_nothing_more(shipped):
+    follows = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate",
+               "sec-fetch-dest": "document"}  # fmt: skip
+    assert shipped.request("GET", "", None, follows)[0] == 200
+    for more in ({"sec-fetch-dest": "iframe"}, {"sec-fetch-mode": "cors"}, {"origin": "null"}):
+        assert shipped.request("GET", "", None, follows | more)[0] == 403
+    assert shipped.request("POST", "api/answer", ASKED, follows)[0] == 403
+
+
 def test_a_run_s_own_puzzles_and_report(of_boards, boards_run):
     about = of_boards.ask("api/about")
     assert about["weights"]["sudoku"] == str(boards_run)
@@ -117,7 +151,7 @@ def test_a_run_s_own_puzzles_and_report(of_boards, boards_run):
     status, headers, text = of_boards.request("GET", "report")
     assert status == 200
     assert text == (boards_run / "report.html").read_bytes()
-    assert "script-src" not in headers["content-security-policy"]  # the report has its own
+    assert headers["content-security-policy"].startswith("sandbox")  # it can ask us for nothing
     status, _, text = of_boards.request("POST", "api/find", {"name": "puzzle 4"})
     assert (status, b"no such puzzle" in text) == (400, True)
 
@@ -131,7 +165,8 @@ def test_it_begins_with_what_the_command_names(of_arc):
 
 
 def test_pages_may_load_nothing_from_elsewhere(shipped):
-    for path in ("", "play.js", "grids.js", "play.css", "report.css"):
+    for path in ("", "play.js", "ask.js", "editor.js", "boards.js", "arc.js", "grids.js",
+                 "play.css", "report.css"):  # fmt: skip
         status, headers, text = shipped.request("GET", path)
         assert status == 200
         assert headers["content-security-policy"].startswith(

@@ -13,10 +13,8 @@ SECONDS = 30
 
 def test_jobs_wait_for_each_other_and_only_so_many_wait():
     worker, told, go = Worker(), queue.Queue(), threading.Event()
-    while worker._is_preparing:
-        pass
     first = worker.submit(lambda job: go.wait(SECONDS), told.put)
-    while worker._job is not first:  # it has begun
+    while worker._at_work is not first:  # it has begun
         pass
     waiting = [
         worker.submit(lambda job, n=n: job.tell({"event": n}), told.put)
@@ -26,12 +24,47 @@ def test_jobs_wait_for_each_other_and_only_so_many_wait():
         worker.submit(lambda job: None, told.put)
     waiting[1].stop()
     go.set()
-    found = [told.get(timeout=SECONDS) for _ in range(3 * MOST_WAITING)]
+    found = []
+    while found.count(None) < MOST_WAITING + 1:
+        found.append(told.get(timeout=SECONDS))
     waits = [event["before"] for event in found if event and event["event"] == "waiting"]
     assert waits == list(range(1, MOST_WAITING + 1))
     done = [event["event"] for event in found if event and event["event"] != "waiting"]
     assert done == [n for n in range(MOST_WAITING) if n != 1]
     assert found.count(None) == MOST_WAITING + 1
+
+
+def test_jobs_that_nobody_waits_for_keep_no_place():
+    worker, go = Worker(), threading.Event()
+    first = worker.submit(lambda job: go.wait(SECONDS), lambda event: None)
+    while worker._at_work is not first:
+        pass
+    for _ in range(3 * MOST_WAITING):
+        worker.submit(lambda job: None, lambda event: None).stop()
+    told = queue.Queue()
+    worker.submit(lambda job: job.tell({"event": "done"}), told.put)
+    assert told.get(timeout=SECONDS) == {"event": "waiting", "before": 1}
+    go.set()
+    assert told.get(timeout=SECONDS) == {"event": "done"}
+
+
+def test_a_closed_worker_ends_all_jobs_and_takes_none():
+    worker, told = Worker(), queue.Queue()
+
+    def work(job):
+        while not job.is_stopped:
+            pass
+
+    for _ in range(3):
+        worker.submit(work, told.put)
+    worker.close()
+    found = []
+    while found.count(None) < 3:
+        found.append(told.get(timeout=SECONDS))
+    worker.join(SECONDS)
+    assert not worker._thread.is_alive()
+    with pytest.raises(BusyError):
+        worker.submit(work, told.put)
 
 
 def test_an_error_is_told_and_the_next_job_is_done(capsys):
@@ -45,7 +78,9 @@ def test_an_error_is_told_and_the_next_job_is_done(capsys):
 
     for work in (wrong, broken, lambda job: job.tell({"event": "fine"})):
         worker.submit(work, told.put)
-    events = [told.get(timeout=SECONDS) for _ in range(8)]
+    events = []
+    while events.count(None) < 3:
+        events.append(told.get(timeout=SECONDS))
     texts = [event["text"] for event in events if event and event["event"] == "error"]
     assert texts == [
         "the task: has no test",
@@ -67,7 +102,7 @@ def test_a_stop_reaches_a_job_at_work_and_one_that_has_yet_to_listen():
     job = worker.submit(work, lambda event: None)
     began.wait(SECONDS)
     job.when_stopped(lambda: heard.put("at once"))
-    worker.stop()
+    worker.close()
     assert heard.get(timeout=SECONDS) == "at once"
     assert heard.get(timeout=SECONDS) == "late"
 

@@ -144,6 +144,9 @@ class Maze(FixedBoard):
         return TRANSFORM_WORDS[augmentation_A[0]]
 
     # --- for people who play
+    blank = rules.SYMBOLS[rules.FREE]
+    unique_symbols = rules.SYMBOLS[rules.START] + rules.SYMBOLS[rules.GOAL]
+
     @property
     def question_symbols(self) -> str:
         return self.vocabulary.symbols.replace(rules.SYMBOLS[rules.PATH], "")

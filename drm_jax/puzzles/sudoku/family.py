@@ -168,6 +168,8 @@ class Sudoku(FixedBoard):
         return symmetries.words(augmentation_A)
 
     # --- for people who play
+    blank = "."
+
     @property
     def levels(self) -> Sequence[str]:
         return tuple(self._wanted_of_level)
@@ -196,7 +198,9 @@ class Sudoku(FixedBoard):
             return "clues are in conflict: it has no solution"
         found = search(to_candidates(question_HxW.reshape(1, -1), self.side), self.side)
         if found.given_up_N[0]:
-            return "" if (question_HxW > 0).sum() > self.side else "it has very many solutions"
+            if (question_HxW > 0).sum() <= self.side:
+                return "it has very many solutions: one is looked for"
+            return "it may have several solutions: that would take long to find out"
         if found.solutions_N[0] == 0:
             return "it has no solution"
         return "" if found.solutions_N[0] == 1 else "it has several solutions: one is looked for"

@@ -67,7 +67,7 @@ function gridTools({ vocabulary, blocks, marks: MARKS }, view) {
   const { symbols, written, colours: COLOURS, safe_colours: SAFE, colour_names: NAMES } = vocabulary;
   // Marks: paper of given symbols, ink of answered ones, paper and outline of conflicts; and rules.
   const GIVEN = "#e3e3df", ANSWERED = "#0a4fb0", BROKEN = "#fbd3ce", BROKEN_LINE = "#c0271d", RULE = "#1d1f23";
-  const colourOf = (symbol) => (COLOURS.length ? (view.safe ? SAFE : COLOURS)[symbol] : "#ffffff");
+  const colourOf = (symbol) => (COLOURS.length ? (view.safe && SAFE.length ? SAFE : COLOURS)[symbol] : "#ffffff");
 
   function inWords(rows) {
     const size = `${counted(rows.length, "row")} of ${counted(rows.length ? rows[0].length : 0, "cell")}`;
