@@ -206,7 +206,7 @@ function resultsPart(kind) {
     attempts.replaceChildren(...(answers.length ? answers.at(-1).tests : []).map((test, n) => {
       const { input, output } = adapted.test[n];
       return make("section", { class: "test", "data-test": String(n + 1) }, make("h3", {}, `test ${n + 1}`),
-        make("div", { class: "figures" }, shown("test input", grid(input, 220, "test input")), ...test.attempts.map((_, i) => attempt(test, i, 220)), output === null ? null : shown("your answer", grid(output, 220, "your answer"))));
+        make("div", { class: "figures" }, shown("test input", grid(input, 220, "test input")), ...test.attempts.map((_, i) => attempt(test, i, 220)), output === null ? null : shown("known output", grid(output, 220, "known output"))));
     }));
     timeline.replaceChildren(...answers.map((of) => make("div", {}, make("div", {}, `after ${Math.round(of.seconds)} s`), make("div", { class: "dim" }, of.words), make("div", { class: "row" }, ...of.tests.map((test) => attempt(test, 0, 80))))));
   }

@@ -191,7 +191,7 @@ function watchPart(family, kind) {
     const shows = Object.fromEntries(Object.entries(marks).map(([key, { box }]) => [key, box.checked]));
     const masks = frame.rollouts.some((of) => of.began !== null);
     marks.began.label.hidden = !masks;
-    legend.textContent = `${masks ? "Hatched: masked. " : ""}Ring: changed since the pass before.${kind.paints ? "" : " Black on grey: given."} Red outline: in conflict. How sure: from pale yellow, 0%, to dark blue, 100%.`;
+    legend.textContent = `${masks ? "Hatched: masked. " : ""}Ring, in a conflict a dot: changed since the pass before.${kind.paints ? "" : " Black on grey: given."} Red outline: in conflict. How sure: from pale yellow, 0%, to dark blue, 100%.`;
     rollouts.replaceChildren(...frame.rollouts.map((of, n) => rolloutFigure(kind, family.board, {
       of, n, count: frame.rollouts.length, pass: head + 1, before: head > 0 ? frames[head - 1].rollouts[n].board : null, given: begun.given, words: begun.rollouts[n], best: last && verdict.best === n, shows,
     })));
@@ -243,9 +243,10 @@ function answerBoard(kind, board, cell, [height, width], of, given, changed, wor
   return board(cell, label, (pen, i, x, y) => {
     kind.tools.paintSymbol(pen, symbolAt(i), x, y, cell, given.has(i), broken.has(i));
     if (!changed.has(i)) return;
-    pen.strokeStyle = isDark(kind.tools.colourOf(symbolAt(i))) ? "#ffffff" : "#000000";
+    pen.strokeStyle = pen.fillStyle = isDark(kind.tools.colourOf(symbolAt(i))) ? "#ffffff" : "#000000";
     pen.lineWidth = Math.max(1, cell / 14);
-    const inset = 2 + (broken.has(i) ? kind.tools.outlineWidth(cell) + 1 : 0);
-    pen.strokeRect(x + inset, y + inset, cell - 1 - 2 * inset, cell - 1 - 2 * inset);
+    const inset = 2 + (broken.has(i) ? kind.tools.outlineWidth(cell) : 0), dot = Math.max(2, Math.round(cell / 6));
+    if (broken.has(i)) pen.fillRect(x + cell - 1 - inset - dot, y + inset, dot, dot); // a ring would hide the digit
+    else pen.strokeRect(x + inset, y + inset, cell - 1 - 2 * inset, cell - 1 - 2 * inset);
   });
 }
