@@ -68,7 +68,7 @@ class ArcPlayer:
     def adapt(self, task: Task, minutes: float, stop: StopRequest, tell: Tell) -> None:
         """Adapts to the demonstrations of a task and answers its tests.
 
-        begin: minutes.
+        begin: it is at work.
         said: a line of progress.
         answered: seconds so far; words, where the answers come from; tests, of each its attempts,
           with rows, votes (null before anybody has voted), right (null where it isn't known), and
@@ -78,7 +78,7 @@ class ArcPlayer:
         Raises:
           InputError, UsageError: it can't be adapted to.
         """
-        tell({"event": "begin", "minutes": minutes})
+        tell({"event": "begin"})
         began = time.perf_counter()
 
         def told(outcome: Outcome, words: str) -> None:

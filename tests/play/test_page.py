@@ -150,6 +150,7 @@ def test_a_sudoku_is_pasted_answered_and_judged(open_page, shipped):
     assert room.locator(".rollout canvas").count() == 2
 
 
+@pytest.mark.long
 def test_digits_are_typed_undone_and_conflicts_marked(open_page, shipped):
     page = open_page(shipped)
     room = enter(page, "sudoku")
@@ -178,6 +179,7 @@ def test_digits_are_typed_undone_and_conflicts_marked(open_page, shipped):
     assert "4" in written(room)
 
 
+@pytest.mark.long
 def test_a_bad_text_and_bad_numbers_are_answered_in_one_line(open_page, shipped):
     page = open_page(shipped, refused=True)
     room = enter(page, "sudoku")
@@ -192,6 +194,7 @@ def test_a_bad_text_and_bad_numbers_are_answered_in_one_line(open_page, shipped)
     assert not page.is_visible("#problem")
 
 
+@pytest.mark.long
 def test_rollouts_stand_side_by_side(open_page, shipped):
     page = open_page(shipped)
     room = enter(page, "sudoku")
@@ -203,6 +206,7 @@ def test_rollouts_stand_side_by_side(open_page, shipped):
     assert "solved" in room.locator(".verdict").inner_text()
 
 
+@pytest.mark.long
 def test_stop_stops(open_page, shipped):
     page = open_page(shipped)
     room = enter(page, "sudoku")
@@ -286,6 +290,7 @@ def test_a_task_is_painted_resized_filled_and_undone(open_page, shipped):
     assert colours(editor)[0][0] != BLUE
 
 
+@pytest.mark.long
 def test_a_task_is_adapted_to_stopped_and_saved(open_page, of_arc, tmp_path):
     page = open_page(of_arc)
     room = page.locator("#room-arc")
@@ -314,6 +319,7 @@ def test_a_task_is_adapted_to_stopped_and_saved(open_page, of_arc, tmp_path):
     expect(room.locator(".task").first.locator("> div")).to_have_count(len(task["train"]))
 
 
+@pytest.mark.long
 def test_what_is_wrong_with_a_file_is_said(open_page, shipped, tmp_path):
     page = open_page(shipped, refused=True)
     enter(page, "arc")
@@ -330,6 +336,7 @@ def test_what_is_wrong_with_a_file_is_said(open_page, shipped, tmp_path):
     assert not page.is_visible("#problem")
 
 
+@pytest.mark.long
 def test_two_pages_at_once(open_page, shipped):
     pages = [open_page(shipped) for _ in range(2)]
     rooms = [enter(page, "sudoku") for page in pages]
@@ -340,6 +347,7 @@ def test_two_pages_at_once(open_page, shipped):
         expect(page.locator("#room-sudoku .verdict")).to_contain_text("✓")
 
 
+@pytest.mark.long
 def test_the_report_leads_here(open_page, of_boards):
     page = open_page(of_boards)
     with page.context.expect_page() as opened:  # beside it: nothing painted is lost
@@ -359,6 +367,7 @@ def test_the_report_leads_here(open_page, of_boards):
     assert written(page.locator("#room-sudoku")) == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["sudoku", "maze", "arc"])
 def test_a_phone_shows_all_without_scrolling_sideways(open_page, shipped, family):
     page = open_page(shipped, 390, 844, has_touch=True)
@@ -378,6 +387,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(open_page, shipped, family
     assert wide <= 0
 
 
+@pytest.mark.long
 def test_keys_lead_from_tab_to_tab_and_help_opens(open_page, shipped):
     page = open_page(shipped)
     page.focus("#tab-sudoku")
@@ -393,6 +403,7 @@ def test_keys_lead_from_tab_to_tab_and_help_opens(open_page, shipped):
     assert page.get_attribute("html", "data-theme") == "dark"
 
 
+@pytest.mark.long
 def test_a_page_whose_server_has_gone_says_so(open_page, arc_run):
     from served import served
 

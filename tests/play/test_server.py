@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import queue
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 from served import SECONDS, Served, served
 
 from drm_jax.commands.main import main
+from drm_jax.commands.play import _open
 from drm_jax.play.guard import MOST_BYTES
 from drm_jax.puzzles.arc.tasks import load_source
 
@@ -64,9 +66,10 @@ def test_tasks_are_found_and_read(shipped):
     ]
 
 
+@pytest.mark.long
 def test_a_task_is_adapted_to(of_arc):
-    begin, *told, end = of_arc.events("api/adapt", {"task": TASK, "minutes": 0.2})
-    assert begin == {"event": "begin", "minutes": 0.2}
+    begin, *told, end = of_arc.events("api/adapt", {"task": TASK, "minutes": 0.5})
+    assert begin == {"event": "begin"}
     answers = [event for event in told if event["event"] == "answered"]
     assert answers[0]["words"] == "copies of the inputs"
     assert answers[0]["tests"][0]["attempts"][0] == {
@@ -79,6 +82,7 @@ def test_a_task_is_adapted_to(of_arc):
     assert not any("━" in event["text"] for event in told if event["event"] == "said")
 
 
+@pytest.mark.long
 def test_a_known_answer_is_judged_and_not_trained_on(of_arc):
     task = TASK | {"test": [{"input": [[1, 3], [5, 7]], "output": [[1, 3], [5, 7]]}]}
     told = of_arc.events("api/adapt", {"task": task, "minutes": 0.05})
@@ -86,6 +90,7 @@ def test_a_known_answer_is_judged_and_not_trained_on(of_arc):
     assert first["tests"][0]["attempts"][0]["right"]  # a copy of the input, which it is
 
 
+@pytest.mark.long
 def test_a_closed_page_stops_its_work_and_the_next_one_goes_on(of_arc):
     body = json.dumps({"task": TASK, "minutes": 30}).encode()
     with socket.create_connection(("127.0.0.1", of_arc.port), timeout=SECONDS) as sock:
@@ -105,6 +110,7 @@ def raw(page: Served, body: bytes) -> bytes:
     ).encode() + body
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_what_is_at_work(arc_run):
     with served(str(arc_run)) as page:
         body = json.dumps({"task": TASK, "minutes": 30}).encode()
@@ -156,6 +162,7 @@ def test_a_run_s_own_puzzles_and_report(of_boards, boards_run):
     assert (status, b"no such puzzle" in text) == (400, True)
 
 
+@pytest.mark.long
 def test_it_begins_with_what_the_command_names(of_arc):
     about = of_arc.ask("api/about")
     (task,) = [task for task in load_source("arc1/training") if task.id == "25d8a9c8"]
@@ -366,3 +373,13 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys, monkeypatch, shipped):
     assert main(["play"]) == 2
     assert "pip install 'drm_jax[play]'" in capsys.readouterr().err
     assert pytest.importorskip("uvicorn")
+
+
+def test_others_on_this_machine_do_not_see_the_token(tmp_path, monkeypatch):
+    """They see with what a browser is called: a file that only its user can read leads on."""
+    opened = queue.Queue()
+    monkeypatch.setattr("webbrowser.open", opened.put)
+    _open("http://127.0.0.1:1/secret/", tmp_path / "play.html")
+    assert opened.get(timeout=SECONDS) == (tmp_path / "play.html").as_uri()
+    assert "url=http://127.0.0.1:1/secret/" in (tmp_path / "play.html").read_text(encoding="utf-8")
+    assert (tmp_path / "play.html").stat().st_mode & 0o077 == 0
