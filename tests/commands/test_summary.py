@@ -32,6 +32,7 @@ def test_attempts_stand_before_the_candidate_and_decide(tiny, tmp_path):
     assert "test input 1: solved by attempt 2" in text  # though the second one has fewer votes
     assert "wrong" not in text
     assert "kept by pass@2 on these labelled test inputs" in " ".join(text.split())
+    assert text.rstrip().endswith(f"drm play {tmp_path / 'run'}")
 
 
 def test_a_puzzle_has_one_answer(tiny, tmp_path):
