@@ -38,6 +38,7 @@ _HOMES = {
     "Trm": "drm_jax.methods.trm",
     "Sprm": "drm_jax.methods.sprm",
     "Diffusion": "drm_jax.methods.diffusion",
+    "DrmRollout": "drm_jax.methods.drm_rollout",
     "UsageError": "drm_jax.errors",
     "InputError": "drm_jax.errors",
     "StoppedError": "drm_jax.errors",

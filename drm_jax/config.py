@@ -45,6 +45,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "trm": "drm_jax.methods.trm:Trm",
         "sprm": "drm_jax.methods.sprm:Sprm",
         "diffusion": "drm_jax.methods.diffusion:Diffusion",
+        "drm_rollout": "drm_jax.methods.drm_rollout:DrmRollout",
     },
     "model": {
         "transformer": "drm_jax.model.transformer:Transformer",

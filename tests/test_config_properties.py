@@ -18,6 +18,7 @@ from drm_jax.methods.carried import Halting
 from drm_jax.methods.denoising import Denoising, Noise
 from drm_jax.methods.diffusion import Diffusion
 from drm_jax.methods.drm import Drm, RecursiveDenoising
+from drm_jax.methods.drm_rollout import DrmRollout
 from drm_jax.methods.sprm import Sprm
 from drm_jax.methods.trm import Trm
 from drm_jax.model.recursion import Recursion
@@ -81,6 +82,15 @@ METHODS = st.one_of(
     st.builds(Trm, recursion=recursions(), halting=HALTINGS, mask_token=...),
     st.builds(Sprm, recursion=recursions(), halting=HALTINGS, latent_levels=st.integers(1, 1000)),
     st.builds(Diffusion, noise=NOISES, denoising=st.builds(Denoising, **AT_TEST)),
+    st.builds(
+        DrmRollout,
+        recursion=recursions(),
+        rollout=COUNTS,
+        from_target=st.floats(0, 1),
+        halts=...,
+        noise=NOISES,
+        denoising=st.builds(RecursiveDenoising, carry_z=..., **AT_TEST),
+    ),
 )
 EXPERIMENTS = st.builds(
     Experiment,

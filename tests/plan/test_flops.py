@@ -40,6 +40,7 @@ CASES = {
     "trm": {"method": "trm"},
     "sprm": {"method": "sprm"},
     "diffusion": {"method": "diffusion", "model.layers": 4},
+    "drm_rollout": {"method": "drm_rollout"},
     "own answers": {"method.noise.own_answers": 0.5},
     "mixer": {"model": "token_mixer", "model.swiglu_multiple": 64},
 }

@@ -1,0 +1,246 @@
+"""drm_rollout: learns to undo what its own answers leave, along the path of a test.
+
+a slot that was left  <- the example that arrives; all masked and z_init, or its noised target
+a step                   one pass from the slot's tokens and z, scored as drm's
+after the step           tokens <- the answer, masked again at the next level of the path; z stays
+left again               after the last pass of the path; with `halts` also when q_halt > 0
+
+What a pass is shown in training is what a test shows it: its own mistakes. Ours, not the paper's.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import lax
+
+from drm_jax.corruption.remasking import PAD, remask_confidence, remask_uniform, remasked_levels
+from drm_jax.corruption.schedules import level_ratios
+from drm_jax.fields import Count, Share, check_fields
+from drm_jax.methods import carried
+from drm_jax.methods.carried import Halting, leaves_slot
+from drm_jax.methods.denoising import (
+    Noise,
+    denoising_passes,
+    draw_noised,
+    started_levels,
+    user_ratios,
+)
+from drm_jax.methods.drm import RecursiveDenoising
+from drm_jax.methods.loss import score_examples, weighted_sums
+from drm_jax.methods.method import (
+    AnswerPass,
+    Batch,
+    Bits,
+    Method,
+    Sums,
+    Work,
+    embedded,
+    mask_of,
+)
+from drm_jax.model.backbone import Network, Params
+from drm_jax.model.precision import widened
+from drm_jax.model.recursion import Recursion, forward
+from drm_jax.random_bits import unit
+
+
+@struct.dataclass(eq=False)
+class Carry:
+    """One row a slot, split over devices like the batch."""
+
+    example: dict[str, jax.Array]  # inputs, target (B, S) uint8; puzzle_id, weight (B,)
+    tokens: jax.Array  # (B, S) uint8, what the next pass begins from
+    z: jax.Array  # (B, T, D) float32
+    seed: jax.Array  # (B,) uint32, of what the rollout masks again
+    place: jax.Array  # (B,) int32, which pass of the path comes next, from 0
+    steps: jax.Array  # (B,) int32, passes that the example has had
+    left: jax.Array  # (B,) bool: the next step begins another example here
+
+
+@dataclasses.dataclass(frozen=True)
+class DrmRollout(Method):
+    """Undo noise pass by pass, from the model's own answers."""
+
+    recursion: Recursion = Recursion()
+    rollout: Count = 8
+    """Passes of a rollout: its path is that of a test of so many."""
+    from_target: Share = 0.25
+    """Share of rollouts that begin within the path, from the target with a part masked, as `noise`
+    has it; the others begin all masked."""
+    halts: bool = False
+    """A rollout also ends when the halting score says that its answer is right."""
+    noise: Noise = Noise()
+    denoising: RecursiveDenoising = RecursiveDenoising()
+
+    def __post_init__(self):
+        check_fields(self, "method")
+
+    @property
+    def trains_answers(self) -> bool:
+        """See `Drm`."""
+        return self.recursion.grad_cycles == self.recursion.cycles
+
+    def check(self, data: Any, model: Any) -> None:
+        carried.check_carries(data)
+
+    @property
+    def _halting(self) -> Halting:
+        return Halting(self.rollout) if self.halts else Halting(self.rollout, 0.0)
+
+    def draw(
+        self, bits: Bits, target_BxS: np.ndarray, board: tuple[int, int], mask: int
+    ) -> dict[str, np.ndarray]:
+        """What an example that arrives begins with: begin_tokens (B, S) uint8, begin_place (B,)
+        int32, begin_seed (B,) uint32; and what its slot draws: least_steps (B,) int32."""
+        rows, _ = draw_noised(bits, target_BxS, board, mask, self.noise)
+        bits_Bx4 = bits(3, 4)
+        from_target_B = unit(bits_Bx4[:, 0]) < self.from_target
+        masked = np.full_like(target_BxS, mask)
+        place_B = np.where(from_target_B, self.place_of(rows["level"]), 0)
+        return {
+            "begin_tokens": np.where(from_target_B[:, None], rows["noised"], masked),
+            "begin_place": place_B.astype(np.int32),
+            "begin_seed": bits_Bx4[:, 3].copy(),
+            **carried.draw_for_slots(bits_Bx4[:, 1:3], self._halting),
+        }
+
+    def place_of(self, level_B: np.ndarray) -> np.ndarray:
+        """(B,) int: which pass of the path begins with as large a share of masked cells as a target
+        noised at a level has, or else the next smaller one."""
+        share_N = self.denoising.shares(self.noise)[started_levels(self.rollout, self.denoising)]
+        ratio_B = level_ratios(self.noise.schedule)[level_B]
+        place_B = (share_N[None] > ratio_B[:, None] + 1e-6).sum(axis=1)
+        return np.minimum(place_B, self.rollout - 1)
+
+    def level_ratios(self) -> np.ndarray | None:
+        return user_ratios(self.noise)
+
+    def empty_carry(self, network: Network, batch_size: int) -> Carry:
+        like = carried.empty_carry(network, batch_size)
+        return Carry(
+            example=like.example,
+            tokens=jnp.zeros_like(like.example["inputs"]),
+            z=like.z,
+            seed=jnp.zeros(batch_size, jnp.uint32),
+            place=jnp.zeros(batch_size, jnp.int32),
+            steps=like.steps,
+            left=like.left,
+        )
+
+    def refill(self, carry: Carry, batch: Batch, constants: Params) -> tuple[Carry, Batch]:
+        def chosen(fresh: jax.Array, kept: jax.Array) -> jax.Array:
+            left = carry.left.reshape(-1, *[1] * (kept.ndim - 1))
+            return jnp.where(left, fresh, kept)
+
+        example = {name: chosen(batch[name], kept) for name, kept in carry.example.items()}
+        carry = Carry(
+            example=example,
+            tokens=chosen(batch["begin_tokens"], carry.tokens),
+            z=chosen(constants["z_init"], carry.z),
+            seed=chosen(batch["begin_seed"], carry.seed),
+            place=chosen(batch["begin_place"], carry.place),
+            steps=chosen(jnp.zeros_like(carry.steps), carry.steps),
+            left=carry.left,
+        )
+        return carry, {**batch, **example}
+
+    def loss(
+        self,
+        network: Network,
+        params: Params,
+        rows_BxD: jax.Array,
+        constants: Params,
+        batch: Batch,
+        carry: Carry,
+    ) -> tuple[jax.Array, Sums, Carry]:
+        x = network.embed(params, batch["inputs"], rows_BxD)
+        y = embedded(network, params, carry.tokens, rows_BxD)
+        z = carry.z.astype(x.dtype)
+        logits_BxSxV, q_Bx2, (_, z_after) = forward(network, self.recursion, params, x, y, z)
+        target_BxS, weight_B = batch["target"], batch["weight"]
+        scored_BxS = target_BxS != PAD
+        examples = score_examples(logits_BxSxV, q_Bx2, target_BxS, scored_BxS)
+        sums, steps_B, place_B = weighted_sums(examples, weight_B), carry.steps + 1, carry.place + 1
+        q_B = q_Bx2[:, 0] if self.halts else jnp.full_like(q_Bx2[:, 0], -1)
+        left_B = leaves_slot(q_B, steps_B, batch["least_steps"], self.rollout)
+        left_B |= place_B >= self.rollout
+        counted_B = left_B & scored_BxS.any(axis=-1)
+        of_left = weighted_sums(examples | {"steps": steps_B}, weight_B * counted_B)
+        sums["left"] = of_left["count"]
+        for name in ("steps", "accuracy", "exact_accuracy", "halt_accuracy"):
+            sums[f"left_{name}"] = of_left[name]
+        z_after = widened(z_after) if self.denoising.carry_z else constants["z_init"]
+        carry = carry.replace(
+            tokens=self._remasked(network, logits_BxSxV, carry),
+            z=lax.stop_gradient(jnp.broadcast_to(z_after, carry.z.shape).astype(carry.z.dtype)),
+            place=place_B,
+            steps=steps_B,
+            left=left_B,
+        )
+        return sums["loss"], sums, carry
+
+    def _remasked(self, network: Network, logits_BxSxV: jax.Array, carry: Carry) -> jax.Array:
+        """(B, S) uint8: a pass's answer, masked again at the level that follows it, by the draws
+        that a test with this key makes at this pass."""
+        place_B = carry.place
+        levels_N = jnp.asarray(self.remasked_levels(self.rollout), jnp.int32)
+        level_Bx1 = levels_N[jnp.minimum(place_B, self.rollout - 1)][:, None]
+        shares, mask = self.denoising.shares(self.noise), mask_of(network)
+        predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
+        cells = predicted_BxS.shape[1:]
+        draw_BxS = jax.vmap(
+            lambda seed, place: jax.random.uniform(
+                jax.random.fold_in(jax.random.key(seed), place), cells
+            )
+        )(carry.seed, place_B)
+        if self.denoising.remask == "uniform":
+            tokens = remask_uniform(predicted_BxS, draw_BxS, level_Bx1, mask, shares)
+        else:
+            sure_BxS = jax.nn.softmax(widened(logits_BxSxV), axis=-1).max(axis=-1)
+            tokens = remask_confidence(predicted_BxS, sure_BxS, draw_BxS, level_Bx1, mask, shares)
+        return lax.stop_gradient(tokens.astype(jnp.uint8))
+
+    def passes(
+        self,
+        network: Network,
+        params: Params,
+        constants: Params,
+        inputs_BxS: jax.Array,
+        rows_BxD: jax.Array,
+        key_B: jax.Array,
+        *,
+        pad_outside: Callable[[jax.Array], jax.Array],
+    ) -> tuple[Any, AnswerPass]:
+        return denoising_passes(
+            network,
+            params,
+            constants,
+            inputs_BxS,
+            rows_BxD,
+            key_B,
+            denoising=self.denoising,
+            shares=self.denoising.shares(self.noise),
+            carry_z=self.denoising.carry_z,
+            pad_outside=pad_outside,
+            forward=lambda network, *of: forward(network, self.recursion, *of),
+        )
+
+    def remasked_levels(self, steps: int) -> np.ndarray:
+        return remasked_levels(steps, self.denoising.first_remask)
+
+    def test_levels(self, steps: int) -> np.ndarray:
+        return started_levels(steps, self.denoising)
+
+    def work(self) -> Work:
+        cycle = self.recursion.inner_steps + 1
+        return Work(
+            blocks=self.recursion.cycles * cycle,
+            grad_blocks=self.recursion.grad_cycles * cycle,
+            answer_embeds=1,
+            test_blocks=self.recursion.cycles * cycle,
+            test_answer_embeds=1,
+        )
