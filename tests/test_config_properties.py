@@ -85,10 +85,10 @@ METHODS = st.one_of(
     st.builds(
         DrmRollout,
         recursion=recursions(),
-        rollout=COUNTS,
-        from_target=st.floats(0, 1),
+        rollout=st.integers(1, 1000),
+        from_target=st.floats(0.01, 1),
         halts=...,
-        noise=NOISES,
+        noise=NOISES.map(lambda noise: dataclasses.replace(noise, own_answers=0.0)),
         denoising=st.builds(RecursiveDenoising, carry_z=..., **AT_TEST),
     ),
 )

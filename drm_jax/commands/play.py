@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import os
+import sys
 import tempfile
 import threading
 import webbrowser
@@ -89,9 +91,13 @@ def run(argv: list[str]) -> int:
             console.print(f"Play at {address}", soft_wrap=True)
             console.print("Ctrl-C closes it", soft_wrap=True)
             if options.browser:
+                console.print("If your browser finds no file, open this address", soft_wrap=True)
                 _open(address, Path(folder, "play.html"))
 
-        serve(offered, options.port, ready)
+        ended = serve(offered, options.port, ready)
+    if not ended:  # a compilation: Python can't end while a thread is in it
+        sys.stdout.flush()
+        os._exit(0)
     return 0
 
 

@@ -57,7 +57,7 @@ def check_carries(data: object) -> None:
     if len(data.boards) > 1:
         raise UsageError(
             "data.canvas: fit is not for a method that carries latents of one size from example to "
-            "example (trm, sprm): give the canvas one side, such as 30"
+            "example (trm, sprm, drm_rollout): give the canvas one side, such as 30"
         )
 
 

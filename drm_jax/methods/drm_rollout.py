@@ -10,17 +10,18 @@ What a pass is shown in training is what a test shows it: its own mistakes. Ours
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
+from msgspec import Meta
 
 from drm_jax.corruption.remasking import PAD, remask_confidence, remask_uniform, remasked_levels
 from drm_jax.corruption.schedules import level_ratios
-from drm_jax.fields import Count, Share, check_fields
+from drm_jax.fields import NUM_LEVELS, Share, check, check_fields
 from drm_jax.methods import carried
 from drm_jax.methods.carried import Halting, leaves_slot
 from drm_jax.methods.denoising import (
@@ -66,7 +67,7 @@ class DrmRollout(Method):
     """Undo noise pass by pass, from the model's own answers."""
 
     recursion: Recursion = Recursion()
-    rollout: Count = 8
+    rollout: Annotated[int, Meta(ge=1, le=NUM_LEVELS)] = 16
     """Passes of a rollout: its path is that of a test of so many."""
     from_target: Share = 0.25
     """Share of rollouts that begin within the path, from the target with a part masked, as `noise`
@@ -78,6 +79,16 @@ class DrmRollout(Method):
 
     def __post_init__(self):
         check_fields(self, "method")
+        check(
+            not self.noise.own_answers,
+            "method.noise.own_answers",
+            "does nothing here: a rollout always goes on from its own answers",
+        )
+        check(
+            self.from_target > 0 or self.noise == Noise(self.noise.schedule),
+            "method.noise",
+            "kind and all_masked do nothing where no rollout begins from a target",
+        )
 
     @property
     def trains_answers(self) -> bool:
@@ -111,7 +122,9 @@ class DrmRollout(Method):
     def place_of(self, level_B: np.ndarray) -> np.ndarray:
         """(B,) int: which pass of the path begins with as large a share of masked cells as a target
         noised at a level has, or else the next smaller one."""
-        share_N = self.denoising.shares(self.noise)[started_levels(self.rollout, self.denoising)]
+        # With first_remask=skip place 1 begins with no cell masked: it is passed over.
+        full = dataclasses.replace(self.denoising, first_remask="full")
+        share_N = self.denoising.shares(self.noise)[started_levels(self.rollout, full)]
         ratio_B = level_ratios(self.noise.schedule)[level_B]
         place_B = (share_N[None] > ratio_B[:, None] + 1e-6).sum(axis=1)
         return np.minimum(place_B, self.rollout - 1)

@@ -2,7 +2,8 @@
 training step to the next, how it answers at test time, what it costs.
 
 A method is a frozen dataclass of its own options, derived from `Method`. A field named `denoising`
-holds what matters at test time alone: a checkpoint may be scored with other values of it.
+holds what matters at test time (for drm_rollout in training too): a checkpoint may be scored with
+other values of it.
 """
 
 import dataclasses

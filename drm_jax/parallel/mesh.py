@@ -28,7 +28,7 @@ Axes = str | tuple[str, ...]
 _BY_SHAPE = object()
 SPECS = (
     (r"table", P(BATCH_AXES)),  # (rows, D): the puzzle rows
-    (r"carry(/.*)?", P(BATCH_AXES)),  # (B, …): the slots of trm and sprm
+    (r"carry(/.*)?", P(BATCH_AXES)),  # (B, …): slots of the batch
     (r"batch(/.*)?", P(BATCH_AXES)),  # (B, …): of training, and of candidates
     (r"(step|metrics|constants)(/.*)?", P()),
     (r"(params|opt_state|ema)(/.*)?", _BY_SHAPE),  # along its longest axis over fsdp

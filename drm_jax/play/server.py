@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib.resources
 import json
+import logging
 import secrets
 import socket
 import threading
@@ -266,17 +267,18 @@ class Play:
             raise HTTPException(503, str(error)) from None
 
         async def lines() -> AsyncIterator[str]:
-            gone = asyncio.create_task(_gone(request))
+            gone, event = asyncio.create_task(_gone(request)), None
             try:
                 while True:
                     event = asyncio.create_task(events.get())
                     await asyncio.wait({event, gone}, return_when=asyncio.FIRST_COMPLETED)
                     if not event.done() or event.result() is None:
-                        event.cancel()
                         return
                     yield json.dumps(event.result()) + "\n"
             finally:
                 gone.cancel()
+                if event is not None:
+                    event.cancel()
                 job.stop()
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
@@ -331,6 +333,7 @@ class _Server(uvicorn.Server):
         threading.Thread(target=self._worker.close, daemon=True).start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is cut off is no error
         await super().shutdown(sockets)
         await run_in_threadpool(self._worker.join, _END_SECONDS)
 
@@ -347,8 +350,8 @@ class _Impatient(H11Protocol):
             self.transport.close()
 
 
-def serve(offered: Offered, port: int, ready: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C.
+def serve(offered: Offered, port: int, ready: Callable[[str], None]) -> bool:
+    """Serves until Ctrl-C; whether all that was computed has ended then.
 
     Args:
       port: 0 for any that is free.
@@ -376,6 +379,8 @@ def serve(offered: Offered, port: int, ready: Callable[[str], None]) -> None:
     with contextlib.closing(sock), contextlib.suppress(KeyboardInterrupt):
         ready(f"http://127.0.0.1:{port}/{token}/")
         _Server(config, worker).run(sockets=[sock])
+    worker.close()
+    return worker.join(_END_SECONDS)
 
 
 def _listening(port: int) -> socket.socket:

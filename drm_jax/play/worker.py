@@ -64,11 +64,14 @@ class Worker:
         with self._changed:
             before = [other for other in self._waiting if not other.is_stopped]
             self._waiting = collections.deque(before)
-            if len(before) >= MOST_WAITING or self._is_closed:
+            if self._is_closed:
+                raise BusyError("drm play is being closed")
+            if len(before) >= MOST_WAITING:
                 raise BusyError(f"{MOST_WAITING} others wait already: try again in a moment")
-            if self._at_work is not None:
-                waits = len(before) + (self._at_work.tell is not _print_error)
-                tell({"event": "waiting", "before": waits})
+            at_work = self._at_work
+            if before or at_work is not None:
+                asked = at_work is not None and at_work.tell is not _print_error
+                tell({"event": "waiting", "before": len(before) + asked})
             self._waiting.append(job)
             self._changed.notify()
         return job
@@ -85,9 +88,10 @@ class Worker:
             job.stop()
             job.tell(None)
 
-    def join(self, seconds: float) -> None:
-        """Waits until a closed worker has ended, but no longer than this."""
+    def join(self, seconds: float) -> bool:
+        """Waits until a closed worker has ended, but no longer than this; whether it has."""
         self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (job := self._next()) is not None:

@@ -10,6 +10,7 @@ from workdirs import quiet, saved
 
 from drm_jax.config import with_changes
 from drm_jax.corruption.schedules import level_ratios
+from drm_jax.errors import UsageError
 from drm_jax.io.files import work_path
 from drm_jax.methods.denoising import Noise
 from drm_jax.methods.drm import RecursiveDenoising
@@ -109,8 +110,10 @@ def test_halting_ends_a_rollout_if_asked_to():
     assert left == [False, True]
 
 
-def test_the_place_on_the_path_has_as_many_cells_masked():
-    method = dataclasses.replace(METHOD, rollout=16)
+@pytest.mark.parametrize("first", ["full", "skip"])
+def test_the_place_on_the_path_has_as_many_cells_masked(first):
+    denoising = RecursiveDenoising(first_remask=first)
+    method = dataclasses.replace(METHOD, rollout=16, denoising=denoising)
     level_B = np.array([0, 1, 200, 500, 900, 1000])
     place_B = method.place_of(level_B)
     share_N = method.denoising.shares(method.noise)[method.test_levels(16)]
@@ -120,7 +123,18 @@ def test_the_place_on_the_path_has_as_many_cells_masked():
     assert (np.diff(place_B) <= 0).all()
     for place, ratio in zip(place_B[1:], ratio_B[1:], strict=True):
         assert place == 15 or share_N[place] <= ratio + 1e-6
-        assert place == 0 or share_N[place - 1] > ratio - 1e-6
+        assert place in (0, 2) or share_N[place - 1] > ratio - 1e-6  # of 2 with skip it is 0
+
+
+def test_options_that_would_do_nothing_are_refused():
+    for noise in (
+        Noise(own_answers=0.5),
+        Noise(all_masked=0.5),
+        Noise(kind="spatially_correlated"),
+    ):
+        with pytest.raises(UsageError, match=r"method\.noise"):
+            dataclasses.replace(METHOD, noise=noise)
+    dataclasses.replace(METHOD, noise=Noise(all_masked=0.5), from_target=0.5)
 
 
 def test_draws_are_of_as_many_targets_as_asked():

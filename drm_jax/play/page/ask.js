@@ -6,6 +6,8 @@ export function problem(text) {
   place.hidden = !text;
 }
 
+const ENDED = "drm play doesn't answer: is it still running?";
+
 async function answered(path, body, signal) {
   const settings = body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
   let response;
@@ -13,7 +15,7 @@ async function answered(path, body, signal) {
     response = await fetch(path, { ...settings, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("drm play doesn't answer: is it still running?", { cause: error });
+    throw new Error(ENDED, { cause: error });
   }
   if (response.ok) return response;
   let words = `the server answered ${response.status}`;
@@ -23,26 +25,32 @@ async function answered(path, body, signal) {
 
 export const ask = async (path, body) => (await answered(path, body)).json();
 
-// The events of a job, as they come, until it ends or is aborted; then the server stops it.
+// The events of a job, as they come, until it ends or is aborted; then the server stops it. The last one is
+// "end" or "error", or drm play has ended.
 export async function follow(path, body, signal, take) {
   const reader = (await answered(path, body, signal)).body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
+  let rest = "", ended = false;
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((error) => { throw error.name === "AbortError" ? error : new Error(ENDED, { cause: error }); });
+      if (done && !ended) throw new Error(ENDED);
       if (done) return;
       const lines = (rest + value).split("\n");
       rest = lines.pop();
-      for (const line of lines) if (!signal.aborted) take(JSON.parse(line));
+      for (const line of lines) {
+        const event = JSON.parse(line);
+        ended ||= event.event === "end" || event.event === "error";
+        if (!signal.aborted) take(event);
+      }
     }
   } finally {
     reader.cancel().catch(() => {});
   }
 }
 
-// Runs something that may fail; what went wrong is said on the page.
-export async function trying(act) {
-  problem("");
+// Runs something that may fail; what went wrong is said on the page. quiet: what was said before stays.
+export async function trying(act, quiet = false) {
+  if (!quiet) problem("");
   try {
     return await act();
   } catch (error) {

@@ -40,10 +40,11 @@ function questionPart(name, family, kind) {
   let rows = empty, conflicts = new Set(), brush = kind.paints ? kind.written[0] : null, checks = 0, pending = null, began = false;
   const remark = make("p", { class: "remark dim", role: "status" });
   function set(next) {
+    const number = ++checks;
     rows = next;
     clearTimeout(pending);
     pending = setTimeout(async () => {
-      const number = ++checks, found = await trying(() => ask("api/check", { family: name, board: rows }));
+      const found = await trying(() => ask("api/check", { family: name, board: rows }), true);
       if (!found || number !== checks) return;
       conflicts = new Set(found.conflicts);
       remark.textContent = found.remark;

@@ -161,7 +161,7 @@ export function makeEditor(kind, label, board, settings) {
   element.append(heard);
   return {
     element, draw, paint: () => canvas.paint(), hasFocus: () => focus, cursor: () => cursor,
-    focus(at) { cursor = at; canvas.focus({ preventScroll: true }); canvas.paint(); },
+    focus([r, c]) { const rows = board.get(); cursor = [Math.min(r, rows.length - 1), Math.min(c, rows[0].length - 1)]; canvas.focus({ preventScroll: true }); canvas.paint(); },
     put(symbol) { remembered = false; write(...cursor, symbol); tell(); canvas.focus({ preventScroll: true }); },
   };
 }
