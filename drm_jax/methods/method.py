@@ -222,7 +222,7 @@ class Method:
         """
         raise UsageError(
             f"method: {reference_to(type(self))}: the work of a method of your own isn't known: "
-            "plan one of drm, trm, sprm, diffusion that costs about as much"
+            "plan one of drm, trm, sprm, diffusion, drm_rollout that costs about as much"
         )
 
 

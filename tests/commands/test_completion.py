@@ -30,7 +30,7 @@ def script(capsys) -> str:
         ("eval ", {"my experiments", "runs"}),
         ("report runs/", {"runs/demo"}),
         ("train mini.py --train.ste", {"--train.steps"}),
-        ("train mini.py --method ", {"drm", "trm", "sprm", "diffusion"}),
+        ("train mini.py --method ", {"drm", "trm", "sprm", "diffusion", "drm_rollout"}),
         ("train mini.py --method trm --method.halting.max", {"--method.halting.max-steps"}),
         ("plan mini.py --data.si", {"--data.side"}),
         ("eval runs/demo --outs", {"--outside"}),
