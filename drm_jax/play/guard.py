@@ -6,6 +6,7 @@ name of its own that leads to this machine (DNS rebinding) is no Host of ours.
 """
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -14,6 +15,8 @@ from typing import Any
 MOST_BYTES = 1_000_000
 """Of a request's body."""
 BODY_SECONDS = 10.0
+_MOST_DISCARDED = 16 * MOST_BYTES
+"""A refused body is read to here: a client that is cut off while it sends hears no refusal."""
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -54,6 +57,8 @@ class Guard:
         }
         refusal = self._refusal(scope, headers)
         if refusal is not None:
+            with contextlib.suppress(TooLargeError, TimeoutError):  # else it isn't heard
+                await asyncio.wait_for(_body(receive, _MOST_DISCARDED, keep=False), BODY_SECONDS)
             await refuse(send, *refusal)
             return
         body = b""
@@ -113,15 +118,18 @@ class TooLargeError(Exception):
     """A body is too large."""
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive, most: int = MOST_BYTES, keep: bool = True) -> bytes:
+    """The body of a request; b"" where it isn't kept."""
     parts, total, more = [], 0, True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             break
-        parts.append(message.get("body", b""))
-        total += len(parts[-1])
-        if total > MOST_BYTES:
+        part = message.get("body", b"")
+        total += len(part)
+        if keep:
+            parts.append(part)
+        if total > most:
             raise TooLargeError
         more = message.get("more_body", False)
     return b"".join(parts)
