@@ -138,3 +138,17 @@ def pytest_collection_modifyitems(items):
         file = item.path.relative_to(Path(__file__).parent).as_posix()
         if f"{file}::{item.name}".startswith(LONG):
             item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; what needs it is skipped where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    from benchmarks.browser import launch
+
+    with sync_api.sync_playwright() as play:
+        browser = launch(play)
+        if browser is None:
+            pytest.skip("there is no Chromium here: make browser installs one")
+        yield browser
+        browser.close()

@@ -120,7 +120,7 @@ def _offered(name: str | None) -> "Offered":
     from drm_jax.run.setup import load_puzzles
     from drm_jax.solve.weights import find_source
 
-    sources = {family: find_source(family) for family in ("sudoku", "maze")}
+    sources = {shipped: find_source(shipped) for shipped in ("sudoku", "maze")}
     weights = dict(_OF_THE_PACKAGE)
     arc, tests, family, report = ArcPlayer("small"), None, "sudoku", None
     if name is not None:
@@ -136,7 +136,7 @@ def _offered(name: str | None) -> "Offered":
         else:
             arc, family, weights["arc"] = _arc_player(name, source), "arc", str(source.path)
     say = functools.partial(print, flush=True)
-    players = {family: BoardPlayer(source, say) for family, source in sources.items()}
+    players = {of: BoardPlayer(source, say) for of, source in sources.items()}
     return Offered(players, arc, weights, family, tests, report)
 
 

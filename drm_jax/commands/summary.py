@@ -9,8 +9,8 @@ from rich.console import Console
 from drm_jax.evaluate.answers import unpack
 from drm_jax.evaluate.pictures import terminal_legend, terminal_picture
 from drm_jax.evaluate.tables import difficulty_table, score_table, task_table
+from drm_jax.methods.method import has_passes
 from drm_jax.parallel import processes
-from drm_jax.play.boards import has_passes
 from drm_jax.puzzles.fixed import FixedBoard
 from drm_jax.report.write import write_report
 from drm_jax.solve.weights import is_for_arc

@@ -10,6 +10,8 @@ same example whatever the devices. Deep supervision: section 2.4 of the TRM pape
 """
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -91,17 +93,18 @@ def empty_carry(network: Network, count: int) -> Carry:
     )
 
 
+def where_left(left_B: jax.Array, fresh: jax.Array, kept: jax.Array) -> jax.Array:
+    """What each slot goes on with: what arrives where it was left, else what it has, (B, …)."""
+    return jnp.where(left_B.reshape(-1, *[1] * (kept.ndim - 1)), fresh, kept)
+
+
 def refill(carry: Carry, batch: Batch, constants: Params) -> tuple[Carry, dict[str, jax.Array]]:
     """Slots that were left take the arriving rows.
 
     Returns:
       The carry to train on; the batch with each slot's own example in place of the arriving one.
     """
-
-    def chosen(fresh: jax.Array, kept: jax.Array) -> jax.Array:
-        left = carry.left.reshape(-1, *[1] * (kept.ndim - 1))
-        return jnp.where(left, fresh, kept)
-
+    chosen = functools.partial(where_left, carry.left)
     example = {name: chosen(batch[name], kept) for name, kept in carry.example.items()}
     carry = Carry(
         example=example,
@@ -141,8 +144,7 @@ def carried_loss(
       batch, carry: from `refill`; batch has least_steps (B,) int32 beside the examples.
       max_steps: training steps that an example has at most.
 
-    The sums that begin with `left` are over the examples that leave after this step, where a cell
-    of them is scored: their number, accuracies and steps; as the published code logs them.
+    The sums are those of `slot_sums`.
     """
     x = network.embed(params, batch["inputs"], rows_BxD)
     logits_BxSxV, q_Bx2, (y, z) = forward(
@@ -151,15 +153,32 @@ def carried_loss(
     target_BxS, weight_B = batch["target"], batch["weight"]
     scored_BxS = target_BxS != PAD
     examples = score_examples(logits_BxSxV, q_Bx2, target_BxS, scored_BxS)
-    sums, steps_B = weighted_sums(examples, weight_B), carry.steps + 1
+    steps_B = carry.steps + 1
     left_B = leaves_slot(q_Bx2[:, 0], steps_B, batch["least_steps"], max_steps)
-    counted_B = left_B & scored_BxS.any(axis=-1)
-    of_left = weighted_sums(examples | {"steps": steps_B}, weight_B * counted_B)
+    sums = slot_sums(examples, weight_B, steps_B, left_B & scored_BxS.any(axis=-1))
+    y, z = lax.stop_gradient((widened(y), widened(z)))
+    return sums["loss"], sums, carry.replace(y=y, z=z, steps=steps_B, left=left_B)
+
+
+def slot_sums(
+    examples: Mapping[str, jax.Array], weight_B: jax.Array, steps_B: jax.Array, left_B: jax.Array
+) -> Sums:
+    """Metric sums of a batch.
+
+    Those that begin with `left` are over the examples that leave after this step: their number,
+    accuracies and steps; as the published code logs them.
+
+    Args:
+      examples: from `score_examples`.
+      steps_B: steps that each example has had, this one counted.
+      left_B: bool, which examples leave, of those of which a cell is scored.
+    """
+    sums = weighted_sums(examples, weight_B)
+    of_left = weighted_sums({**examples, "steps": steps_B}, weight_B * left_B)
     sums["left"] = of_left["count"]
     for name in ("steps", "accuracy", "exact_accuracy", "halt_accuracy"):
         sums[f"left_{name}"] = of_left[name]
-    y, z = lax.stop_gradient((widened(y), widened(z)))
-    return sums["loss"], sums, carry.replace(y=y, z=z, steps=steps_B, left=left_B)
+    return sums
 
 
 def refining_passes(

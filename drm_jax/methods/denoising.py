@@ -28,6 +28,7 @@ from drm_jax.methods.method import (
     AnswerPass,
     Batch,
     Bits,
+    Method,
     Passed,
     embedded,
     mask_of,
@@ -67,6 +68,9 @@ class Noise:
 class Denoising:
     """How a test goes from step to step."""
 
+    # Whether z goes on from step to step. Not annotated, since it is no option here: even a
+    # ClassVar would decide where the option of a derived class stands among its fields.
+    carry_z = True
     remask: Literal["uniform", "confidence"] = "uniform"
     """What is masked again after a step: random cells, or those the model is least sure of."""
     first_remask: Literal["full", "skip"] = "full"
@@ -170,6 +174,48 @@ def _own_answers(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class DenoisingMethod(Method):
+    """What methods that denoise at test time have in common: options `noise` and `denoising`."""
+
+    def forward(self) -> Forward:
+        """A forward pass of a test."""
+        raise NotImplementedError
+
+    def level_ratios(self) -> np.ndarray | None:
+        return user_ratios(self.noise)
+
+    def passes(
+        self,
+        network: Network,
+        params: Params,
+        constants: Params,
+        inputs_BxS: jax.Array,
+        rows_BxD: jax.Array,
+        key_B: jax.Array,
+        *,
+        pad_outside: Callable[[jax.Array], jax.Array],
+    ) -> tuple[Any, AnswerPass]:
+        return denoising_passes(
+            network,
+            params,
+            constants,
+            inputs_BxS,
+            rows_BxD,
+            key_B,
+            denoising=self.denoising,
+            shares=self.denoising.shares(self.noise),
+            pad_outside=pad_outside,
+            forward=self.forward(),
+        )
+
+    def remasked_levels(self, steps: int) -> np.ndarray:
+        return remasked_levels(steps, self.denoising.first_remask)
+
+    def test_levels(self, steps: int) -> np.ndarray:
+        return started_levels(steps, self.denoising)
+
+
 def denoising_passes(
     network: Network,
     params: Params,
@@ -180,7 +226,6 @@ def denoising_passes(
     *,
     denoising: Denoising,
     shares: np.ndarray,
-    carry_z: bool,
     pad_outside: Callable[[jax.Array], jax.Array],
     forward: Forward,
 ) -> tuple[Any, AnswerPass]:
@@ -188,7 +233,6 @@ def denoising_passes(
 
     Args:
       shares: (1001,) float32, of cells that are masked again at each level.
-      carry_z: z goes on from pass to pass.
     """
     mask = mask_of(network)
     x = network.embed(params, inputs_BxS, rows_BxD)
@@ -198,7 +242,7 @@ def denoising_passes(
         tokens_BxS, z = carry
         y = embedded(network, params, tokens_BxS, rows_BxD)
         logits_BxSxV, q_Bx2, (_, z) = forward(network, params, x, y, z)
-        z = z if carry_z else z_init
+        z = z if denoising.carry_z else z_init
         predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
         entering = predicted_BxS if denoising.outside == "predicted" else pad_outside(predicted_BxS)
         draw_BxS = jax.vmap(

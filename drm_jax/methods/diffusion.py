@@ -1,30 +1,26 @@
 """Diffusion: undo noise in one pass through a stack of layers, the baseline without recursion."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 
-from drm_jax.corruption.remasking import remasked_levels
 from drm_jax.fields import check_fields
 from drm_jax.methods.denoising import (
     Denoising,
+    DenoisingMethod,
+    Forward,
     Noise,
     denoising_loss,
-    denoising_passes,
     draw_noised,
-    started_levels,
-    user_ratios,
 )
-from drm_jax.methods.method import AnswerPass, Batch, Bits, Carry, Method, Sums, Work
+from drm_jax.methods.method import Batch, Bits, Carry, Sums, Work
 from drm_jax.model.backbone import Network, Params
 from drm_jax.model.recursion import one_pass
 
 
 @dataclasses.dataclass(frozen=True)
-class Diffusion(Method):
+class Diffusion(DenoisingMethod):
     """Undo noise in one pass through all layers of the block."""
 
     noise: Noise = Noise()
@@ -43,9 +39,6 @@ class Diffusion(Method):
         """As `draw_noised`."""
         return draw_noised(bits, target_BxS, board, mask, self.noise)[0]
 
-    def level_ratios(self) -> np.ndarray | None:
-        return user_ratios(self.noise)
-
     def loss(
         self,
         network: Network,
@@ -57,36 +50,8 @@ class Diffusion(Method):
     ) -> tuple[jax.Array, Sums, Carry]:
         return *denoising_loss(network, params, rows_BxD, constants, batch, one_pass), carry
 
-    def passes(
-        self,
-        network: Network,
-        params: Params,
-        constants: Params,
-        inputs_BxS: jax.Array,
-        rows_BxD: jax.Array,
-        key_B: jax.Array,
-        *,
-        pad_outside: Callable[[jax.Array], jax.Array],
-    ) -> tuple[Any, AnswerPass]:
-        return denoising_passes(
-            network,
-            params,
-            constants,
-            inputs_BxS,
-            rows_BxD,
-            key_B,
-            denoising=self.denoising,
-            shares=self.denoising.shares(self.noise),
-            carry_z=True,  # there is none: a pass leaves z as it is
-            pad_outside=pad_outside,
-            forward=one_pass,
-        )
-
-    def remasked_levels(self, steps: int) -> np.ndarray:
-        return remasked_levels(steps, self.denoising.first_remask)
-
-    def test_levels(self, steps: int) -> np.ndarray:
-        return started_levels(steps, self.denoising)
+    def forward(self) -> Forward:
+        return one_pass  # it leaves z as it is
 
     def work(self) -> Work:
         return Work(

@@ -5,33 +5,27 @@ Denoising Recursion Models, arXiv 2604.18839.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from drm_jax.corruption.remasking import remasked_levels
 from drm_jax.fields import check, check_fields
 from drm_jax.methods.denoising import (
     Denoising,
+    DenoisingMethod,
     Forward,
     Noise,
     denoising_loss,
-    denoising_passes,
     draw_noised,
     draw_path,
-    started_levels,
-    user_ratios,
 )
 from drm_jax.methods.loss import score
 from drm_jax.methods.method import (
-    AnswerPass,
     Batch,
     Bits,
     Carry,
-    Method,
     Sums,
     Work,
     embedded,
@@ -60,7 +54,7 @@ class RecursiveDenoising(Denoising):
 
 
 @dataclasses.dataclass(frozen=True)
-class Drm(Method):
+class Drm(DenoisingMethod):
     """Undo noise over the cycles of one step."""
 
     recursion: Recursion = Recursion()
@@ -97,9 +91,6 @@ class Drm(Method):
         cycles = self.recursion.cycles
         return rows | draw_path(target_BxS, noise_BxS, rows["level"], cycles, self.noise, mask)
 
-    def level_ratios(self) -> np.ndarray | None:
-        return user_ratios(self.noise)
-
     def loss(
         self,
         network: Network,
@@ -112,45 +103,11 @@ class Drm(Method):
         if self.supervision == "path":
             found = path_loss(network, params, rows_BxD, constants, batch, self.recursion)
         else:
-            found = denoising_loss(network, params, rows_BxD, constants, batch, self._forward())
+            found = denoising_loss(network, params, rows_BxD, constants, batch, self.forward())
         return *found, carry
 
-    def passes(
-        self,
-        network: Network,
-        params: Params,
-        constants: Params,
-        inputs_BxS: jax.Array,
-        rows_BxD: jax.Array,
-        key_B: jax.Array,
-        *,
-        pad_outside: Callable[[jax.Array], jax.Array],
-    ) -> tuple[Any, AnswerPass]:
-        return denoising_passes(
-            network,
-            params,
-            constants,
-            inputs_BxS,
-            rows_BxD,
-            key_B,
-            denoising=self.denoising,
-            shares=self.denoising.shares(self.noise),
-            carry_z=self.denoising.carry_z,
-            pad_outside=pad_outside,
-            forward=self._forward(),
-        )
-
-    def _forward(self) -> Forward:
-        def run(network: Network, params: Params, x: jax.Array, y: jax.Array, z: jax.Array) -> Pass:
-            return forward(network, self.recursion, params, x, y, z)
-
-        return run
-
-    def remasked_levels(self, steps: int) -> np.ndarray:
-        return remasked_levels(steps, self.denoising.first_remask)
-
-    def test_levels(self, steps: int) -> np.ndarray:
-        return started_levels(steps, self.denoising)
+    def forward(self) -> Forward:
+        return recursive_forward(self.recursion)
 
     def work(self) -> Work:
         cycle_blocks = self.recursion.inner_steps + 1
@@ -165,6 +122,15 @@ class Drm(Method):
             test_blocks=blocks,
             test_answer_embeds=1,
         )
+
+
+def recursive_forward(recursion: Recursion) -> Forward:
+    """A forward pass of all cycles."""
+
+    def run(network: Network, params: Params, x: jax.Array, y: jax.Array, z: jax.Array) -> Pass:
+        return forward(network, recursion, params, x, y, z)
+
+    return run
 
 
 def path_loss(

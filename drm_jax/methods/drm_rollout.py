@@ -9,7 +9,7 @@ What a pass is shown in training is what a test shows it: its own mistakes. Ours
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
 from typing import Annotated, Any
 
 import jax
@@ -19,25 +19,23 @@ from flax import struct
 from jax import lax
 from msgspec import Meta
 
-from drm_jax.corruption.remasking import PAD, remask_confidence, remask_uniform, remasked_levels
+from drm_jax.corruption.remasking import PAD, remask_confidence, remask_uniform
 from drm_jax.corruption.schedules import level_ratios
 from drm_jax.fields import NUM_LEVELS, Share, check, check_fields
 from drm_jax.methods import carried
-from drm_jax.methods.carried import Halting, leaves_slot
+from drm_jax.methods.carried import Halting, leaves_slot, slot_sums
 from drm_jax.methods.denoising import (
+    DenoisingMethod,
+    Forward,
     Noise,
-    denoising_passes,
     draw_noised,
     started_levels,
-    user_ratios,
 )
-from drm_jax.methods.drm import RecursiveDenoising
-from drm_jax.methods.loss import score_examples, weighted_sums
+from drm_jax.methods.drm import RecursiveDenoising, recursive_forward
+from drm_jax.methods.loss import score_examples
 from drm_jax.methods.method import (
-    AnswerPass,
     Batch,
     Bits,
-    Method,
     Sums,
     Work,
     embedded,
@@ -63,7 +61,7 @@ class Carry:
 
 
 @dataclasses.dataclass(frozen=True)
-class DrmRollout(Method):
+class DrmRollout(DenoisingMethod):
     """Undo noise pass by pass, from the model's own answers."""
 
     recursion: Recursion = Recursion()
@@ -129,9 +127,6 @@ class DrmRollout(Method):
         place_B = (share_N[None] > ratio_B[:, None] + 1e-6).sum(axis=1)
         return np.minimum(place_B, self.rollout - 1)
 
-    def level_ratios(self) -> np.ndarray | None:
-        return user_ratios(self.noise)
-
     def empty_carry(self, network: Network, batch_size: int) -> Carry:
         like = carried.empty_carry(network, batch_size)
         return Carry(
@@ -145,10 +140,7 @@ class DrmRollout(Method):
         )
 
     def refill(self, carry: Carry, batch: Batch, constants: Params) -> tuple[Carry, Batch]:
-        def chosen(fresh: jax.Array, kept: jax.Array) -> jax.Array:
-            left = carry.left.reshape(-1, *[1] * (kept.ndim - 1))
-            return jnp.where(left, fresh, kept)
-
+        chosen = functools.partial(carried.where_left, carry.left)
         example = {name: chosen(batch[name], kept) for name, kept in carry.example.items()}
         carry = Carry(
             example=example,
@@ -177,15 +169,11 @@ class DrmRollout(Method):
         target_BxS, weight_B = batch["target"], batch["weight"]
         scored_BxS = target_BxS != PAD
         examples = score_examples(logits_BxSxV, q_Bx2, target_BxS, scored_BxS)
-        sums, steps_B, place_B = weighted_sums(examples, weight_B), carry.steps + 1, carry.place + 1
+        steps_B, place_B = carry.steps + 1, carry.place + 1
         q_B = q_Bx2[:, 0] if self.halts else jnp.full_like(q_Bx2[:, 0], -1)
         left_B = leaves_slot(q_B, steps_B, batch["least_steps"], self.rollout)
         left_B |= place_B >= self.rollout
-        counted_B = left_B & scored_BxS.any(axis=-1)
-        of_left = weighted_sums(examples | {"steps": steps_B}, weight_B * counted_B)
-        sums["left"] = of_left["count"]
-        for name in ("steps", "accuracy", "exact_accuracy", "halt_accuracy"):
-            sums[f"left_{name}"] = of_left[name]
+        sums = slot_sums(examples, weight_B, steps_B, left_B & scored_BxS.any(axis=-1))
         z_after = widened(z_after) if self.denoising.carry_z else constants["z_init"]
         carry = carry.replace(
             tokens=self._remasked(network, logits_BxSxV, carry),
@@ -217,36 +205,8 @@ class DrmRollout(Method):
             tokens = remask_confidence(predicted_BxS, sure_BxS, draw_BxS, level_Bx1, mask, shares)
         return lax.stop_gradient(tokens.astype(jnp.uint8))
 
-    def passes(
-        self,
-        network: Network,
-        params: Params,
-        constants: Params,
-        inputs_BxS: jax.Array,
-        rows_BxD: jax.Array,
-        key_B: jax.Array,
-        *,
-        pad_outside: Callable[[jax.Array], jax.Array],
-    ) -> tuple[Any, AnswerPass]:
-        return denoising_passes(
-            network,
-            params,
-            constants,
-            inputs_BxS,
-            rows_BxD,
-            key_B,
-            denoising=self.denoising,
-            shares=self.denoising.shares(self.noise),
-            carry_z=self.denoising.carry_z,
-            pad_outside=pad_outside,
-            forward=lambda network, *of: forward(network, self.recursion, *of),
-        )
-
-    def remasked_levels(self, steps: int) -> np.ndarray:
-        return remasked_levels(steps, self.denoising.first_remask)
-
-    def test_levels(self, steps: int) -> np.ndarray:
-        return started_levels(steps, self.denoising)
+    def forward(self) -> Forward:
+        return recursive_forward(self.recursion)
 
     def work(self) -> Work:
         cycle = self.recursion.inner_steps + 1

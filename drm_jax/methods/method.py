@@ -226,6 +226,12 @@ class Method:
         )
 
 
+def has_passes(method: Method) -> bool:
+    """Whether a test of it can be watched pass by pass; one of a user's own may have `answer`
+    alone."""
+    return type(method).passes is not Method.passes
+
+
 def mask_of(network: Network) -> int:
     """The token MASK, of a network whose method has it."""
     return network.vocab - 1

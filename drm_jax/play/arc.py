@@ -136,14 +136,15 @@ def _attempts(outcome: Outcome, test: Pair, number: int) -> dict[str, Any]:
     """The attempts at a test as they stand in the submission."""
     task, judged = outcome.tasks[0], outcome.judged
     voted = ranked(judged.judge.ballot, task.id, test.input) if judged else []
-    votes = {answer.grid.tobytes() + bytes(answer.grid.shape): answer.votes for answer in voted}
     attempts = []
     for rows in outcome.submission[task.id][number].values():
         grid = np.array(rows, np.uint8)
         right = None if test.output is None else bool(np.array_equal(grid, test.output))
-        found = votes.get(grid.tobytes() + bytes(grid.shape), 0) if judged else None
-        attempts.append({"rows": grid_rows(grid, _SYMBOLS), "votes": found, "right": right})
-    return {"attempts": attempts, "votes": sum(votes.values())}
+        votes = next((of.votes for of in voted if np.array_equal(of.grid, grid)), 0)
+        attempts.append(
+            {"rows": grid_rows(grid, _SYMBOLS), "votes": votes if judged else None, "right": right}
+        )
+    return {"attempts": attempts, "votes": sum(answer.votes for answer in voted)}
 
 
 class _Lines(io.TextIOBase):

@@ -11,7 +11,7 @@ import numpy as np
 
 from drm_jax.config import part_name
 from drm_jax.errors import UsageError
-from drm_jax.methods.method import Method, Passed
+from drm_jax.methods.method import Method, Passed, has_passes
 from drm_jax.model.backbone import Network, exact_products
 from drm_jax.parallel.mesh import make_mesh
 from drm_jax.puzzles.family import Family
@@ -62,12 +62,6 @@ class _Rollout:
         undone_S = self.undo.token_V[tokens_S[self.undo.cell_I]]
         symbol_S = np.where((undone_S >= first) & (undone_S < mask), undone_S - first, 0)
         return np.where(undone_S == mask, MASKED, symbol_S)
-
-
-def has_passes(method: Method) -> bool:
-    """Whether a test of it can be watched pass by pass; one of a user's own may have `answer`
-    alone."""
-    return type(method).passes is not Method.passes
 
 
 class BoardPlayer:
@@ -122,7 +116,7 @@ class BoardPlayer:
     def warm_up(self, rollouts: int) -> None:
         """Reads the weights and compiles the program of one rollout, or of several."""
         board = np.zeros(self.family.board, np.uint8)
-        asked = Asked(board, passes=1, rollouts=rollouts, remask=self.remask)
+        asked = Asked(board, passes=1, rollouts=rollouts)
         for _ in self.answer(asked, lambda: False):
             pass
 
@@ -138,7 +132,8 @@ class BoardPlayer:
           rule is kept, null where there are no rules.
         end: best, the rollout whose answer is taken; votes, how many gave it; valid.
         """
-        method = self._method(asked)
+        remask = asked.remask or self.remask
+        method = self._method(remask)
         rollouts = self._rollouts(asked)
         levels_N = method.test_levels(asked.passes)
         yield {
@@ -147,28 +142,28 @@ class BoardPlayer:
             "rollouts": [rollout.words for rollout in rollouts],
         }  # fmt: skip
         size = 1 if asked.rollouts == 1 else MOST_ROLLOUTS
-        if (asked.remask, size) not in self._compiled:
+        if (remask, size) not in self._compiled:
             yield {"event": "compiling"}
         shown: list[Event] = []
         remasked_N = method.remasked_levels(asked.passes)
         batch = self._batch(rollouts, size, asked.seed)
-        begin, advance = self._program(asked.remask, method)
+        begin, advance = self._program(remask, method)
         carry = begin(*batch)
         for index, level in enumerate(remasked_N.tolist()):
             if is_stopped():
                 return
             carry, passed = advance(carry, *batch, jnp.int32(index), jnp.int32(level))
-            self._compiled.add((asked.remask, size))
+            self._compiled.add((remask, size))
             from_tokens = levels_N[index] >= 0
             shown = self._shown(asked.question, rollouts, jax.device_get(passed), from_tokens)
             yield {"event": "pass", "number": index + 1, "rollouts": shown}
         yield {"event": "end", **verdict(shown)}
 
-    def _method(self, asked: Asked) -> Method:
+    def _method(self, remask: Remask | None) -> Method:
         method = self._experiment.method
-        if asked.remask is None or self.remask is None:
+        if remask == self.remask:
             return method
-        denoising = dataclasses.replace(method.denoising, remask=asked.remask)
+        denoising = dataclasses.replace(method.denoising, remask=remask)
         return dataclasses.replace(method, denoising=denoising)
 
     def _rollouts(self, asked: Asked) -> list[_Rollout]:

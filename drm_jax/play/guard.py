@@ -14,6 +14,7 @@ from typing import Any
 
 MOST_BYTES = 1_000_000
 """Of a request's body."""
+_TOO_LARGE = 413, f"a request has at most {MOST_BYTES:,} bytes"
 BODY_SECONDS = 10.0
 _MOST_DISCARDED = 16 * MOST_BYTES
 """A refused body is read to here: a client that is cut off while it sends hears no refusal."""
@@ -38,19 +39,14 @@ _HEADERS = {
 
 
 class Guard:
-    """Lets the page's own requests through to an app, whose paths begin after the token."""
+    """Lets the page's own requests through to an app, whose paths begin after the token; of HTTP
+    alone: the server is set to take no web sockets and to tell of no start and end."""
 
     def __init__(self, app: App, token: str, port: int):
         self._app, self._token = app, token
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":  # a web socket: closed before it is accepted
-            await send({"type": "websocket.close", "code": 1008})
-            return
         headers = {
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
@@ -66,7 +62,7 @@ class Guard:
             try:
                 body = await asyncio.wait_for(_body(receive), BODY_SECONDS)
             except TooLargeError:
-                await refuse(send, 413, f"a request has at most {MOST_BYTES:,} bytes")
+                await refuse(send, *_TOO_LARGE)
                 return
             except TimeoutError:
                 await refuse(send, 408, "the request didn't arrive in time")
@@ -93,7 +89,7 @@ class Guard:
                 return 415, "a request is application/json"
             length = headers.get("content-length", "0")
             if not length.isdecimal() or int(length) > MOST_BYTES:
-                return 413, f"a request has at most {MOST_BYTES:,} bytes"
+                return _TOO_LARGE
         return None
 
 

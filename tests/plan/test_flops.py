@@ -10,7 +10,7 @@ from jax import lax
 from drm_jax.config import Evaluate, Experiment, Train, with_changes
 from drm_jax.errors import UsageError
 from drm_jax.evaluate.answerer import abstract_candidates, compile_answer
-from drm_jax.methods import carried, denoising
+from drm_jax.methods import carried, denoising, method
 from drm_jax.methods.drm import Drm
 from drm_jax.methods.method import Method
 from drm_jax.model import attention, recursion
@@ -74,7 +74,7 @@ def lowered_step(experiment: Experiment):
 def unrolled(monkeypatch):
     """Every loop as a row of its steps: XLA counts the body of a loop once."""
     scan = functools.partial(lax.scan, unroll=True)
-    for module in (recursion, denoising, carried):
+    for module in (recursion, denoising, carried, method):
         monkeypatch.setattr(module, "lax", Lax(scan))
 
 

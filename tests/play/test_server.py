@@ -186,12 +186,15 @@ def test_pages_may_load_nothing_from_elsewhere(shipped):
 
 
 # --- what it refuses ------------------------------------------------------------------------------
-def hostile(page: Served) -> list[tuple]:
-    """(method, path, body, headers), each of which must be refused."""
+# Requests are (method, path, body, headers), each of which must be refused.
+POSTED = ("api/answer", "api/adapt", "api/draw", "api/check", "api/find", "api/read")
+
+
+def of_others(page: Served) -> list[tuple]:
+    """Without the token, of another site, or under another name of this machine."""
     own, other = f"127.0.0.1:{page.port}", "http://evil.example"
     token = page.path.strip("/")
     asked: list[tuple] = []
-    # not the page's own
     for path in ("/", "/api/about", "/play.js", f"/{token[:-1]}/", f"/{token}x/", f"/{token}",
                  f"/{token.swapcase()}/", f"//{token[:5]}/", "/%00/", "/../", f"/x/{token}/",
                  f"/{token[1:]}/api/about"):  # fmt: skip
@@ -206,6 +209,12 @@ def hostile(page: Served) -> list[tuple]:
     ):  # fmt: skip
         asked += [("GET", "", None, headers), ("GET", "api/about", None, headers)]
         asked += [("POST", "api/answer", ASKED, headers), ("POST", "api/adapt", TASK, headers)]
+    return asked
+
+
+def malformed() -> list[tuple]:
+    """Other methods and paths, and bodies that are too large, not JSON, or not that JSON."""
+    asked: list[tuple] = []
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "HEAD"):
         asked += [(method, path, None, {}) for path in ("", "api/answer")]
     for path in (
@@ -215,16 +224,21 @@ def hostile(page: Served) -> list[tuple]:
         asked.append(("GET", path, None, {}))
     asked += [("GET", path, None, {}) for path in ("api/answer", "api/adapt", "api/draw")]
     asked += [("POST", path, ASKED, {}) for path in ("", "api/about", "api/tasks", "play.js")]
-    # not JSON, or not that JSON
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "",
                  "application/jsonx"):  # fmt: skip
         asked.append(("POST", "api/answer", ASKED, {"content-type": kind}))
-    paths = ("api/answer", "api/adapt", "api/draw", "api/check", "api/find", "api/read")
     bodies = (b"", b"{", b"null", b"[]", b"1", b'"x"', b"\xff\xfe", b"[" * 100_000, b"{}",
               b'{"family":NaN}', b'{"family":"sudoku"}', b'{"__proto__":{}}',
               json.dumps(ASKED | {"more": 1}).encode(), b"9" * 5000)  # fmt: skip
-    asked += [("POST", path, body, {}) for path, body in itertools.product(paths, bodies)]
-    # values that can't be
+    asked += [("POST", path, body, {}) for path, body in itertools.product(POSTED, bodies)]
+    large = b" " * (MOST_BYTES + 1)
+    asked += [("POST", path, large, {}) for path in POSTED]
+    asked += [("POST", "api/answer", b"{}", {"content-length": n}) for n in ("-1", "x", "9" * 30)]
+    return asked
+
+
+def wrong_boards() -> list[tuple]:
+    """Puzzles, levels and names that can't be."""
     wrong = {
         "family": [1, None, "arc", "../x", "x" * 300, []],
         "board": [[], [""], BOARD[:8], [*BOARD, BOARD[0]], [*BOARD[:8], "5"], "x", 1, None, [[1]],
@@ -235,11 +249,24 @@ def hostile(page: Served) -> list[tuple]:
         "remask": ["uniform", "all", 1],  # this network masks nothing again
         "seed": [-1, 2**31, 0.5, "x", None],
     }  # fmt: skip
-    asked += [
+    asked = [
         ("POST", "api/answer", ASKED | {field: value}, {})
         for field, values in wrong.items()
         for value in values
     ]
+    asked += [
+        ("POST", "api/find", {"name": name}, {})
+        for name in ("", "0d3d703f", "/etc/passwd", "os:getcwd", "puzzle 1", "x" * 201, "\0")
+    ]
+    asked += [
+        ("POST", "api/draw", {"family": "sudoku", "level": level, "seed": 0}, {})
+        for level in ("", "easy", None, 1)
+    ]
+    return asked
+
+
+def wrong_tasks() -> list[tuple]:
+    """ARC tasks, files and times that can't be."""
     tasks = [
         {}, {"train": []}, {"train": [PAIR]}, {"train": [PAIR], "test": []},
         {"train": [], "test": [PAIR]}, {"train": [PAIR], "test": [{"output": [[1]]}]},
@@ -253,29 +280,18 @@ def hostile(page: Served) -> list[tuple]:
         {"train": [{"input": [[1.5]], "output": [[1]]}], "test": [PAIR]},
         {"train": "x", "test": "y"}, {"train": {"a": 1}, "test": [PAIR]},
     ]  # fmt: skip
-    asked += [("POST", "api/adapt", {"task": task, "minutes": 1}, {}) for task in tasks]
+    asked = [("POST", "api/adapt", {"task": task, "minutes": 1}, {}) for task in tasks]
     asked += [("POST", "api/read", {"text": json.dumps(task)}, {}) for task in tasks]
     asked += [("POST", "api/read", {"text": text}, {}) for text in ("", "x", "[" * 99_999, "1e999")]
     asked += [
         ("POST", "api/adapt", {"task": TASK, "minutes": minutes}, {})
         for minutes in (0, -1, 61, 1e308, "1", None)
     ]
-    asked += [
-        ("POST", "api/find", {"name": name}, {})
-        for name in ("", "0d3d703f", "/etc/passwd", "os:getcwd", "puzzle 1", "x" * 201, "\0")
-    ]
-    asked += [
-        ("POST", "api/draw", {"family": "sudoku", "level": level, "seed": 0}, {})
-        for level in ("", "easy", None, 1)
-    ]
-    large = b" " * (MOST_BYTES + 1)
-    asked += [("POST", path, large, {}) for path in paths]
-    asked += [("POST", "api/answer", b"{}", {"content-length": n}) for n in ("-1", "x", "9" * 30)]
     return asked
 
 
 def test_hostile_requests_get_one_clear_refusal_and_harm_nothing(shipped):
-    asked = hostile(shipped)
+    asked = [*of_others(shipped), *malformed(), *wrong_boards(), *wrong_tasks()]
     assert len(asked) > 200
     for method, path, body, headers in asked:
         status, _, text = shipped.request(method, path, body, headers)

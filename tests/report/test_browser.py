@@ -17,7 +17,6 @@ from made_run import made_run
 from PIL import Image
 from ruled import Corridors
 
-from benchmarks.browser import launch
 from drm_jax.evaluate.answers import (
     answer_of,
     augmented,
@@ -35,16 +34,6 @@ from drm_jax.report.write import write_report
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 TITLE_IS = "id => document.querySelector('#task h2 bdi').textContent === id"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as play:
-        browser = launch(play)
-        if browser is None:
-            pytest.skip("there is no Chromium here: make browser installs one")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

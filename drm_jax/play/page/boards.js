@@ -37,15 +37,15 @@ function rowsOf(text, { board: [height, width], question_symbols: written, blank
 // --- what is asked -----------------------------------------------------------------------------------
 function questionPart(name, family, kind) {
   const [height, width] = family.board, empty = sized(height, width, kind.blank || kind.written[0]);
-  let rows = empty, conflicts = new Set(), brush = kind.paints ? kind.written[0] : null, checks = 0, pending = null, began = false;
+  let rows = empty, conflicts = new Set(), brush = kind.paints ? kind.written[0] : null, version = 0, pending = null, began = false;
   const remark = make("p", { class: "remark dim", role: "status" });
   function set(next) {
-    const number = ++checks;
+    const number = ++version;
     rows = next;
     clearTimeout(pending);
     pending = setTimeout(async () => {
       const found = await trying(() => ask("api/check", { family: name, board: rows }), true);
-      if (!found || number !== checks) return;
+      if (!found || number !== version) return;
       conflicts = new Set(found.conflicts);
       remark.textContent = found.remark;
       editor.paint();
@@ -60,8 +60,8 @@ function questionPart(name, family, kind) {
     editor.draw();
   }
   async function draw(level) {
-    const before = rows, found = await trying(() => ask("api/draw", { family: name, level, seed: seed() }));
-    if (found && rows === before) take(found.board); // else somebody has written meanwhile
+    const before = version, found = await trying(() => ask("api/draw", { family: name, level, seed: seed() }));
+    if (found && version === before) take(found.board); // else somebody has written meanwhile
   }
   const element = make("div", {},
     make("h2", {}, "Your puzzle"), editor.element, remark, palette(kind, editor, () => brush, (symbol) => { brush = symbol; }),
