@@ -114,7 +114,8 @@ def made_up(augmentations: int) -> tuple[Any, Any]:
         tokens = np.where(hidden, mask, np.roll(predicted, 1, axis=0)).astype(np.uint8)
         sure = np.where(wrong, 40 + 60 * draw, 100 - 10 * draw * wrong_N).astype(np.uint8)
         q_halt = rng.normal(size=draw.shape[:2]).astype(np.float32)
-        return Answered(predicted[-1], q_halt[-1], predicted, tokens, q_halt, sure)
+        used = np.full(len(row_B), _STEPS)
+        return Answered(predicted[-1], q_halt[-1], predicted, tokens, q_halt, sure, used)
 
     state = dataclasses.make_dataclass("State", ["step"])(1000)
     return experiment, evaluate(experiment, answer, state, setup.mesh, setup.puzzles)

@@ -238,7 +238,7 @@ class Running:
         shapes = abstract_candidates(self.case["batch"], (side or experiment.data.sides[-1]) ** 2)
         return shapes, compile_answer(
             experiment.method, experiment.data, self.trained.network, self.mesh, self.shardings,
-            steps=experiment.evaluate.denoise_steps, seed=experiment.seed,
+            test=experiment.evaluate, seed=experiment.seed,
         )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from drm_jax.errors import InputError, UsageError
 from drm_jax.evaluate.answerer import AnswerBatch
 from drm_jax.evaluate.answers import Trajectory, unpack
 from drm_jax.evaluate.files import Evaluation
-from drm_jax.evaluate.loop import answer_questions
+from drm_jax.evaluate.loop import answer_rollouts
 from drm_jax.evaluate.pictures import (
     Ranked,
     Row,
@@ -215,7 +215,7 @@ class Run:
             state = self._restored(experiment, step, newest)
             asked = task.task if isinstance(task, ArcTask) else task
             questions = setup.puzzles.ask(asked, experiment.evaluate.num_augmentations)
-            judged = answer_questions(experiment, answer_batch, state, setup.mesh, questions)
+            judged = answer_rollouts(experiment, answer_batch, state, setup.mesh, questions)
         trajectories = [unpack(packed) for packed in judged.trajectories]
         (described,) = judged.judge.answers()
         return _answers(experiment, described, trajectories)

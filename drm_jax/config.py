@@ -20,6 +20,7 @@ from drm_jax.fields import (
     CountOrZero,
     Decay,
     Rate,
+    Share,
     check,
     check_fields,
     convert,
@@ -125,12 +126,30 @@ class Evaluate:
     """Candidates answered at a time over all devices."""
     denoise_steps: Annotated[int, Meta(ge=1, le=NUM_LEVELS)] = 16
     """N, forward passes from the start (all masked; trm, sprm: y_init) to the answer."""
+    rollouts: Count = 1
+    """How often each candidate is answered, each time with random draws of its own. All vote."""
+    latent_noise: Rate = 0.0
+    """Standard deviation of noise on the latents that each pass begins from; their mean square is
+    about 1. Rollouts of a method that draws nothing at a test (trm, sprm) differ by it alone."""
+    choose: Literal["votes", "halting", "rules"] = "votes"
+    """Which answers come first: those with the most votes, those with the highest halting score, or
+    those that keep the rules of their puzzle (of a family that has some), then the votes."""
+    exit_change: Share | None = None
+    """An answer is final before the last pass once at most this share of its cells changes from one
+    pass to the next. None: never."""
+    exit_entropy: Rate | None = None
+    """Likewise once the entropy of its cells, in nats, is at most this on average."""
     trajectories: Literal["selected", "failures", "all", "off"] = "selected"
     """Whose denoising is written: of each test input the unaugmented candidate's, and of those who
     were the first to give the best two answers and the truth; failures: all wrong ones' too."""
 
     def __post_init__(self):
         check_fields(self, "evaluate")
+
+    @property
+    def exits_early(self) -> bool:
+        """Whether an answer may be final before the last pass."""
+        return self.exit_change is not None or self.exit_entropy is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +185,12 @@ class Experiment:
         if not (name.isprintable() and name.strip(". ") and not {"/", "\\"} & set(name)):
             raise UsageError(f"name: must be the name of a folder in runs/, not {name!r}")
         self.method.check(self.data, self.model)
+        self.method.check_test(self.evaluate)
+        check(
+            self.evaluate.choose != "rules" or getattr(self.data, "has_rules", False),
+            "evaluate.choose",
+            f"rules: {part_name('data', self.data)} has no rules that tell a right answer",
+        )
 
 
 # --- parts of many kinds ------------------------------------------------------------------------

@@ -12,4 +12,6 @@ def denoised(
     predicted, tokens = (np.repeat(x[None], steps, axis=0) for x in (predicted_BxS, tokens_BxS))
     q_halt = np.repeat(np.asarray(q_halt_B, np.float32)[None], steps, axis=0)
     sure = np.full_like(predicted, 100, np.uint8)
-    return Answered(predicted_BxS, q_halt_B, predicted, tokens, q_halt, sure)
+    return Answered(
+        predicted_BxS, q_halt_B, predicted, tokens, q_halt, sure, np.full(len(q_halt_B), steps)
+    )

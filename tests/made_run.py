@@ -85,7 +85,8 @@ def made_up(setup: Setup, step: int = 4) -> Evaluation:
         tokens = np.where(masked, family.vocabulary.mask, before).astype(np.uint8)
         q_halt = np.linspace(-2, 2, len(predicted) * len(row_B)).reshape(len(predicted), -1)
         sure = (50 + 50 * draw).astype(np.uint8)
-        return Answered(predicted[-1], q_halt[-1], predicted, tokens, q_halt, sure)
+        used = np.full(len(row_B), len(predicted))
+        return Answered(predicted[-1], q_halt[-1], predicted, tokens, q_halt, sure, used)
 
     return evaluate(experiment, answer, State(step), setup.mesh, setup.puzzles)
 

@@ -61,7 +61,7 @@ def test_contract(path):
 
     count, steps = evaluate.batch_size, evaluate.denoise_steps
     shardings, network = state_shardings(state, mesh), trained.network
-    answer = compile_answer(trained.method, data, network, mesh, shardings, steps=steps, seed=0)
+    answer = compile_answer(trained.method, data, network, mesh, shardings, test=evaluate, seed=0)
     result = jax.eval_shape(answer, state, abstract_candidates(count, cells))
     assert result.predicted.shape == (count, cells)
     assert result.step_predicted.shape == (steps, count, cells)

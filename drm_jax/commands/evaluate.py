@@ -1,9 +1,10 @@
 """drm eval: scores checkpoints of a work directory."""
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
+from msgspec import Meta
 
 from drm_jax.commands.devices import import_jax
 from drm_jax.commands.experiments import check_first
@@ -28,6 +29,8 @@ Examples:
   drm eval runs/demo --step 2000                the checkpoint of step 2000
   drm eval runs/demo --last 3                   an ensemble of the three newest checkpoints
   drm eval runs/demo --denoise-steps 4          with other settings of the test
+  drm eval runs/demo --curve depth              after 1, 2, 4, … passes; or breadth: 1, 2, 4, …
+                                                rollouts of each test, by how an answer is chosen
   drm eval /shared/demo --output runs/demo      of a run whose folder is not yours to write to
 """
 _DESCRIPTION = f"""\
@@ -36,9 +39,16 @@ Test inputs are answered as the run's configuration says, unless options say oth
 other settings is kept beside the run's own, in a folder whose name has them, such as
 eval/step_4000_outside=pad; drm report and drm show show the run's own. --batch-size changes no
 answer: it is for where memory is short.
+
+--curve depth scores one checkpoint with other numbers of passes; --curve breadth answers each
+candidate again and again, with other random draws (and --latent-noise), and scores what the most
+votes, the highest halting score or the rules of the puzzle choose, beside an oracle that takes a
+right answer wherever there is one: its lead says what a better choice could gain. A curve is kept
+beside the scores, and shown in the report.
 {SEVERAL_HOSTS}"""
 _COMMON = _WHAT, ("--step", "--steps", "--last", "--denoise-steps", "--num-augmentations",
-                  "--batch-size", "--remask", "--outside", "--trajectories",
+                  "--batch-size", "--rollouts", "--remask", "--outside",
+                  "--trajectories", "--curve",
                   "--output")  # fmt: skip
 _WHICH = tyro.conf.create_mutex_group(required=False, title="which checkpoints (one of these)")
 _HINTS = {
@@ -60,6 +70,10 @@ class EvalOptions:
     """An ensemble: of the checkpoints of these steps; refused if one is damaged."""
     last: Annotated[int | None, _WHICH] = None
     """An ensemble: of the so many newest checkpoints; refused if one is damaged."""
+    curve: Literal["depth", "breadth"] | None = None
+    """Instead of one score, how it changes with passes (depth), or with rollouts (breadth)."""
+    points: tuple[Annotated[int, Meta(ge=1)], ...] = (1, 2, 4, 8, 16, 32)
+    """With --curve: the numbers of passes, or of rollouts."""
     output: str | None = None
     """A folder to write to instead of the work directory, such as one on a disk that can be
     written to; drm report and drm show then take it as a work directory."""
@@ -120,13 +134,15 @@ def _changes(experiment: Experiment, options: EvalOptions) -> dict[str, Any]:
 
 def _evaluate(name: str, argv: list[str]) -> int:
     import_jax()
-    from drm_jax.commands.summary import print_summary
+    from drm_jax.commands.summary import print_curve, print_summary
     from drm_jax.io.checkpoint import newest_steps
     from drm_jax.io.files import work_path
     from drm_jax.parallel import processes
     from drm_jax.parallel.mesh import parse_mesh_shape
     from drm_jax.run.evaluation import (
         check_checkpoints,
+        check_points,
+        draw_curve,
         evaluate_ensemble,
         evaluate_workdir,
         read_to_evaluate,
@@ -145,11 +161,22 @@ def _evaluate(name: str, argv: list[str]) -> int:
     output = None if options.output is None else work_path(options.output, "--output")
     changes = _changes(own, options)
     shape = parse_mesh_shape(options.mesh)
+    if options.curve is not None:
+        if options.last or options.steps:
+            raise UsageError("--curve: is of one checkpoint: name it with --step")
+        check_points(workdir, options.curve, options.points, changes)
     check_checkpoints(workdir)
     read_to_evaluate(workdir, changes)
     prepare_devices()
     console = open_console(silent=not processes.is_first())
     steps = newest_steps(workdir, options.last) if options.last else options.steps or [options.step]
+    if options.curve is not None:
+        curve, report = draw_curve(
+            workdir, options.curve, steps[0], console, points=options.points,
+            strict=options.strict, changes=changes, output=output, shape=shape, until_exit=True,
+        )  # fmt: skip
+        print_curve(console, curve, report, output or workdir)
+        return 0
     if len(steps) > 1:
         report = evaluate_ensemble(
             workdir, steps, console, changes=changes, output=output, shape=shape, until_exit=True

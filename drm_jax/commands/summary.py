@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from drm_jax.evaluate.answers import unpack
+from drm_jax.evaluate.files import evaluations
 from drm_jax.evaluate.pictures import terminal_legend, terminal_picture
-from drm_jax.evaluate.tables import difficulty_table, score_table, task_table
+from drm_jax.evaluate.tables import curve_table, difficulty_table, score_table, task_table
 from drm_jax.methods.method import has_passes
 from drm_jax.parallel import processes
 from drm_jax.puzzles.fixed import FixedBoard
@@ -16,6 +17,7 @@ from drm_jax.report.write import write_report
 from drm_jax.solve.weights import is_for_arc
 
 if TYPE_CHECKING:
+    from drm_jax.evaluate.curves import Curve
     from drm_jax.run.scorer import Report
 
 
@@ -48,6 +50,23 @@ def print_summary(console: Console, report: "Report", workdir: os.PathLike) -> N
         console.out(f"  {shlex.join(['drm', 'play', str(workdir)])}", highlight=False)
 
 
+def print_curve(console: Console, curve: "Curve", report: "Report", workdir: os.PathLike) -> None:
+    """The points of a curve, and the paths written. Writes the report too, if there are answers."""
+    console.print(curve_table(curve))
+    _print_settings(console, report)
+    paths = set(report.paths)
+    scored = curve.step in evaluations(workdir)
+    if processes.is_first() and not report.changed and scored:
+        paths.add(write_report([workdir], steps=(curve.step,)))
+    console.print(f"\nWritten to {workdir}:", soft_wrap=True)
+    for path in sorted(paths, key=_order_to_open):
+        console.print(f"  {path}", soft_wrap=True)
+    if not scored and not report.changed:
+        again = shlex.join(["drm", "eval", str(workdir), "--step", str(curve.step)])
+        console.print("\nA report shows it once this checkpoint is scored:")
+        console.out(f"  {again}", highlight=False)
+
+
 def _order_to_open(path: os.PathLike) -> tuple[bool, bool, str]:
     """What people look at comes first: the page, then the pictures."""
     name = os.fspath(path)
@@ -75,12 +94,20 @@ def _print_denoising(console: Console, report: "Report") -> None:
         console.print(terminal_picture(task, trajectory, family, console.width))
 
 
-def _print_remarks(console: Console, report: "Report") -> None:
-    """What has to be said where the scores are quoted."""
-    last = report.evaluations[-1]
+def _print_settings(console: Console, report: "Report") -> None:
+    """Which settings are not the run's own."""
     if report.changed:
         settings = ", ".join(f"{name}={value}" for name, value in report.changed.items())
         console.print(f"With settings that are not the run's own: {settings}.", soft_wrap=True)
+
+
+def _print_remarks(console: Console, report: "Report") -> None:
+    """What has to be said where the scores are quoted."""
+    last = report.evaluations[-1]
+    _print_settings(console, report)
+    if "passes" in last.metrics:
+        used, most = (last.metrics["passes"][x] for x in ("used", "without_exit"))
+        console.print(f"Early exit: {used:,} passes instead of {most:,} ({used / most:.0%}).")
     if last.is_ensemble:
         console.print(
             "The last score is of an ensemble, which pools the votes of its checkpoints: say so "

@@ -8,7 +8,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from drm_jax.config import Evaluate
 from drm_jax.methods.method import Answered, Method
+from drm_jax.methods.passes import Exit
 from drm_jax.model.backbone import Network, exact_products
 from drm_jax.parallel import fsdp, puzzle_table
 from drm_jax.parallel.mesh import BATCH_AXES, Axes, placed, spec_of
@@ -38,17 +40,23 @@ def make_answer(
     network: Network,
     axes: Axes,
     *,
-    steps: int,
+    test: Evaluate,
     seed: int,
 ) -> Answer:
     """What a device answers of a batch; not yet compiled.
 
     Args:
       axes: over which table and batch are split.
-      steps: forward passes.
+      test: denoise_steps, and what is added to the passes.
       seed: of the random draws, together with a candidate's number.
     """
     board_of = {height * width: (height, width) for height, width in data.boards}
+    # An `answer` of a method of a user's own need not know of these.
+    more: dict[str, Any] = {}
+    if test.latent_noise:
+        more["latent_noise"] = test.latent_noise
+    if test.exits_early:
+        more["exits"] = Exit(test.exit_change, test.exit_entropy)
 
     def answer(params, constants, table, batch):
         cells = batch["inputs"].shape[1]
@@ -62,8 +70,9 @@ def make_answer(
                 batch["inputs"],
                 rows_BxD,
                 key_B,
-                steps=steps,
+                steps=test.denoise_steps,
                 pad_outside=lambda tokens_BxS: data.pad_outside(tokens_BxS, board_of[cells]),
+                **more,
             )
 
     return answer
@@ -76,7 +85,7 @@ def compile_answer(
     mesh: Mesh,
     shardings: TrainState,
     *,
-    steps: int,
+    test: Evaluate,
     seed: int,
 ) -> AnswerBatch:
     """(state, batch of `evaluate.loop.question_batches`) -> Answered, jitted over the mesh.
@@ -86,12 +95,12 @@ def compile_answer(
 
     Args:
       shardings: of the state.
-      steps, seed: as of `make_answer`.
+      test, seed: as of `make_answer`.
     """
     # Answers go to all processes, which judge the same ones; what each step gave stays where it is.
     over_batch, over_steps = P(BATCH_AXES), P(None, BATCH_AXES)
     whole, split = placed(mesh, "step"), NamedSharding(mesh, over_steps)
-    answer = make_answer(method, data, network, BATCH_AXES, steps=steps, seed=seed)
+    answer = make_answer(method, data, network, BATCH_AXES, test=test, seed=seed)
 
     def run(state: TrainState, batch: Mapping[str, jax.Array]) -> Answered:
         weights = fsdp.weight_specs(mesh, state.ema)
@@ -99,7 +108,7 @@ def compile_answer(
             lambda params, *others: answer(fsdp.gathered(params, weights), *others),
             mesh=mesh,
             in_specs=(weights, *map(spec_of, ("constants", "table", "batch"))),
-            out_specs=Answered(over_batch, over_batch, *[over_steps] * 4),
+            out_specs=Answered(over_batch, over_batch, *[over_steps] * 4, over_batch),
             axis_names=set(BATCH_AXES),
             check_vma=False,
         )
@@ -108,5 +117,5 @@ def compile_answer(
     return jax.jit(
         run,
         in_shardings=(shardings, placed(mesh, "batch")),
-        out_shardings=Answered(whole, whole, *[split] * 4),
+        out_shardings=Answered(whole, whole, *[split] * 4, whole),
     )

@@ -38,6 +38,7 @@ class Judged:
     judge: Judge  # has heard all
     accuracy_R: np.ndarray  # share of scored tokens that each candidate has right; NaN: unknown
     asked: Mapping[Board, int]  # how many candidates were answered on each board
+    passes: int  # of all of them, up to their answers
     trajectories: tuple[Packed, ...]  # those that are kept; none where another process keeps them
     pictured: tuple[Packed, ...]
 
@@ -61,7 +62,7 @@ def evaluate(
       progress: wraps the batches of each board, given how many there are from there on.
     """
     questions = puzzles.questions(experiment.evaluate.num_augmentations)
-    judged = answer_questions(experiment, answer_batch, state, mesh, questions, progress)
+    judged = answer_rollouts(experiment, answer_batch, state, mesh, questions, progress)
     tests = puzzles.tests_digest()
     return evaluation_of(experiment, (int(state.step),), judged, mesh, tests)
 
@@ -88,15 +89,50 @@ def evaluate_together(
     pooled, tests = questions.judge(), puzzles.tests_digest()
     alone, accuracies = [], []
     for step in steps:
-        judged = answer_questions(
-            experiment, answer_batch, restore(step), mesh, questions, progress
-        )
+        judged = answer_rollouts(experiment, answer_batch, restore(step), mesh, questions, progress)
         alone = [evaluation.without_details() for evaluation in alone]
         alone.append(evaluation_of(experiment, (step,), judged, mesh, tests))
         pooled.pool(judged.judge)
         accuracies.append(judged.accuracy_R)
-    together = dataclasses.replace(judged, judge=pooled, accuracy_R=np.mean(accuracies, axis=0))
+    together = dataclasses.replace(
+        judged,
+        judge=pooled.choosing(experiment.evaluate.choose),
+        accuracy_R=np.mean(accuracies, axis=0),
+    )
     return *alone, evaluation_of(experiment, tuple(steps), together, mesh, tests, alone)
+
+
+def answer_rollouts(
+    experiment: Experiment,
+    answer_batch: AnswerBatch,
+    state: TrainState,
+    mesh: Mesh,
+    questions: Questions,
+    progress: Progress = _no_progress,
+) -> Judged:
+    """Answers all candidates as often as the experiment says, and ranks the answers as it says.
+
+    What is kept of denoising is the first rollout's. The other arguments are as of `evaluate`.
+    """
+    judged = None
+    for number in range(experiment.evaluate.rollouts):
+        one = answer_questions(
+            experiment, answer_batch, state, mesh, questions, progress, rollout=number
+        )
+        judged = one if judged is None else with_rollout(judged, one, number)
+    return dataclasses.replace(judged, judge=judged.judge.choosing(experiment.evaluate.choose))
+
+
+def with_rollout(judged: Judged, one: Judged, before: int) -> Judged:
+    """The answers of so many rollouts, and those of one more."""
+    judge = judged.judge
+    judge.pool(one.judge)
+    return dataclasses.replace(
+        judged,
+        accuracy_R=(judged.accuracy_R * before + one.accuracy_R) / (before + 1),
+        asked={board: count + one.asked[board] for board, count in judged.asked.items()},
+        passes=judged.passes + one.passes,
+    )
 
 
 def answer_questions(
@@ -107,8 +143,12 @@ def answer_questions(
     questions: Questions,
     progress: Progress = _no_progress,
     rounds: Iterable[np.ndarray] | None = None,
+    rollout: int = 0,
 ) -> Judged:
     """Answers all candidates of some questions, or those of some rounds; see `answer_all`.
+
+    Args:
+      rollout: its number, from 0: others have other random draws.
 
     The other arguments are as of `evaluate`.
     """
@@ -117,7 +157,10 @@ def answer_questions(
     kept = Kept(config.trajectories, questions, levels_N, data.vocabulary.mask, mesh)
 
     def ask(batch: Mapping[str, np.ndarray]) -> Answered:
-        return answer_batch(state, global_batch(_rows_of_process(batch), mesh))
+        # A row's draws follow from its number; those of a rollout are numbered after those before.
+        drawn = (batch["row"] + rollout * (questions.count + 1)).astype(np.int32)
+        rows = _rows_of_process({**batch, "row": drawn})
+        return answer_batch(state, global_batch(rows, mesh))
 
     return answer_all(
         questions,
@@ -151,7 +194,7 @@ def evaluation_of(
     method = part_name("method", experiment.method)
     return Evaluation(
         steps,
-        metrics_of(experiment, steps, scores, judged.asked, tests, alone),
+        metrics_of(experiment, steps, scores, judged.asked, judged.passes, tests, alone),
         judge.submission(),
         Answers(steps, method, made_with(experiment, mesh), judge.answers()),
         judged.trajectories,
@@ -187,6 +230,7 @@ def answer_all(
         np.full(questions.count, np.nan),
         np.array(questions.board_R),
         dict.fromkeys(boards, 0),
+        0,
     )
     for row_N in [np.arange(questions.count)] if rounds is None else rounds:
         _answer_round(questions, boards, row_N, ask, kept, heard, batch_size, progress)
@@ -197,7 +241,9 @@ def answer_all(
         _answer_again(questions, here_N, board, ask, kept, batch_size)
     packed = kept.chosen(wanted)
     pictured = tuple(packed[row] for row in kept.pictured if row in packed)
-    return Judged(heard.judge, heard.accuracy_R, heard.asked, tuple(packed.values()), pictured)
+    return Judged(
+        heard.judge, heard.accuracy_R, heard.asked, heard.passes, tuple(packed.values()), pictured
+    )
 
 
 @dataclasses.dataclass(eq=False)
@@ -208,6 +254,7 @@ class _Heard:
     accuracy_R: np.ndarray
     board_R: np.ndarray  # on which board each candidate is answered next, or was answered last
     asked: dict[Board, int]
+    passes: int
 
 
 def _answer_round(
@@ -230,8 +277,11 @@ def _answer_round(
         batches = question_batches(questions, here_N, board, batch_size)
         left = _batches_left(board_R[waiting_R], number, len(boards), batch_size)
         for batch, answered in _one_ahead(progress(batches, left), ask):
-            predicted_BxS, q_halt_B = jax.device_get((answered.predicted, answered.q_halt))
+            predicted_BxS, q_halt_B, passes_B = jax.device_get(
+                (answered.predicted, answered.q_halt, answered.passes)
+            )
             final_B = batch["row"] < questions.count
+            heard.passes += int(passes_B[final_B].sum())
             if number < len(boards) - 1:
                 again_B = final_B & questions.reaches_border(predicted_BxS, board)
                 board_R[batch["row"][again_B]] += 1

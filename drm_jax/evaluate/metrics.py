@@ -23,6 +23,7 @@ def metrics_of(
     steps: Sequence[int],
     scores: Mapping[str, Any],
     asked: Mapping[Board, int],
+    passes: int,
     tests: str,
     alone: Sequence[Evaluation] = (),
 ) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def metrics_of(
     Args:
       scores: from `Judge.scores`.
       asked: how many candidates were answered on each board.
+      passes: how many they took in all.
       tests: a digest of what was answered and its truth: other tests give other scores.
     """
     metrics: dict[str, Any] = {"experiment": experiment.name, "seed": experiment.seed}
@@ -52,6 +54,9 @@ def metrics_of(
             str(height) if height == width else f"{height}x{width}": count
             for (height, width), count in asked.items()
         }
+    if experiment.evaluate.exits_early and not alone:
+        most = sum(asked.values()) * experiment.evaluate.denoise_steps
+        metrics["passes"] = {"used": passes, "without_exit": most}
     return metrics | {name: value for name, value in scores.items() if name != "candidates"}
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
+from drm_jax.words import counted
+
 
 class Scored(Protocol):
     """What is shown of an `evaluate.files.Evaluation`."""
@@ -17,6 +19,16 @@ class Scored(Protocol):
     step: int
     is_ensemble: bool
     metrics: Mapping[str, Any]
+
+
+class Thought(Protocol):
+    """What is shown of an `evaluate.curves.Curve`."""
+
+    kind: str
+    step: int
+    headline: str
+    test_inputs: int
+    points: Sequence[Any]
 
 
 def answers_of(evaluation: Scored) -> str:
@@ -159,6 +171,25 @@ def difficulty_table(evaluation: Scored) -> Table | None:
     for row in rows:
         scores = (_percent(row[name]) if name in row else "?" for name in names)
         table.add_row(row["difficulty"], f"{row['test_inputs']:,}", *scores)
+    return table
+
+
+def curve_table(curve: Thought) -> Table:
+    """One row a point of a curve."""
+    asked = f"{counted(curve.test_inputs, 'test input')}, step {curve.step:,}"
+    names = list(dict.fromkeys(name for point in curve.points for name in point.scores))
+    if curve.kind == "depth":
+        table = Table(title=asked)
+        titles = ["passes", *map(score_words, names)]
+        early = any(point.passes < point.at for point in curve.points)
+    else:
+        table = Table(title=f"{score_words(curve.headline)}: {asked}")
+        titles, early = ["rollouts", *names], False
+    for title in [*titles, *(["passes used"] if early else [])]:
+        table.add_column(title, justify="right", no_wrap=True)
+    for point in curve.points:
+        scores = (_percent(point.scores[x]) if x in point.scores else "unknown" for x in names)
+        table.add_row(str(point.at), *scores, *([f"{point.passes:.1f}"] if early else []))
     return table
 
 

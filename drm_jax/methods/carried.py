@@ -22,7 +22,7 @@ from jax import lax
 from drm_jax.errors import UsageError
 from drm_jax.fields import Count, Share, check_fields
 from drm_jax.methods.loss import Sums, score_examples, weighted_sums
-from drm_jax.methods.method import AnswerPass, Batch, Passed, spread
+from drm_jax.methods.method import AnswerPass, Batch, Passed, passed, spread
 from drm_jax.model.backbone import Network, Params
 from drm_jax.model.precision import wide_type, widened
 from drm_jax.model.recursion import Latents, Recursion, forward
@@ -198,13 +198,7 @@ def refining_passes(
 
     def one_pass(latents: Latents, index: jax.Array, level: jax.Array) -> tuple[Latents, Passed]:
         logits_BxSxV, q_Bx2, latents = forward(network, recursion, params, x, *latents)
-        confidence_BxS = percent(jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1))
         predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
-        return latents, Passed(predicted_BxS, predicted_BxS, q_Bx2[:, 0], confidence_BxS)
+        return latents, passed(logits_BxSxV, q_Bx2, predicted_BxS)
 
     return tuple(spread(constants[name], x) for name in ("y_init", "z_init")), one_pass
-
-
-def percent(confidence_BxS: jax.Array) -> jax.Array:
-    """A share as uint8 percent."""
-    return jnp.round(100 * confidence_BxS).astype(jnp.uint8)

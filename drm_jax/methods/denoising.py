@@ -22,7 +22,6 @@ from drm_jax.corruption.masking import NoiseKind, corrupt, noise_from, reverse_t
 from drm_jax.corruption.remasking import remask_confidence, remask_uniform, remasked_levels
 from drm_jax.corruption.schedules import SCHEDULES, level_ratios, ratio_table
 from drm_jax.fields import NUM_LEVELS, Share, check_fields, check_name
-from drm_jax.methods.carried import percent
 from drm_jax.methods.loss import Sums, score
 from drm_jax.methods.method import (
     AnswerPass,
@@ -32,6 +31,7 @@ from drm_jax.methods.method import (
     Passed,
     embedded,
     mask_of,
+    passed,
     spread,
 )
 from drm_jax.model.backbone import Network, Params
@@ -243,17 +243,18 @@ def denoising_passes(
         y = embedded(network, params, tokens_BxS, rows_BxD)
         logits_BxSxV, q_Bx2, (_, z) = forward(network, params, x, y, z)
         z = z if denoising.carry_z else z_init
-        predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
-        entering = predicted_BxS if denoising.outside == "predicted" else pad_outside(predicted_BxS)
+        given = passed(logits_BxSxV, q_Bx2, tokens_BxS)
+        entering = given.predicted
+        if denoising.outside == "pad":
+            entering = pad_outside(entering)
         draw_BxS = jax.vmap(
             lambda key: jax.random.uniform(jax.random.fold_in(key, index), inputs_BxS.shape[1:])
         )(key_B)
-        confidence_BxS = jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1)
         if denoising.remask == "uniform":
             remasked = remask_uniform(entering, draw_BxS, level, mask, shares)
         else:
-            remasked = remask_confidence(entering, confidence_BxS, draw_BxS, level, mask, shares)
-        given = Passed(predicted_BxS, tokens_BxS, q_Bx2[:, 0], percent(confidence_BxS))
+            sure_BxS = jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1)
+            remasked = remask_confidence(entering, sure_BxS, draw_BxS, level, mask, shares)
         return (remasked.astype(jnp.uint8), z), given
 
     return (jnp.full(inputs_BxS.shape, mask, jnp.uint8), z_init), one_pass

@@ -17,7 +17,9 @@ from flax import struct
 from jax import lax
 
 from drm_jax.errors import UsageError
+from drm_jax.methods.passes import NO_EXIT, Exit, scan_to_exit, with_latent_noise
 from drm_jax.model.backbone import Network, Params
+from drm_jax.model.precision import widened
 from drm_jax.parallel.mesh import Axes
 from drm_jax.references import reference_to
 
@@ -40,6 +42,7 @@ class Answered:
     step_tokens: jax.Array  # (N, B, S) uint8, what every step began from, if from tokens
     step_q_halt: jax.Array  # (N, B) float32, the halting logits of every step
     step_confidence: jax.Array  # (N, B, S) uint8, percent: the largest softmax probability
+    passes: jax.Array  # (B,) int32, passes up to the answer: N, or fewer with an early exit
 
 
 @struct.dataclass(eq=False)
@@ -50,6 +53,7 @@ class Passed:
     tokens: jax.Array  # (B, S) uint8, what it began from, if from tokens
     q_halt: jax.Array  # (B,) float32, the halting logits
     confidence: jax.Array  # (B, S) uint8, percent: the largest softmax probability
+    entropy: jax.Array  # (B,) float32, nats: the mean over cells of the softmax's entropy
 
 
 AnswerPass = Callable[[Any, jax.Array, jax.Array], tuple[Any, Passed]]
@@ -89,6 +93,12 @@ class Method:
         return True
 
     @property
+    def draws_at_test(self) -> bool:
+        """Whether a test draws random numbers: otherwise rollouts differ by noise on latents
+        alone."""
+        return True
+
+    @property
     def trains_answers(self) -> bool:
         """Whether the table of answer embeddings gets gradient; where not, it keeps its initial
         value, and doesn't decay either."""
@@ -101,6 +111,24 @@ class Method:
           data: a `puzzles.family.Family`.
           model: a `model.backbone.Backbone`.
         """
+
+    def check_test(self, evaluate: Any) -> None:
+        """Raises UsageError where settings of a test do nothing.
+
+        Args:
+          evaluate: a `config.Evaluate`.
+        """
+        more = evaluate.latent_noise > 0 or evaluate.exits_early
+        if more and type(self).answer is not Method.answer:
+            raise UsageError(
+                "evaluate: latent_noise, exit_change and exit_entropy are not for a method that "
+                f"has an `answer` of its own: {reference_to(type(self))}"
+            )
+        if evaluate.rollouts > 1 and not evaluate.latent_noise and not self.draws_at_test:
+            raise UsageError(
+                f"evaluate.rollouts: {evaluate.rollouts} would all be alike, since this method "
+                "draws nothing at a test: give evaluate.latent_noise too, such as 0.1"
+            )
 
     def draw(
         self, bits: Bits, target_BxS: np.ndarray, board: tuple[int, int], mask: int
@@ -196,18 +224,34 @@ class Method:
         *,
         steps: int,
         pad_outside: Callable[[jax.Array], jax.Array],
+        latent_noise: float = 0.0,
+        exits: Exit = NO_EXIT,
     ) -> Answered:
-        """Answers a batch of inputs in `steps` passes; other arguments as of `passes`."""
+        """Answers a batch of inputs in `steps` passes; other arguments as of `passes`.
+
+        Args:
+          latent_noise: standard deviation of noise on the latents that each pass begins from.
+          exits: when an answer is final before the last pass.
+        """
         start, one_pass = self.passes(
             network, params, constants, inputs_BxS, rows_BxD, key_B, pad_outside=pad_outside
         )
-        levels = jnp.asarray(self.remasked_levels(steps), jnp.int32)
-        _, given = lax.scan(
-            lambda carry, step: one_pass(carry, *step), start, (jnp.arange(steps), levels)
-        )
+
+        def step(carry: Any, at: tuple[jax.Array, jax.Array]) -> tuple[Any, Passed]:
+            if latent_noise:
+                carry = with_latent_noise(carry, key_B, at[0], latent_noise)
+            return one_pass(carry, *at)
+
+        at_N = jnp.arange(steps), jnp.asarray(self.remasked_levels(steps), jnp.int32)
+        count = inputs_BxS.shape[0]
+        if exits:
+            given, passes_B = scan_to_exit(step, start, at_N, exits, count)
+        else:
+            _, given = lax.scan(step, start, at_N)
+            passes_B = jnp.full(count, steps, jnp.int32)
         return Answered(
             given.predicted[-1], given.q_halt[-1], given.predicted, given.tokens, given.q_halt,
-            given.confidence,
+            given.confidence, passes_B,
         )  # fmt: skip
 
     def test_levels(self, steps: int) -> np.ndarray:
@@ -224,6 +268,15 @@ class Method:
             f"method: {reference_to(type(self))}: the work of a method of your own isn't known: "
             "plan one of drm, trm, sprm, diffusion, drm_rollout that costs about as much"
         )
+
+
+def passed(logits_BxSxV: jax.Array, q_Bx2: jax.Array, tokens_BxS: jax.Array) -> Passed:
+    """What a pass gives, from its logits, its halting logits, and the tokens that it began from."""
+    share_BxSxV = jax.nn.softmax(logits_BxSxV, axis=-1)
+    nats_BxS = jax.scipy.special.entr(widened(share_BxSxV)).sum(axis=-1)
+    predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
+    confidence_BxS = jnp.round(100 * share_BxSxV.max(axis=-1)).astype(jnp.uint8)
+    return Passed(predicted_BxS, tokens_BxS, q_Bx2[:, 0], confidence_BxS, nats_BxS.mean(axis=-1))
 
 
 def has_passes(method: Method) -> bool:

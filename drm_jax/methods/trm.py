@@ -36,6 +36,10 @@ class Trm(Method):
         return self.mask_token
 
     @property
+    def draws_at_test(self) -> bool:
+        return False
+
+    @property
     def trains_answers(self) -> bool:
         """Answers are never embedded."""
         return False

@@ -168,7 +168,7 @@ def compile_evaluation(experiment: Experiment, num_ids: int, mesh: Mesh) -> Prog
         trained.network,
         mesh,
         shardings,
-        steps=evaluate.denoise_steps,
+        test=evaluate,
         seed=experiment.seed,
     )
     batch = _split(abstract_candidates(evaluate.batch_size, height * width), mesh)

@@ -1,6 +1,7 @@
 """Judges answers that count if they are exactly right: one test input a puzzle, each candidate a
 vote. Answers are held as arrays, so that hundreds of thousands are judged in seconds."""
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from drm_jax.puzzles.sets import PuzzleSet
-from drm_jax.puzzles.voting import Answer, described, leading_voters, right_voters
+from drm_jax.puzzles.voting import (
+    Answer,
+    Choice,
+    best_first,
+    described,
+    leading_voters,
+    right_voters,
+)
 
 _MOST_SHOWN = 1000
 """So many tests, the first ones, are written out with their answers and denoising, for people."""
@@ -36,8 +44,9 @@ class _Round:
 
 
 class ExactJudge:
-    """The answer with the most votes is handed in; see `family.Judge`. Ties go to the one with the
-    higher mean halting probability, then to the one that was given first."""
+    """The answer with the most votes is handed in, unless another choice is made; see
+    `family.Judge`. Ties go to the one with the higher mean halting probability, then to the one
+    that was given first."""
 
     def __init__(
         self,
@@ -57,6 +66,7 @@ class ExactJudge:
         self._plain_answers = plain_answers
         cells = tests.puzzles.inputs_NxS.shape[1]
         self._rounds = [_Round(len(tests.names) * each, cells)]
+        self._choice: Choice = "votes"
 
     def add(
         self, row_N: np.ndarray, predicted_NxS: np.ndarray, q_halt_N: np.ndarray, board: Any
@@ -67,7 +77,12 @@ class ExactJudge:
         own.given_R[row_N] = True
 
     def pool(self, other: "ExactJudge") -> None:
-        self._rounds += other._rounds
+        self._rounds = [*self._rounds, *other._rounds]
+
+    def choosing(self, choice: Choice) -> "ExactJudge":
+        judge = copy.copy(self)
+        judge._choice = choice
+        return judge
 
     # --- what a test was answered
     def _truth(self, test: int) -> np.ndarray | None:
@@ -83,8 +98,15 @@ class ExactJudge:
                     grid = one.answer_RxS[row]
                     answer = found.setdefault(grid.tobytes(), Answer(grid))
                     answer.voters.append(row)
+                    answer.voter_scores.append(float(one.score_R[row]))
                     answer.score_sum += float(one.score_R[row])
-        return sorted(found.values(), key=lambda answer: answer.rank_key, reverse=True)
+        question_S = self._tests.puzzles.inputs_NxS[test]
+        return best_first(
+            found.values(),
+            self._choice,
+            truth=self._truth(test),
+            valid=lambda answer: bool(self._family.verify(question_S[None], answer.grid[None])[0]),
+        )
 
     def _best(self) -> tuple[np.ndarray, np.ndarray]:
         """(T, S) what is handed in; (T,) bool whether there is an answer."""

@@ -283,6 +283,9 @@ class Judge(Protocol):
     def pool(self, other: "Judge") -> None:
         """Adds all answers that another one has, as if given after its own."""
 
+    def choosing(self, choice: str) -> "Judge":
+        """The same answers, ranked in another way than by votes: see `voting.best_first`."""
+
     def leading(self, row_N: np.ndarray, best: int) -> set[int]:
         """Of the tests of these candidates: who first gave the best answers, and the truth."""
 

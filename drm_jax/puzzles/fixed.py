@@ -106,6 +106,11 @@ class FixedBoard:
     def conflicts(self, question_HxW: np.ndarray, grid_HxW: np.ndarray) -> np.ndarray:
         return np.zeros(grid_HxW.shape, bool)
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether `verify` tells which answers follow the rules."""
+        return type(self).verify is not FixedBoard.verify
+
     def verify(self, question_NxS: np.ndarray, answer_NxS: np.ndarray) -> np.ndarray | None:
         """(N,) bool: whether answers follow the rules; None: a family has no rules to check."""
         return None

@@ -1,15 +1,17 @@
 """From candidates to ranked answers, for families whose candidates vote.
 
-Each augmented copy of a test input gives one candidate. Its answer, the augmentation undone, is
-grouped with equal ones. Answers are ranked by (votes, mean sigmoid of the halting logit); ties keep
-first-seen order. An answer without cells can't be right, and stands behind all others.
+Each augmented copy of a test input gives one candidate; each rollout of it gives an answer. The
+answer, the augmentation undone, is grouped with equal ones. Answers are ranked by (votes, mean
+sigmoid of the halting logit), or otherwise, see `best_first`; ties keep first-seen order. An answer
+without cells can't be right, and stands behind all others.
 """
 
+import copy
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from drm_jax.puzzles.boards import grid_rows
 
 _BEST = 10
 """How many answers to a test input are kept for people."""
+Choice = Literal["votes", "halting", "rules", "oracle"]
+"""By what answers are ranked: see `best_first`."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -40,8 +44,40 @@ class Answer:
         return self.score_sum / self.votes
 
     @property
-    def rank_key(self) -> tuple[bool, int, float]:
-        return self.grid.size > 0, self.votes, self.score
+    def highest_score(self) -> float:
+        """The halting probability of the surest of its voters."""
+        return max(self.voter_scores)
+
+
+def best_first(
+    answers: Iterable[Answer],
+    choice: Choice = "votes",
+    *,
+    truth: np.ndarray | None = None,
+    valid: Callable[[Answer], bool] | None = None,
+) -> list[Answer]:
+    """Answers to one test input, ranked.
+
+    Args:
+      choice: by the votes, then the mean halting probability of the voters; `halting`: first by the
+        halting probability of the surest voter; `rules`: first those that keep all rules; `oracle`:
+        the truth first, if it was proposed. The oracle can't be had at a test: it says how much a
+        better choice could gain.
+      truth: for the oracle; None: it is hidden.
+      valid: for the rules.
+    """
+
+    def first(answer: Answer) -> float:
+        if choice == "halting":
+            return answer.highest_score
+        if choice == "rules":
+            return valid(answer)
+        return choice == "oracle" and truth is not None and np.array_equal(answer.grid, truth)
+
+    def key(answer: Answer) -> tuple[bool, float, int, float]:
+        return answer.grid.size > 0, first(answer), answer.votes, answer.score
+
+    return sorted(answers, key=key, reverse=True)
 
 
 # Proposed answers by (task id, input grid), then by grid: memory grows with distinct answers only.
@@ -83,10 +119,19 @@ def pool(ballot: Ballot, other: Ballot) -> None:
             pooled.score_sum += answer.score_sum
 
 
-def ranked(ballot: Ballot, task_id: str, test_input: np.ndarray) -> list[Answer]:
-    """The answers to one test input, best first; empty where nothing was proposed."""
-    answers = ballot.get((task_id, _key(test_input)), {})
-    return sorted(answers.values(), key=lambda answer: answer.rank_key, reverse=True)
+def ranked(
+    ballot: Ballot,
+    task_id: str,
+    test_input: np.ndarray,
+    choice: Choice = "votes",
+    truth: np.ndarray | None = None,
+) -> list[Answer]:
+    """The answers to one test input, best first; empty where nothing was proposed.
+
+    Args:
+      choice, truth: see `best_first`.
+    """
+    return best_first(ballot.get((task_id, _key(test_input)), {}).values(), choice, truth=truth)
 
 
 def rank_of_truth(answers: Sequence[Answer], truth: np.ndarray | None) -> int | None:
@@ -172,6 +217,7 @@ class VotingJudge:
         """
         self.tests, self.ballot = tests, {}
         self._test_R = test_R
+        self.choice: Choice = "votes"
 
     def cast(self, row_N: np.ndarray, grids: Sequence[np.ndarray], q_halt_N: np.ndarray) -> None:
         """One vote of each of these candidates, in order.
@@ -189,9 +235,14 @@ class VotingJudge:
     def pool(self, other: "VotingJudge") -> None:
         pool(self.ballot, other.ballot)
 
+    def choosing(self, choice: Choice) -> "VotingJudge":
+        judge = copy.copy(self)
+        judge.choice = choice
+        return judge
+
     def ranked(self, test: Test) -> list[Answer]:
         """The answers to a test, best first."""
-        return ranked(self.ballot, test.task, test.input)
+        return ranked(self.ballot, test.task, test.input, self.choice, test.output)
 
     def leading(self, row_N: np.ndarray, best: int) -> set[int]:
         tests = self._tests_of(row_N)

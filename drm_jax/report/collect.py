@@ -29,6 +29,7 @@ from drm_jax.evaluate.answers import (
     read_trajectories,
     unpack,
 )
+from drm_jax.evaluate.curves import Curve, read_curves
 from drm_jax.evaluate.files import (
     evaluation_folder,
     evaluations,
@@ -65,6 +66,8 @@ class Run:
     trajectories: Sequence[Packed]
     settings: str = ""
     """Of the evaluation, where they are not the run's own."""
+    thinking: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
+    """Curves of depth and of breadth on the same tests, by their kind."""
 
 
 def read_run(workdir: epath.Path, steps: Sequence[int] = ()) -> Run:
@@ -93,7 +96,14 @@ def read_run(workdir: epath.Path, steps: Sequence[int] = ()) -> Run:
     metrics, answers, trajectories = of_one_evaluation(folder, read)
     log = read_metrics(workdir)
     history, settings = read_history(workdir), settings_in(folder)
-    return Run(workdir.name, experiment, history, log, metrics, answers, trajectories, settings)
+    thinking = {
+        kind: curve
+        for kind, curve in read_curves(folder).items()
+        if curve.tests == metrics.get("tests")
+    }
+    return Run(
+        workdir.name, experiment, history, log, metrics, answers, trajectories, settings, thinking
+    )
 
 
 def of_one_evaluation(folder: epath.Path, read: Callable[[], Read]) -> Read:

@@ -12,7 +12,9 @@ _MOST_POINTS = 400
 Series = Mapping[str, Sequence[tuple[int, float]]]
 
 
-def curve(series: Series, percent: bool = False) -> dict[str, object] | None:
+def curve(
+    series: Series, percent: bool = False, places: Sequence[str] = ()
+) -> dict[str, object] | None:
     """Where the lines of a chart go, for the template; None where there is no point.
 
     Each line has a number, that of its run. Lines after the first are dashed, later ones with
@@ -21,6 +23,7 @@ def curve(series: Series, percent: bool = False) -> dict[str, object] | None:
     Args:
       series: points (step, value) by the name of the run; one of a single point becomes a dot.
       percent: whether values are shares.
+      places: what the steps 0, 1, … are called; none: steps are numbers.
     """
     points = [point for line in series.values() for point in line]
     if not points:
@@ -38,7 +41,11 @@ def curve(series: Series, percent: bool = False) -> dict[str, object] | None:
     return {
         "width": WIDTH,
         "height": HEIGHT,
-        "x_ticks": [(place(x, y_first), _short(x)) for x in x_ticks if x <= x_end],
+        "x_ticks": [
+            (place(x, y_first), places[int(x)] if places else _short(x))
+            for x in (range(len(places)) if places else x_ticks)
+            if x <= x_end
+        ],
         "y_ticks": [
             (place(0, y), f"{y:.0%}" if percent else _short(y)) for y in y_ticks if y <= y_end
         ],

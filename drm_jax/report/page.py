@@ -14,6 +14,7 @@ import jinja2
 
 from drm_jax.errors import InputError
 from drm_jax.evaluate.answers import Trajectory
+from drm_jax.evaluate.curves import Curve
 from drm_jax.evaluate.tables import is_shown, passes, score_words, shares
 from drm_jax.puzzles.family import Family
 from drm_jax.report.collect import (
@@ -183,6 +184,7 @@ def _render(
         difficulty=family.difficulty if any("difficulty" in x for x in data["tasks"]) else "",
         columns=_score_columns(runs),
         charts=charts,
+        thinking=_thinking(runs, names),
         tasks=data["tasks"],
         style=jinja2.utils.markupsafe.Markup(style),
         script=jinja2.utils.markupsafe.Markup(script),
@@ -191,6 +193,40 @@ def _render(
         data=_json_for_html(data),
         chunks=chunks,
     )
+
+
+def _thinking(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
+    """Charts of scores by passes and by rollouts: of one run all of its scores, of several the
+    headline of each."""
+    charts = {}
+    for kind, title in (("depth", "by passes"), ("breadth", "by rollouts")):
+        named = zip(names, runs, strict=True)
+        drawn = {name: run.thinking[kind] for name, run in named if kind in run.thinking}
+        if not drawn:
+            continue
+        at = sorted({point.at for of in drawn.values() for point in of.points})
+        headline = score_words(next(iter(drawn.values())).headline)
+        if len(runs) == 1:
+            (of,) = drawn.values()
+            scores = dict.fromkeys(name for point in of.points for name in point.scores)
+            series = {score_words(score): _line(of, score, at) for score in scores}
+            what = "scores" if kind == "depth" else f"{headline} by choice,"
+        else:
+            score = next(iter(drawn.values())).headline if kind == "depth" else "votes"
+            # Of each run, though it has no curve: a line has the number of its run.
+            series = {
+                name: _line(drawn[name], score, at) if name in drawn else [] for name in names
+            }
+            what = headline
+        chart = curve(series, percent=True, places=[f"{x}" for x in at])
+        if chart:
+            charts[f"{what} {title}"] = chart
+    return charts
+
+
+def _line(of: Curve, score: str, at: Sequence[int]) -> list[tuple[int, float]]:
+    points = (point for point in of.points if score in point.scores)
+    return [(at.index(point.at), point.scores[score]) for point in points]
 
 
 def _template(files: Any, words: Mapping[str, str]) -> jinja2.Template:

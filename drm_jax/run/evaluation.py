@@ -10,6 +10,7 @@ from rich.console import Console
 
 from drm_jax.config import Experiment, part_name, with_changes
 from drm_jax.errors import InputError, UsageError
+from drm_jax.evaluate.curves import POINTS, Curve, Kind, swept
 from drm_jax.evaluate.files import evaluation_folder
 from drm_jax.io import checkpoint
 from drm_jax.io.files import check_writable, make_folder, write_whole
@@ -171,6 +172,58 @@ def evaluate_ensemble(
     with _scorer(setup, place, console, changed, until_exit) as scorer:
         scorer.score_together(steps, lambda step: restore(step).state)
     return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths), scorer.changed)
+
+
+def draw_curve(
+    workdir: epath.Path,
+    kind: Kind,
+    step: int | None,
+    console: Console,
+    *,
+    points: Sequence[int] = POINTS,
+    strict: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    output: epath.Path | None = None,
+    shape: MeshShape = ALL_DATA,
+    until_exit: bool = False,
+) -> tuple[Curve, Report]:
+    """Scores one checkpoint of a work directory with other numbers of passes, or of rollouts.
+
+    Args:
+      points: the numbers.
+      The others are as in `evaluate_workdir`.
+
+    Raises:
+      InputError, UsageError: as `evaluate_workdir`, or the points can't be.
+    """
+    changes, points = changes or {}, check_points(workdir, kind, points, changes or {})
+    check_checkpoints(workdir)
+    place = prepare_output(workdir, output, [checkpoint.existing_step(workdir, step)])
+    setup = _set_up(workdir, changes, console, shape, steps=step, strict=strict, curve=kind)
+    restored = restore_own(setup, workdir, strict, teller(console), step)
+    console.print(f"Checkpoint of step {restored.step} in {workdir}", soft_wrap=True)
+    changed = _changed(setup, workdir, [restored.record], teller(console))
+    varied = {name.rpartition(".")[2] for name in swept(kind)}
+    changed = {name: value for name, value in changed.items() if name not in varied}
+    with _scorer(setup, place, console, changed, until_exit) as scorer:
+        curve = scorer.draw_curve(restored.state, kind, points)
+    return curve, Report(setup, (), tuple(scorer.paths), scorer.changed)
+
+
+def check_points(
+    workdir: epath.Path, kind: Kind, points: Sequence[int], changes: Mapping[str, Any]
+) -> tuple[int, ...]:
+    """The points of a curve, ascending.
+
+    Raises:
+      UsageError: there is none, or one can't be.
+    """
+    if not points:
+        raise UsageError("points: name one at least")
+    varied = swept(kind)[0]
+    for point in sorted(set(points)):
+        read_to_evaluate(workdir, {**changes, varied: point})
+    return tuple(sorted(set(points)))
 
 
 def prepare_output(

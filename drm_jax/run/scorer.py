@@ -8,10 +8,14 @@ from typing import Any
 from etils import epath
 from rich.progress import Progress
 
+from drm_jax.config import Experiment
+from drm_jax.evaluate.answerer import AnswerBatch
 from drm_jax.evaluate.answers import unpack
+from drm_jax.evaluate.curves import Curve, Kind, curve_file, curve_text
 from drm_jax.evaluate.files import Evaluation, evaluation_folder, write_evaluation
 from drm_jax.evaluate.loop import evaluate, evaluate_together
 from drm_jax.evaluate.pictures import answer_rows, image, legend, png
+from drm_jax.evaluate.sweep import breadth_curve, depth_curve
 from drm_jax.io.files import write_whole
 from drm_jax.io.metrics import MetricsLog
 from drm_jax.parallel import processes
@@ -59,7 +63,7 @@ class Scorer:
     def score(self, state: TrainState) -> None:
         """Scores a state, writes its files, and logs it last: a line says that all is there."""
         setup, step = self.setup, int(state.step)
-        with self.progress(f"step {step}", 1) as wrap:
+        with self.progress(f"step {step}", setup.experiment.evaluate.rollouts) as wrap:
             result = evaluate(
                 setup.experiment, self.answer_batch, state, setup.mesh, setup.puzzles, wrap
             )
@@ -73,26 +77,49 @@ class Scorer:
     def score_together(self, steps: Sequence[int], restore: Callable[[int], TrainState]) -> None:
         """Scores checkpoints and their ensemble; only the files of the ensemble are written."""
         setup = self.setup
-        with self.progress(
-            f"the ensemble of {counted(len(steps), 'checkpoint')}", len(steps)
-        ) as wrap:
+        rollouts = len(steps) * setup.experiment.evaluate.rollouts
+        what = f"the ensemble of {counted(len(steps), 'checkpoint')}"
+        with self.progress(what, rollouts) as wrap:
             results = evaluate_together(
                 setup.experiment, self.answer_batch, steps, restore, setup.mesh, setup.puzzles, wrap
             )
         self.evaluations += results
         self._write(results[-1], f"denoising_step_{steps[-1]}.png")
 
+    def draw_curve(self, state: TrainState, kind: Kind, points: Sequence[int]) -> Curve:
+        """How the score of a state changes with passes, or rollouts; writes it."""
+        setup = self.setup
+        experiment = setup.experiment
+        of = state, setup.mesh, setup.puzzles, points
+        depth = kind == "depth"
+        rounds = len(points) * experiment.evaluate.rollouts if depth else points[-1]
+        with self.progress(f"the curve of {kind}", rounds) as wrap:
+            if depth:
+                curve = depth_curve(experiment, self._answerer_of, *of, wrap)
+            else:
+                curve = breadth_curve(experiment, self.answer_batch, *of, wrap)
+        if processes.is_first():
+            folder = evaluation_folder(self.workdir, (curve.step,), self.changed)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / curve_file(kind), curve_text(curve))
+            self.paths.append(folder / curve_file(kind))
+        return curve
+
+    def _answerer_of(self, experiment: Experiment) -> AnswerBatch:
+        return answerer(dataclasses.replace(self.setup, experiment=experiment))
+
     @contextlib.contextmanager
     def progress(
-        self, what: str, checkpoints: int
+        self, what: str, rounds: int
     ) -> Iterator[Callable[[Iterable[Any], int], Iterable[Any]]]:
-        """One bar over the batches of all checkpoints, between which a stop is looked for."""
+        """One bar over the batches of so many rounds of all candidates, between which a stop is
+        looked for."""
         task = self.bar.add_task("evaluate", total=None, news=())
         done = most = 0
 
         def wrap(batches: Iterable[Any], left: int) -> Iterable[Any]:
             nonlocal done, most
-            most = max(most, done + left if done else left * checkpoints)
+            most = max(most, done + left if done else left * rounds)
             self.bar.update(task, total=most)
             for batch in batches:
                 if self.stop.now():

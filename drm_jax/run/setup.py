@@ -331,7 +331,7 @@ def answerer(setup: Setup) -> AnswerBatch:
         setup.network,
         setup.mesh,
         setup.shardings,
-        steps=experiment.evaluate.denoise_steps,
+        test=experiment.evaluate,
         seed=experiment.seed,
     )
 

@@ -104,7 +104,7 @@ class Solver:
         shardings = state_shardings(state, self._mesh)
         answer_batch = compile_answer(
             experiment.method, experiment.data, network, self._mesh, shardings,
-            steps=experiment.evaluate.denoise_steps, seed=experiment.seed,
+            test=experiment.evaluate, seed=experiment.seed,
         )  # fmt: skip
         return jax.device_put(state, shardings), answer_batch
 

@@ -226,7 +226,7 @@ class Each:
             self._programs[rows_only] = jax.jit(sharded, donate_argnums=0)
         answer = make_answer(
             experiment.method, self._data, trained.network, DATA,
-            steps=experiment.evaluate.denoise_steps, seed=experiment.seed,
+            test=experiment.evaluate, seed=experiment.seed,
         )  # fmt: skip
 
         def of_task(state, batch):

@@ -31,7 +31,7 @@ def cells(table) -> dict[str, list[str]]:
 )
 def test_the_row_before_training_says_whose_weights_they_are(tiny, init_from, name):
     experiment = dataclasses.replace(tiny, init_from=init_from)
-    rows = [of(metrics_of(experiment, (step,), SCORES, {}, "digest"), step) for step in (0, 3)]
+    rows = [of(metrics_of(experiment, (step,), SCORES, {}, 0, "digest"), step) for step in (0, 3)]
     assert cells(score_table(rows, {}))["answers of"] == [name, "step 3"]
 
 
@@ -42,8 +42,8 @@ def test_nothing_is_selected_where_no_output_is_known(tiny, keep_best):
     )
     hidden = {"candidates": 2, "tasks": 1, "test_inputs": 0, "per_task": {}}
     name = "best_checkpoints_selected_on_test_labels"
-    assert metrics_of(experiment, (1,), SCORES, {}, "digest")[name] == bool(keep_best)
-    assert metrics_of(experiment, (1,), hidden, {}, "digest")[name] is False
+    assert metrics_of(experiment, (1,), SCORES, {}, 0, "digest")[name] == bool(keep_best)
+    assert metrics_of(experiment, (1,), hidden, {}, 0, "digest")[name] is False
 
 
 def test_pass_at_k_is_shown_up_to_the_votes():

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from drm_jax.config import Experiment, with_changes
+from drm_jax.config import Evaluate, Experiment, with_changes
 from drm_jax.errors import UsageError
 from drm_jax.evaluate.answerer import compile_answer
 from drm_jax.evaluate.loop import question_batches
@@ -177,7 +177,8 @@ def two_steps(experiment: Experiment, mesh: Mesh) -> tuple[TrainState, Answered]
         state, _ = step(state, global_batch(stream[i], mesh))
     questions, data = setup.puzzles.questions(None), experiment.data
     candidates = next(question_batches(questions, np.arange(4), data.boards[-1], 4))
+    test = Evaluate(denoise_steps=3)
     answer = compile_answer(
-        experiment.method, data, setup.network, mesh, setup.shardings, steps=3, seed=0
+        experiment.method, data, setup.network, mesh, setup.shardings, test=test, seed=0
     )
     return state, answer(state, global_batch(candidates, mesh))

@@ -99,10 +99,16 @@ def test_denoising(case, unrolled):
     experiment = of_case(case)
     mesh, trained = make_mesh(jax.devices()[:1]), trained_parts(experiment, "cpu")
     state = jax.eval_shape(state_maker(trained, 0, 10))
-    count, steps = experiment.evaluate.batch_size, experiment.evaluate.denoise_steps
+    count = experiment.evaluate.batch_size
     shardings = state_shardings(state, mesh)
     run = compile_answer(
-        trained.method, experiment.data, trained.network, mesh, shardings, steps=steps, seed=0
+        trained.method,
+        experiment.data,
+        trained.network,
+        mesh,
+        shardings,
+        test=experiment.evaluate,
+        seed=0,
     )
     candidates = abstract_candidates(count, 100)
     counted = run.lower(state, candidates).compile().cost_analysis()["flops"]

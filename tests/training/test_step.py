@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from drm_jax.config import Optimizer, with_changes
+from drm_jax.config import Evaluate, Optimizer, with_changes
 from drm_jax.evaluate.answerer import compile_answer
 from drm_jax.evaluate.loop import question_batches
 from drm_jax.parallel import puzzle_table
@@ -173,8 +173,9 @@ def test_float32_asks_for_exact_products(tiny, dtype):
     step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
     data = experiment.data
     rows = next(question_batches(setup.puzzles.questions(0), np.arange(1), data.boards[-1], 4))
+    test = Evaluate(denoise_steps=3)
     answer = compile_answer(
-        experiment.method, data, setup.network, setup.mesh, setup.shardings, steps=3, seed=0
+        experiment.method, data, setup.network, setup.mesh, setup.shardings, test=test, seed=0
     )
     for program, given in ((step, batch), (answer, rows)):
         text = program.lower(state, given).as_text()

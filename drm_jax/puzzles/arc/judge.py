@@ -17,7 +17,14 @@ from drm_jax.puzzles.arc.tokens import FIRST_COLOUR, VOCABULARY, grid_sizes
 from drm_jax.puzzles.boards import grid_rows
 from drm_jax.puzzles.dihedral import NUM_TRANSFORMS, TRANSFORM_WORDS
 from drm_jax.puzzles.family import Board
-from drm_jax.puzzles.voting import Ballot, Test, VotingJudge, ranked, with_cell_accuracy
+from drm_jax.puzzles.voting import (
+    Ballot,
+    Choice,
+    Test,
+    VotingJudge,
+    ranked,
+    with_cell_accuracy,
+)
 
 _VOTERS = 8
 """How many voters of an answer are kept for people."""
@@ -56,7 +63,7 @@ class ArcJudge(VotingJudge):
         self.cast(row_N, plain_grids(predicted_NxS, board, augmentations), q_halt_N)
 
     def scores(self, accuracy_R: np.ndarray) -> dict[str, Any]:
-        found = {"candidates": self.candidates(), **scores(self.ballot, self._asked)}
+        found = {"candidates": self.candidates(), **scores(self.ballot, self._asked, self.choice)}
         return with_cell_accuracy(found, self.tests, self.cell_accuracies(accuracy_R))
 
     def copying(self) -> dict[str, Any]:
@@ -64,7 +71,7 @@ class ArcJudge(VotingJudge):
         return scores(voting.copying(self._asked), self._asked)
 
     def submission(self) -> Mapping[str, Any]:
-        return voting.submission(self.ballot, self._asked)
+        return voting.submission(self.ballot, self._asked, choice=self.choice)
 
     def answers(self) -> list[dict[str, Any]]:
         of_task: dict[str, list[dict[str, Any]]] = {}
@@ -98,7 +105,7 @@ def described_pair(pair: Pair) -> dict[str, Any]:
     return {"input": grid_rows(pair.input, symbols), "output": grid_rows(pair.output, symbols)}
 
 
-def scores(ballot: Ballot, tasks: Sequence[Task]) -> dict[str, Any]:
+def scores(ballot: Ballot, tasks: Sequence[Task], choice: Choice = "votes") -> dict[str, Any]:
     """pass@k over tasks, test inputs solved within k, and both for each task.
 
     Tests without a known output are not scored; without any, only the votes are given. No k is
@@ -106,10 +113,10 @@ def scores(ballot: Ballot, tasks: Sequence[Task]) -> dict[str, Any]:
     """
     votes = voting.most_votes(ballot, tasks)
     ks = [k for k in voting.PASS_KS if k <= max(votes, voting.ATTEMPTS)]
-    ranks = {task.id: voting.known_ranks(ballot, task) for task in tasks}
+    ranks = {task.id: voting.known_ranks(ballot, task, choice) for task in tasks}
     flat = [rank for of_task in ranks.values() for rank in of_task]
     per_task = {
-        task.id: _of_task(ballot, task) | pass_rates([ranks[task.id]], ks) for task in tasks
+        task.id: _of_task(ballot, task, choice) | pass_rates([ranks[task.id]], ks) for task in tasks
     }
     solved = {f"solved@{k}": sum(rank is not None and rank < k for rank in flat) for k in ks}
     return {
@@ -122,16 +129,20 @@ def scores(ballot: Ballot, tasks: Sequence[Task]) -> dict[str, Any]:
     }
 
 
-def _of_task(ballot: Ballot, task: Task) -> dict[str, Any]:
+def _of_task(ballot: Ballot, task: Task, choice: Choice) -> dict[str, Any]:
     """Of each test input of a task, in order; a hidden output has no rank. Votes are of the answers
     that are handed in: not of a grid without cells."""
-    ranks = voting.truth_ranks(ballot, task)
+    ranks = voting.truth_ranks(ballot, task, choice)
     return {
         "test_inputs": len(task.tests),
         "hidden": [pair.output is None for pair in task.tests],
         "rank_of_truth": [None if rank is None else rank + 1 for rank in ranks],
         "votes_of_first_two": [
-            [answer.votes for answer in ranked(ballot, task.id, pair.input)[:2] if answer.grid.size]
+            [
+                answer.votes
+                for answer in ranked(ballot, task.id, pair.input, choice, pair.output)[:2]
+                if answer.grid.size
+            ]
             for pair in task.tests
         ],
     }

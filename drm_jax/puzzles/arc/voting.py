@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from drm_jax.puzzles.arc.tasks import Task
-from drm_jax.puzzles.voting import Answer, Ballot, cast_vote, rank_of_truth, ranked
+from drm_jax.puzzles.voting import Answer, Ballot, Choice, cast_vote, rank_of_truth, ranked
 
 ATTEMPTS = 2
 PASS_KS = (1, ATTEMPTS, 5, 10, 100, 1000)
@@ -25,14 +25,17 @@ def most_votes(ballot: Ballot, tasks: Iterable[Task]) -> int:
     )
 
 
-def truth_ranks(ballot: Ballot, task: Task) -> list[int | None]:
+def truth_ranks(ballot: Ballot, task: Task, choice: Choice = "votes") -> list[int | None]:
     """`rank_of_truth` of each of a task's test inputs; None also where its output is hidden."""
-    return [rank_of_truth(ranked(ballot, task.id, pair.input), pair.output) for pair in task.tests]
+    return [
+        rank_of_truth(ranked(ballot, task.id, pair.input, choice, pair.output), pair.output)
+        for pair in task.tests
+    ]
 
 
-def known_ranks(ballot: Ballot, task: Task) -> list[int | None]:
+def known_ranks(ballot: Ballot, task: Task, choice: Choice = "votes") -> list[int | None]:
     """`truth_ranks` of those test inputs alone whose output is known."""
-    ranks = zip(task.tests, truth_ranks(ballot, task), strict=True)
+    ranks = zip(task.tests, truth_ranks(ballot, task, choice), strict=True)
     return [rank for pair, rank in ranks if pair.output is not None]
 
 
@@ -57,7 +60,7 @@ def copying(tasks: Iterable[Task]) -> Ballot:
 
 
 def submission(
-    ballot: Ballot, tasks: Iterable[Task], attempts: int = ATTEMPTS
+    ballot: Ballot, tasks: Iterable[Task], attempts: int = ATTEMPTS, choice: Choice = "votes"
 ) -> Mapping[str, list[dict[str, list[list[int]]]]]:
     """Kaggle form: {task id: [{"attempt_1": grid, "attempt_2": grid} for each test input]}.
 
@@ -65,7 +68,10 @@ def submission(
     its place, with the grid of Kaggle's sample submission.
     """
     return {
-        task.id: [_entry(ranked(ballot, task.id, pair.input), attempts) for pair in task.tests]
+        task.id: [
+            _entry(ranked(ballot, task.id, pair.input, choice, pair.output), attempts)
+            for pair in task.tests
+        ]
         for task in tasks
     }
 
