@@ -14,7 +14,7 @@ import html
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from etils import epath
@@ -24,6 +24,7 @@ from drm_jax.config import Experiment, part_name
 from drm_jax.errors import InputError, UsageError
 from drm_jax.evaluate.answerer import AnswerBatch
 from drm_jax.evaluate.answers import Trajectory, unpack
+from drm_jax.evaluate.curves import POINTS, Curve, Kind
 from drm_jax.evaluate.files import Evaluation
 from drm_jax.evaluate.loop import answer_rollouts
 from drm_jax.evaluate.pictures import (
@@ -48,6 +49,8 @@ from drm_jax.report.curves import curve
 from drm_jax.report.write import write_report
 from drm_jax.run import loop
 from drm_jax.run.evaluation import (
+    check_points,
+    draw_curve,
     evaluate_ensemble,
     evaluate_workdir,
     name_settings,
@@ -177,6 +180,38 @@ class Run:
             else:
                 report = evaluate_workdir(self.workdir, chosen[0], _console(), **options)
         return report.evaluations[-1]
+
+    def curve(
+        self,
+        kind: Kind,
+        points: Sequence[int] = POINTS,
+        step: int | None = None,
+        *,
+        output: os.PathLike | str | None = None,
+        **settings: Any,
+    ) -> Curve:
+        """Scores a checkpoint with more and more thinking, and writes the file of the curve.
+
+        Args:
+          kind: "depth", other numbers of passes, each a test of its own; "breadth", so many
+            rollouts of each candidate, by how an answer is chosen.
+          points: the numbers.
+          step, output, settings: as of `evaluate`, for one checkpoint.
+
+        Raises:
+          UsageError, InputError: as `evaluate`.
+        """
+        if kind not in (kinds := get_args(Kind)):
+            raise UsageError(f"kind: must be {' or '.join(kinds)}, not {kind!r}")
+        changes = name_settings(self.experiment, settings)
+        check_points(self.workdir, kind, points, changes)
+        prepare_devices()
+        place = None if output is None else work_path(output)
+        with quiet_libraries():
+            curve, _ = draw_curve(
+                self.workdir, kind, step, _console(), points=points, changes=changes, output=place
+            )
+        return curve
 
     def answer(
         self,

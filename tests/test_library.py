@@ -46,13 +46,13 @@ def run(tiny, tmp_path_factory):
 @pytest.fixture
 def asked(monkeypatch):
     """The state and the questions of each `answer`."""
-    seen, answer = [], api.answer_questions
+    seen, answer = [], api.answer_rollouts
 
     def spy(experiment, answer_batch, state, mesh, questions):
         seen.append((state, questions))
         return answer(experiment, answer_batch, state, mesh, questions)
 
-    monkeypatch.setattr(api, "answer_questions", spy)
+    monkeypatch.setattr(api, "answer_rollouts", spy)
     return seen
 
 
@@ -187,6 +187,14 @@ def test_scores(run, tiny):
     assert "ensemble of steps 2, 4" in both._repr_html_()
 
 
+def test_curves(run):
+    curve = run.curve("depth", (3, 1), 2, num_augmentations=0)
+    assert [point.at for point in curve.points] == [1, 3]
+    alone = run.evaluate(2, num_augmentations=0, denoise_steps=1).metrics
+    assert curve.points[0].scores["pass@2"] == alone["pass@2"]
+    assert "3 test inputs, step 2" in curve._repr_html_()
+
+
 def grids(answers) -> list:
     return [[a.grid.tolist() for a in test.answers] for test in answers.tests]
 
@@ -276,6 +284,8 @@ def test_sudoku(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda run: run.curve("width"), "UsageError", "depth or breadth, not 'width'"),
+        (lambda run: run.curve("breadth", ()), "UsageError", "points: name one at least"),
         (lambda run: run.evaluate(denoise_step=3), "UsageError", "did you mean denoise_steps"),
         (lambda run: run.answer(UNKNOWN, outsid="x"), "UsageError", "did you mean outside"),
         (lambda run: run.answer(UNKNOWN, denoise_steps=0), "UsageError", "evaluate.denoise_steps"),

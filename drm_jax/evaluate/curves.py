@@ -14,6 +14,7 @@ from typing import Any, Literal
 from etils import epath
 
 from drm_jax.errors import InputError
+from drm_jax.evaluate.tables import as_html, curve_table
 
 Kind = Literal["depth", "breadth"]
 POINTS = (1, 2, 4, 8, 16, 32)
@@ -46,6 +47,9 @@ class Curve:
     settings: Mapping[str, Any]
     """Of the test, but for what changes along the curve."""
     points: Sequence[Point]
+
+    def _repr_html_(self) -> str:
+        return as_html(curve_table(self))
 
 
 def swept(kind: Kind) -> tuple[str, ...]:

@@ -1,11 +1,12 @@
 """Diffusion: undo noise in one pass through a stack of layers, the baseline without recursion."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
 
-from drm_jax.fields import check_fields
+from drm_jax.fields import check, check_fields
 from drm_jax.methods.denoising import (
     Denoising,
     DenoisingMethod,
@@ -28,6 +29,14 @@ class Diffusion(DenoisingMethod):
 
     def __post_init__(self):
         check_fields(self, "method")
+
+    def check_test(self, evaluate: Any) -> None:
+        super().check_test(evaluate)
+        check(
+            not evaluate.latent_noise,
+            "evaluate.latent_noise",
+            "does nothing for diffusion, whose passes begin from tokens alone",
+        )
 
     @property
     def trains_answers(self) -> bool:

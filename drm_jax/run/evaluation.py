@@ -222,7 +222,10 @@ def check_points(
         raise UsageError("points: name one at least")
     varied = swept(kind)[0]
     for point in sorted(set(points)):
-        read_to_evaluate(workdir, {**changes, varied: point})
+        try:
+            read_to_evaluate(workdir, {**changes, varied: point})
+        except UsageError as error:
+            raise UsageError(f"points: {error}") from error
     return tuple(sorted(set(points)))
 
 

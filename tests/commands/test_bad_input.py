@@ -337,6 +337,11 @@ CASES: list[tuple[str, Make, str | list[str], int, str]] = [
     ("no experiment", nothing, "train", 2, "name the experiment file first … drm train --help"),
     ("options first", nothing, "train --seed 1", 2, "name the experiment file first"),
     ("eval by none at a time", nothing, "eval run --batch-size 0", 2, "evaluate.batch_size: must"),
+    ("a curve of two", nothing, "eval run --curve depth --last 2", 2, "--curve: is of one check"),
+    ("a curve of width", nothing, "eval run --curve width", 2, "--curve"),
+    ("no such point", nothing, "eval run --curve depth --points 0", 2, "points: … not 0"),
+    ("a point too far", nothing, "eval run --curve depth --points 1001", 2, "points: … not 1001"),
+    ("rules of ARC", nothing, "eval run --choose rules", 2, "evaluate.choose: … arc has no rules"),
     ("eval of nothing", nothing, "eval", 2, "name the work directory first … drm eval --help"),
     ("checkpoints of nothing", nothing, "checkpoints", 2, "Missing from drm checkpoints: WORKDIR"),
     # values of options

@@ -128,6 +128,19 @@ def test_train_then_eval(experiment_file, tmp_path, capsys):
     assert (made["denoising"]["outside"], made["denoising"]["carry_z"]) == ("pad", False)
     assert (workdir / "eval" / "step_1" / "metrics.json").read_text() == own
     assert (workdir / "report.html").read_text() == report  # of the run's own settings
+    assert (
+        main(["eval", str(workdir), "--step", "1", "--curve", "depth", "--points", "2", "1"]) == 0
+    )
+    curve = json.loads((workdir / "eval/step_1/curve_depth.json").read_text())
+    assert [point["at"] for point in curve["points"]] == [1, 2]
+    assert curve["points"][1]["scores"]["pass@2"] == json.loads(own)["pass@2"]
+    assert "scores by passes" in (workdir / "report.html").read_text()
+    argv = ["eval", str(workdir), "--curve", "breadth", "--points", "1", "2", "--outside", "pad"]
+    assert main(argv) == 0
+    assert (workdir / "eval/step_2_outside=pad/curve_breadth.json").exists()
+    out = capsys.readouterr().out
+    assert "oracle" in out
+    assert "not the run's own: outside=pad." in out
     assert main(["eval", str(workdir), "--step", "1", "--num-augmentations", "all"]) == 0
     assert "not the run's own: num_augmentations=all." in capsys.readouterr().out
     made = json.loads((workdir / "eval/step_1_num_augmentations=all/metrics.json").read_text())

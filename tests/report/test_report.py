@@ -25,6 +25,7 @@ from drm_jax.evaluate.answers import (
     read_trajectories,
     unpack,
 )
+from drm_jax.evaluate.curves import Curve, Point, curve_file, curve_text
 from drm_jax.io.files import work_path
 from drm_jax.methods.drm import Drm
 from drm_jax.methods.trm import Trm
@@ -87,6 +88,32 @@ def test_paths_are_those_of_the_answers(workdir):
                 assert path["right_from"] == (None if not path["right"] else 2)
                 assert path["levels"][:2] == [1000, 1000]  # all masked, and once more
                 assert path["levels"] == sorted(path["levels"], reverse=True)
+
+
+def test_curves_of_thinking_are_drawn(workdir, tmp_path):
+    """Those on the tests that are shown; of two runs the headline of each, under its own number."""
+    tests = json.loads((workdir / "eval" / "step_4" / "metrics.json").read_text())["tests"]
+    points = tuple(Point(at, {"pass@2": 0.25, "cell_accuracy": 0.5}, at) for at in (1, 4))
+    depth = Curve("depth", 4, "pass@2", 10, tests, {}, points)
+    votes = tuple(Point(at, {"votes": 0.25, "oracle": 0.75}, 3) for at in (1, 4))
+    breadth = dataclasses.replace(depth, kind="breadth", points=votes)
+    copies = [work_path(tmp_path / name) for name in ("one", "two")]
+    for copy in copies:
+        shutil.copytree(workdir, copy)
+    for drawn in (depth, breadth):
+        (copies[1] / "eval/step_4" / curve_file(drawn.kind)).write_text(curve_text(drawn))
+    main(["report", str(copies[1])])
+    html = (copies[1] / "report.html").read_text()
+    for text in ("scores by passes", "pass@2 by choice, by rollouts", "oracle</bdi> 75.0%"):
+        assert text in html
+    page = comparison_page([read_run(copy) for copy in copies])
+    (chart,) = re.findall(r"pass@2 by rollouts</figcaption>(.*?)</figure>", page, re.DOTALL)
+    assert "two</bdi> 25.0%" in chart
+    assert "<bdi>one" not in chart
+    assert 'class="line run1"' in chart
+    other = dataclasses.replace(depth, tests="others")
+    (copies[1] / "eval/step_4" / curve_file("depth")).write_text(curve_text(other))
+    assert {*read_run(copies[1]).thinking} == {"breadth"}
 
 
 def test_a_report_follows_from_the_files_alone(workdir, tmp_path, capsys):
