@@ -1,0 +1,346 @@
+"""Must more thinking help? Scores by passes and by rollouts, where puzzles need a search.
+
+    python -m experiments.study.thinking                     all rows that are missing
+    python -m experiments.study.thinking --only maze trm     those whose name holds all words
+    python -m experiments.study.thinking --table             what the rows say
+
+    tuning  every method at three learning rates, and at more of them until the best one has worse
+       |    neighbours; one seed, a quarter of the FLOPs, puzzles of their own
+    final   every method at its rate, three seeds or more, on other puzzles, used once
+
+Four families: Sudoku of 6x6 (attention) and of 9x9 (token mixer), mazes of 11x11 (token mixer),
+ARC tasks of up to 8x8 (attention). All methods have the same block, the same puzzles, the same
+FLOPs. Each run is a `drm train` in runs/study_thinking/NAME, which goes on where it was stopped; a
+finished one is scored with 1, 2, 4, … 32 passes, and with 16 rollouts by each way to choose, and
+leaves a row in experiments/study/thinking_rows/: which tests were solved.
+
+Expected time: half an hour a final run on one core that multiplies matrices at 50 GFLOP/s, 8
+minutes a run of tuning; about 40 hours of one core in all. Run two at a time, on a core each.
+"""
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import json
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from drm_jax.config import Evaluate, Experiment, Optimizer, Train, with_changes
+from drm_jax.evaluate.loop import answer_questions, answer_rollouts, with_rollout
+from drm_jax.io.files import work_path, write_whole
+from drm_jax.methods.drm import Drm
+from drm_jax.model.recursion import Recursion
+from drm_jax.model.transformer import TokenMixer, Transformer
+from drm_jax.parallel.mesh import use_cpu_cores
+from drm_jax.plan.flops import count_flops
+from drm_jax.puzzles.arc.family import Arc
+from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
+from drm_jax.puzzles.family import Judge
+from drm_jax.puzzles.maze.family import Maze
+from drm_jax.puzzles.sudoku.family import Sudoku
+from drm_jax.run.evaluation import read_to_evaluate
+from drm_jax.run.setup import answerer, set_up_to_evaluate
+from drm_jax.run.start import restore_own
+from drm_jax.run.workdir import claim
+from drm_jax.runtime.programs import keep_programs
+from experiments.study.__main__ import ROOT, train
+from experiments.study.rows import make_missing, read_rows
+
+RUNS, ROWS = ROOT / "runs" / "study_thinking", Path(__file__).parent / "thinking_rows"
+TERAFLOPS = {"tuning": 15.0, "final": 60.0}
+"""10^12 FLOPs of training of each run."""
+RATES = (1e-3, 2e-3, 4e-3)
+LEAST_RATE, MOST_RATE = 1.25e-4, 3.2e-2
+SEEDS = (0, 1, 2)
+PASSES = (1, 2, 4, 8, 16, 32)
+ROLLOUTS, ROLLOUT_PASSES = (1, 4, 16), 16
+LATENT_NOISE = 0.2
+"""Of methods that draw nothing at a test, where rollouts are wanted."""
+CHOICES = ("votes", "halting", "rules", "oracle")
+TESTS = 512
+_MIXER = TokenMixer(hidden=64, prefix=2, swiglu_multiple=32)
+_ATTENTION = Transformer(hidden=64, heads=2, prefix=2, swiglu_multiple=32)
+FAMILIES = {
+    "sudoku6": (
+        Sudoku(side=6, logic="singles", clues=12, train_puzzles=5000, num_augmentations=1_000_000),
+        _ATTENTION,
+    ),
+    "sudoku9": (
+        Sudoku(logic="singles", clues=34, train_puzzles=5000, num_augmentations=1_000_000),
+        _MIXER,
+    ),
+    "maze11": (
+        Maze(side=11, least_difficulty=8, train_puzzles=20_000, num_augmentations=7),
+        _MIXER,
+    ),
+    "arc8": (
+        Arc(train=(), evaluate=("arc1/training",), canvas=8, num_augmentations=16),
+        _ATTENTION,
+    ),
+}
+SEARCH: Mapping[str, Mapping[str, Any]] = {
+    "sudoku6": {"data.test_logic": "search", "data.test_clues": 0},
+    "sudoku9": {"data.test_logic": "search", "data.test_clues": 28},
+}
+"""Harder tests of a family, beside its own."""
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "drm": {},
+    "drm_all_masked": {"method.noise.all_masked": 0.25},
+    "trm": {"method": "trm"},
+    "diffusion": {"method": "diffusion"},
+    "drm_rollout": {"method": "drm_rollout"},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of the study."""
+
+    stage: str
+    family: str
+    method: str
+    learning_rate: float
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Names its row and its work directory."""
+        parts = self.stage, self.family, self.method, f"{self.learning_rate:g}", f"seed{self.seed}"
+        return "-".join(parts)
+
+
+def tuning_runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[Run]:
+    """All methods at all rates, and beside the best one where it is at an end."""
+    for family, method in itertools.product(FAMILIES, METHODS):
+        rates = {*RATES, *tried(rows, family, method)}
+        best = best_rate(rows, family, method)
+        if best == max(rates) and best < MOST_RATE:
+            rates.add(2 * best)
+        if best == min(rates) and best > LEAST_RATE:
+            rates.add(best / 2)
+        for rate in sorted(rates):
+            yield Run("tuning", family, method, rate, 0)
+
+
+def final_runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[Run]:
+    """Every method that is tuned, at its best rate; the first seed of everything first."""
+    asked = list(tuning_runs(rows))
+    there = {row["run"]["key"] for row in rows}
+    for seed, family, method in itertools.product(SEEDS, FAMILIES, METHODS):
+        of_this = [run for run in asked if (run.family, run.method) == (family, method)]
+        if all(run.key in there for run in of_this):
+            yield Run("final", family, method, best_rate(rows, family, method), seed)
+
+
+def tried(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> dict[float, float]:
+    """By rate the share of tests that were solved in tuning, with the best number of passes."""
+    wanted = {"stage": "tuning", "family": family, "method": method}
+    found = [row for row in rows if wanted.items() <= row["run"].items()]
+    return {
+        row["run"]["learning_rate"]: max(solved(row, family, n) for n in PASSES) for row in found
+    }
+
+
+def best_rate(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> float | None:
+    """Of equals the lower one; None where nothing was tried."""
+    found = tried(rows, family, method)
+    return max(sorted(found), key=found.__getitem__) if found else None
+
+
+@functools.cache
+def arc_tasks() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ids for tuning and for the final runs: every second task of up to 8x8, by size."""
+    fitting = smallest_tasks(load_source("arc1/training"), 8, 1, 400)
+    ids = [task.id for task in fitting]
+    return tuple(ids[::2]), tuple(ids[1::2])
+
+
+def experiment_of(run: Run) -> Experiment:
+    """The experiment of a run."""
+    data, model = FAMILIES[run.family]
+    held_out = run.stage == "final"
+    if run.family == "arc8":
+        data = dataclasses.replace(data, only=arc_tasks()[held_out])
+    else:
+        data = dataclasses.replace(data, puzzles_seed=int(held_out), test_puzzles=TESTS)
+    base = Experiment(
+        name=run.key,
+        seed=run.seed,
+        data=data,
+        method=Drm(Recursion(cycles=2, inner_steps=1)),
+        model=model,
+        optimizer=Optimizer(learning_rate=run.learning_rate, warmup_steps=100, ema=0.995),
+        train=Train(steps=1, batch_size=64, log_every=100, checkpoint_every=500, keep_best=0),
+        evaluate=Evaluate(batch_size=64, denoise_steps=4, trajectories="off"),
+    )
+    changed = with_changes(base, METHODS[run.method])
+    steps = round(TERAFLOPS[run.stage] * 1e12 / flops_per_step(changed))
+    return with_changes(changed, {"train.steps": steps})
+
+
+def flops_per_step(experiment: Experiment) -> float:
+    """FLOPs of one training step in which nothing is computed again."""
+    method, data = experiment.method, experiment.data
+    height, width = data.boards[-1]
+    of_one = count_flops(
+        method,
+        dataclasses.replace(experiment.model, attention="plain")
+        if hasattr(experiment.model, "attention")
+        else experiment.model,
+        vocab=data.vocabulary.size + method.has_mask,
+        cells=height * width,
+        denoise_steps=1,
+        platform="cpu",
+    )
+    return experiment.train.batch_size * of_one.train
+
+
+# --- rows -----------------------------------------------------------------------------------------
+def make_row(run: Run) -> None:
+    """Trains a run in a process of its own, scores it, and writes its row."""
+    experiment = experiment_of(run)
+    workdir = work_path(RUNS / run.key)
+    workdir.mkdir(parents=True, exist_ok=True)
+    claim(workdir, experiment)
+    train(workdir)
+    use_cpu_cores()
+    row: dict[str, Any] = {"run": {**vars(run), "key": run.key}, "steps": experiment.train.steps}
+    harder = {"search": SEARCH[run.family]} if run.family in SEARCH else {}
+    for name, changes in {"own": {}, **harder}.items():
+        row[name] = {"depth": by_passes(workdir, changes)}
+        if run.stage == "final":
+            row[name]["breadth"] = by_rollouts(workdir, changes)
+    ROWS.mkdir(exist_ok=True)
+    write_whole(work_path(ROWS / f"{run.key}.json"), json.dumps(row, indent=1) + "\n")
+
+
+def by_passes(workdir: Any, changes: Mapping[str, Any]) -> dict[str, str]:
+    """Which tests are solved with so many passes: "1" or "0" of each."""
+    found = {}
+    for passes in PASSES:
+        setup, state = _prepared(workdir, {**changes, "evaluate.denoise_steps": passes})
+        questions = setup.puzzles.questions(None)
+        judged = answer_rollouts(setup.experiment, answerer(setup), state, setup.mesh, questions)
+        found[str(passes)] = _bits(judged.judge, judged.accuracy_R)
+    return found
+
+
+def by_rollouts(workdir: Any, changes: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Which tests are solved by so many rollouts, by how an answer is chosen."""
+    changes = {**changes, "evaluate.denoise_steps": ROLLOUT_PASSES}
+    method = read_to_evaluate(workdir, {}).method
+    if not method.draws_at_test:
+        changes["evaluate.latent_noise"] = LATENT_NOISE
+    setup, state = _prepared(workdir, changes)
+    questions, answer_batch = setup.puzzles.questions(None), answerer(setup)
+    has_rules = getattr(setup.experiment.data, "has_rules", False)
+    judged, found = None, {}
+    for number in range(ROLLOUTS[-1]):
+        one = answer_questions(
+            setup.experiment, answer_batch, state, setup.mesh, questions, rollout=number
+        )
+        judged = one if judged is None else with_rollout(judged, one, number)
+        if number + 1 in ROLLOUTS:
+            found[str(number + 1)] = {
+                choice: _bits(judged.judge.choosing(choice), judged.accuracy_R)
+                for choice in CHOICES
+                if has_rules or choice != "rules"
+            }
+    return found
+
+
+def _prepared(workdir: Any, changes: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The setup of a work directory's run with other settings, and its newest state."""
+    experiment = read_to_evaluate(workdir, changes)
+    setup = set_up_to_evaluate(experiment, lambda text: None, workdir)
+    return setup, restore_own(setup, workdir, True, lambda text: None).state
+
+
+def _bits(judge: Judge, accuracy_R: Any) -> str:
+    """Of each test "1" if it is solved; of ARC with two attempts."""
+    rows = judge.scores(accuracy_R)["per_task"]
+    solved_T = []
+    for task in sorted(rows):
+        if "exact" in rows[task]:
+            solved_T.append(bool(rows[task]["exact"]))
+        else:
+            solved_T += [rank is not None and rank <= 2 for rank in rows[task]["rank_of_truth"]]
+    return "".join(str(int(one)) for one in solved_T)
+
+
+# --- what they say --------------------------------------------------------------------------------
+def solved(row: Mapping[str, Any], family: str, passes: int, kind: str | None = None) -> float:
+    """The share of tests that a run solved; of both kinds of tests where there are two."""
+    kinds = [kind] if kind else [name for name in ("own", "search") if name in row]
+    return statistics.fmean(_share(row[name]["depth"][str(passes)]) for name in kinds)
+
+
+def _share(bits: str) -> float:
+    return bits.count("1") / len(bits)
+
+
+def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """By stage, family and tests: the share solved by passes, and by 16 rollouts."""
+    for stage, family, kind in itertools.product(TERAFLOPS, FAMILIES, ("own", "search")):
+        of = [r for r in rows if (r["run"]["stage"], r["run"]["family"]) == (stage, family)]
+        of = [row for row in of if kind in row]
+        if not of:
+            continue
+        table = Table(title=f"{stage}, {family}, {kind} tests: solved, %")
+        final = stage == "final"
+        names = ["method", "rate", "seeds", *[f"{n} passes" for n in PASSES]]
+        for name in names + ([f"16 rollouts, {choice}" for choice in CHOICES] if final else []):
+            table.add_column(name, justify="left" if name == "method" else "right")
+        for (method, rate), group in itertools.groupby(
+            sorted(of, key=_method_and_rate), _method_and_rate
+        ):
+            found = list(group)
+            cells = [_cell([_share(r[kind]["depth"][str(n)]) for r in found]) for n in PASSES]
+            if final:
+                last = [r[kind]["breadth"][str(ROLLOUTS[-1])] for r in found]
+                cells += [
+                    _cell([_share(of[c]) for of in last]) if c in last[0] else "" for c in CHOICES
+                ]
+            table.add_row(method, f"{rate:g}", str(len(found)), *cells)
+        yield table
+
+
+def _method_and_rate(row: Mapping[str, Any]) -> tuple[str, float]:
+    return row["run"]["method"], row["run"]["learning_rate"]
+
+
+def _cell(shares: Sequence[float]) -> str:
+    """Mean over seeds, and the least and the most."""
+    percent = [100 * share for share in shares]
+    mean = f"{statistics.fmean(percent):.1f}"
+    return mean if len(percent) == 1 else f"{mean} ({min(percent):.1f}–{max(percent):.1f})"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    if not options.table:
+        keep_programs()
+        before = None
+        while before != (rows := read_rows(ROWS)):  # what is tuned decides what is run next
+            before = rows
+            make_missing(tuning_runs(rows), ROWS, options.only, make_row)
+        make_missing(final_runs(rows), ROWS, options.only, make_row)
+    for table in tables(read_rows(ROWS)):
+        Console(width=160).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
