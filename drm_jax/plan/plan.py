@@ -75,6 +75,7 @@ class Plan:
     parameters: int
     puzzle_ids: int
     candidates: int
+    """How many are answered; each rollout of one counts."""
     windows: tuple[Window, ...]
     """FLOPs and traffic below are means over them. One, where all puzzles have one size."""
     epochs: float
@@ -128,6 +129,7 @@ def make_plan(experiment: Experiment, topology: Topology, shape: MeshShape = ALL
     trained = trained_parts(experiment, platform)
     puzzles = experiment.data.blank_puzzles() or load_puzzles(experiment)
     questions = puzzles.questions(experiment.evaluate.num_augmentations)
+    candidates = questions.count * experiment.evaluate.rollouts
     windows = _windows(experiment.data.boards, puzzles.board_E, questions.board_R)
     cost = _mean_cost(experiment, trained.network.vocab, windows, platform, topology.chip.lanes)
     state = jax.eval_shape(state_maker(trained, experiment.seed, puzzles.num_ids))
@@ -141,12 +143,12 @@ def make_plan(experiment: Experiment, topology: Topology, shape: MeshShape = ALL
         attention=experiment.model.attention_form(platform),
         parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
         puzzle_ids=puzzles.num_ids - 1,
-        candidates=questions.count,
+        candidates=candidates,
         windows=windows,
         epochs=experiment.train.steps * experiment.train.batch_size / len(puzzles.board_E),
         **_memory(experiment, state, mesh),
         **_work(experiment, cost, topology.chip),
-        **_times(experiment, cost, topology, questions.count),
+        **_times(experiment, cost, topology, candidates),
         **_communication(experiment, state, topology, mesh),
     )
 

@@ -149,6 +149,10 @@ def test_times_are_those_of_a_share_of_the_peak(tiny):
     bound = max(at_peak, made.traffic_bytes / 3350e9)
     assert math.isclose(made.fastest.step_seconds, bound)
     assert made.fastest.utilisation < 1  # memory bounds so small a network
+    more = make_plan(with_changes(tiny, {"evaluate.rollouts": 4}), parse_topology("2xH100"))
+    assert more.candidates == 4 * made.candidates
+    for pace, of_more in zip(made.paces, more.paces, strict=True):
+        assert math.isclose(4 * pace.evaluation_hours, of_more.evaluation_hours)
 
 
 def of_model(tiny: Experiment, **of_model) -> Experiment:
