@@ -27,6 +27,28 @@ Decay = Annotated[float, Meta(ge=0, lt=1)]
 Batch = Annotated[int, Meta(ge=1, le=MAX_BATCH)]
 
 
+_ADDED = "added"
+
+
+def added(default: Any) -> Any:
+    """A field that runs before it did without: where it has its default, `told` leaves it out."""
+    return dataclasses.field(default=default, metadata={_ADDED: True})
+
+
+def told(config: Any) -> str:
+    """The repr of a dataclass as it was before fields were `added` that have their default: what a
+    digest of options is made of, so that a run goes on."""
+    if not dataclasses.is_dataclass(config):
+        return repr(config)
+    values = {field: getattr(config, field.name) for field in dataclasses.fields(config)}
+    shown = [
+        f"{field.name}={told(value)}"
+        for field, value in values.items()
+        if field.repr and not (_ADDED in field.metadata and value == field.default)
+    ]
+    return f"{type(config).__qualname__}({', '.join(shown)})"
+
+
 def check_fields(config: Any, where: str = "") -> None:
     """Whether each field of a dataclass holds what its annotation says; for `__post_init__`.
 

@@ -15,7 +15,7 @@ from drm_jax.config import (
     with_changes,
 )
 from drm_jax.errors import UsageError
-from drm_jax.fields import check, check_fields
+from drm_jax.fields import added, check, check_fields, told
 from drm_jax.methods.carried import Halting
 from drm_jax.methods.denoising import Denoising, Noise
 from drm_jax.methods.diffusion import Diffusion
@@ -228,6 +228,24 @@ def test_options_that_would_do_nothing_are_not_there(method, option):
 def test_limits_are_allowed():
     assert Arc(num_augmentations=8 * 362_880 - 1).num_augmentations == 2_903_039
     assert Train(steps=2**31 - 1).steps == 2**31 - 1
+
+
+def test_what_was_added_is_told_where_it_is_used():
+    """So that the fingerprint of a run from before is the same."""
+    assert told(Recursion()) == "Recursion(cycles=3, inner_steps=4, grad_cycles=1)"
+    used = Recursion(grad_inner_steps=2)
+    assert told(used) == repr(used)
+
+    @dataclasses.dataclass(frozen=True)
+    class Outer:
+        inner: Recursion = used
+        name: str = "x"
+        more: int = added(3)
+
+    prefix = Outer.__qualname__
+    assert told(Outer()) == f"{prefix}(inner={used!r}, name='x')"
+    assert told(Outer(more=4)) == repr(Outer(more=4))
+    assert told("x") == "'x'"
 
 
 # --- changes ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from drm_jax.fields import told
 from drm_jax.puzzles.family import Board, Puzzles
 from drm_jax.random_bits import below, draw_bits
 
@@ -199,13 +200,13 @@ def fingerprint(
     puzzles: Puzzles, boards: Sequence[Board], method: Any, seed: int, batch_size: int
 ) -> str:
     """A digest of all that decides the stream: stored beside a run, compared on resume."""
-    options = {
-        field.name: getattr(method, field.name)
+    options = [
+        f"{field.name!r}: {told(getattr(method, field.name))}"
         for field in dataclasses.fields(method)
         if field.name != "denoising"  # of tests alone
-    }
-    decides = (_STREAM, seed, tuple(boards), batch_size, type(method).__qualname__, options)
-    digest = hashlib.sha256(repr(decides).encode())
+    ]
+    decides = (_STREAM, seed, tuple(boards), batch_size, type(method).__qualname__)
+    digest = hashlib.sha256(f"{repr(decides)[:-1]}, {{{', '.join(options)}}})".encode())
     ratios = method.level_ratios()
     if ratios is not None:
         digest.update(ratios.tobytes())

@@ -110,16 +110,15 @@ class Drm(DenoisingMethod):
         return recursive_forward(self.recursion)
 
     def work(self) -> Work:
-        cycle_blocks = self.recursion.inner_steps + 1
-        blocks = self.recursion.cycles * cycle_blocks
-        scored = self.recursion.cycles if self.supervision == "path" else 1
+        recursion = self.recursion
+        windows = recursion.cycles if self.supervision == "path" else 1
         return Work(
-            blocks=blocks,
-            grad_blocks=self.recursion.grad_cycles * cycle_blocks,
-            scored=scored,
-            answer_embeds=scored,
+            blocks=recursion.blocks,
+            grad_blocks=recursion.grad_blocks - (windows - 1) * recursion.cut_steps,
+            scored=windows,
+            answer_embeds=windows,
             plain_passes=1 if self.noise.own_answers else 0,
-            test_blocks=blocks,
+            test_blocks=recursion.blocks,
             test_answer_embeds=1,
         )
 
@@ -145,8 +144,8 @@ def path_loss(
 
     Cycle k = 1..H is scored on the scored cells that the reverse target of level
     t_k = floor(t (H-k) / H) does not mask; the mean over k, and the halting loss of the last one.
-    No gradient passes from cycle to cycle. cell_loss is the mean over the cycles, the other sums
-    are of the last.
+    No gradient passes from cycle to cycle: each is a gradient window. cell_loss is the mean over
+    the cycles, the other sums are of the last.
     """
     cycles, mask, target_BxS = recursion.cycles, mask_of(network), batch["target"]
 
@@ -157,7 +156,8 @@ def path_loss(
         x = network.embed(params, batch["inputs"], rows_BxD)
         y, z = latents
         y = jnp.where(k == 0, embedded(network, params, batch["noised"], rows_BxD), y)
-        y, z = cycle(network.block, params, x, (y, z), recursion.inner_steps)
+        inner_steps, cut_steps = recursion.inner_steps, recursion.cut_steps
+        y, z = cycle(network.block, params, x, (y, z), inner_steps, cut_steps)
         shown_BxS = jnp.take(batch["reverse_targets"], k, axis=1) != mask
         scored_BxS = (target_BxS != PAD) & shown_BxS
         _, sums = score(*read_out(network, params, y), target_BxS, scored_BxS, batch["weight"])

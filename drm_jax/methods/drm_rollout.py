@@ -209,11 +209,10 @@ class DrmRollout(DenoisingMethod):
         return recursive_forward(self.recursion)
 
     def work(self) -> Work:
-        cycle = self.recursion.inner_steps + 1
         return Work(
-            blocks=self.recursion.cycles * cycle,
-            grad_blocks=self.recursion.grad_cycles * cycle,
+            blocks=self.recursion.blocks,
+            grad_blocks=self.recursion.grad_blocks,
             answer_embeds=1,
-            test_blocks=self.recursion.cycles * cycle,
+            test_blocks=self.recursion.blocks,
             test_answer_embeds=1,
         )

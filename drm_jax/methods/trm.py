@@ -88,9 +88,8 @@ class Trm(Method):
         )
 
     def work(self) -> Work:
-        cycle = self.recursion.inner_steps + 1
         return Work(
-            blocks=self.recursion.cycles * cycle,
-            grad_blocks=self.recursion.grad_cycles * cycle,
-            test_blocks=self.recursion.cycles * cycle,
+            blocks=self.recursion.blocks,
+            grad_blocks=self.recursion.grad_blocks,
+            test_blocks=self.recursion.blocks,
         )

@@ -1,7 +1,8 @@
 """The recursive block: one small network applied again and again by lax.scan.
 
 cycle:    z <- f(z, y + x)  L times;  y <- f(y, z)
-forward:  H cycles; only the last `grad_cycles` carry gradient
+forward:  H cycles; only the last `grad_cycles` carry gradient, of the first of these all of it, or
+          the last `grad_inner_steps` updates of z and that of y
 
     x ──┬──────┬──────┬─────────────┐
 y, z ─► cycle ─► cycle ─ ✂ ─► cycle ─► y ─► logits, halting
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from msgspec import Meta
 
-from drm_jax.fields import NUM_LEVELS, Count, check, check_fields
+from drm_jax.fields import NUM_LEVELS, Count, added, check, check_fields
 from drm_jax.model.backbone import Network, Params
 
 Latents = tuple[jax.Array, jax.Array]
@@ -40,23 +41,62 @@ class Recursion:
     """L: updates of z in a cycle."""
     grad_cycles: Count = 1
     """The last cycles, which carry gradient (1 in the papers)."""
+    grad_inner_steps: Count | None = added(None)
+    """Of the first cycle that carries gradient only the last so many updates of z do, and that of
+    y. With supervision=path, of every cycle. None: all of them."""
 
     def __post_init__(self):
         check_fields(self, "method.recursion")
+        check(
+            self.cut_steps >= 0,
+            "method.recursion.grad_inner_steps",
+            f"{self.grad_inner_steps} is more than the inner_steps, {self.inner_steps}",
+        )
         check(
             self.grad_cycles <= self.cycles,
             "method.recursion.grad_cycles",
             f"{self.grad_cycles} is more than the {self.cycles} cycles there are",
         )
 
+    @property
+    def cut_steps(self) -> int:
+        """Updates of z without gradient at the beginning of the gradient window."""
+        return 0 if self.grad_inner_steps is None else self.inner_steps - self.grad_inner_steps
+
+    @property
+    def blocks(self) -> int:
+        """Calls of f in a forward pass."""
+        return self.cycles * (self.inner_steps + 1)
+
+    @property
+    def grad_blocks(self) -> int:
+        """Those of them that are differentiated."""
+        return self.grad_cycles * (self.inner_steps + 1) - self.cut_steps
+
 
 def cycle(
-    block: Block, params: Params, x: jax.Array, latents: Latents, inner_steps: int
+    block: Block,
+    params: Params,
+    x: jax.Array,
+    latents: Latents,
+    inner_steps: int,
+    cut_steps: int = 0,
 ) -> Latents:
-    """One cycle: z <- f(z, y + x) `inner_steps` times, then y <- f(y, z); all (B, T, D)."""
+    """One cycle: z <- f(z, y + x) `inner_steps` times, then y <- f(y, z); all (B, T, D).
+
+    Args:
+      cut_steps: so many of the updates of z, the first ones, get no gradient, and pass none on.
+    """
+
+    def updated(params: Params, injection: jax.Array, z: jax.Array, length: int) -> jax.Array:
+        return lax.scan(lambda z, _: (block(params, z, injection), None), z, length=length)[0]
+
     y, z = latents
     injection = y + x  # the same for all inner steps
-    z, _ = lax.scan(lambda z, _: (block(params, z, injection), None), z, length=inner_steps)
+    if cut_steps:
+        # All that goes in, as in `recur`.
+        z = updated(*lax.stop_gradient((params, injection, z)), cut_steps)
+    z = updated(params, injection, z, inner_steps - cut_steps)
     return block(params, y, z), z
 
 
@@ -70,6 +110,7 @@ def recur(
     cycles: int,
     inner_steps: int,
     grad_cycles: int,
+    cut_steps: int = 0,
 ) -> Latents:
     """(y, z) after `cycles` cycles.
 
@@ -77,6 +118,7 @@ def recur(
       block: f(params, h, injection) -> h, all of one shape, here (B, T, D).
       params: passed to `block`; get gradient from the last `grad_cycles` alone.
       x, y, z: embedded input, answer and scratch latents, (B, T, D).
+      cut_steps: see `cycle`; of the first of the last `grad_cycles`.
     """
     chex.assert_equal_shape([x, y, z])
 
@@ -91,7 +133,10 @@ def recur(
         # All that goes in is cut off, not only what comes out: nothing is kept for a backward pass.
         frozen_params, frozen_x, latents = lax.stop_gradient((params, x, latents))
         latents = run(frozen_params, frozen_x, latents, cycles - grad_cycles)
-    return run(params, x, latents, grad_cycles)
+    if cut_steps:
+        latents = cycle(block, params, x, latents, inner_steps, cut_steps)
+        grad_cycles -= 1
+    return run(params, x, latents, grad_cycles) if grad_cycles else latents
 
 
 def read_out(network: Network, params: Params, y: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -112,6 +157,7 @@ def forward(
         cycles=recursion.cycles,
         inner_steps=recursion.inner_steps,
         grad_cycles=recursion.grad_cycles,
+        cut_steps=recursion.cut_steps,
     )
     return *read_out(network, params, y), (y, z)
 

@@ -43,14 +43,15 @@ def path_batch(levels, cycles: int = 4) -> dict[str, np.ndarray]:
     }
 
 
-def naive_path_loss(network, params, rows, constants, batch):
+def naive_path_loss(network, params, rows, constants, batch, recursion=RECURSION):
     """The same by a Python loop and stop_gradient, written from the definition."""
     x = network.embed(params, batch["inputs"], rows)
     y = network.embed(params, batch["noised"], rows, answers=True)
     z = jnp.broadcast_to(constants["z_init"], x.shape)
     total = 0.0
     for k in range(4):
-        for _ in range(RECURSION.inner_steps):
+        for step in range(recursion.inner_steps):
+            z = jax.lax.stop_gradient(z) if step == recursion.cut_steps else z
             z = network.block(params, z, y + x)
         y = network.block(params, y, z)
         logits = network.decode(params, y)
@@ -85,15 +86,20 @@ def start():
     return params, rows, constants
 
 
-def test_path_loss_and_gradients_are_those_of_a_plain_loop(start):
+@pytest.mark.parametrize("grad_inner_steps", [None, 1])
+def test_path_loss_and_gradients_are_those_of_a_plain_loop(start, grad_inner_steps):
     params, rows, constants = start
     batch = path_batch([999, 400, 1])
+    sizes = {"inner_steps": 1 if grad_inner_steps is None else 3}
+    sizes["grad_inner_steps"] = grad_inner_steps
+    recursion = dataclasses.replace(RECURSION, **sizes)
+    method = dataclasses.replace(PATH, recursion=recursion)
 
     def ours(params, rows):
-        return loss_of(PATH, params, rows, constants, batch)[0]
+        return loss_of(method, params, rows, constants, batch)[0]
 
     def naive(params, rows):
-        return naive_path_loss(NETWORK, params, rows, constants, batch)
+        return naive_path_loss(NETWORK, params, rows, constants, batch, recursion)
 
     @jax.jit
     def scaled(scale, params, rows):
@@ -102,7 +108,7 @@ def test_path_loss_and_gradients_are_those_of_a_plain_loop(start):
     loss, grads = scaled(1.0, params, rows)
     expected, expected_grads = jax.jit(jax.value_and_grad(naive, argnums=(0, 1)))(params, rows)
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
-    forward_alone = compiled_loss_of(PATH, params, rows, constants, batch)[0]
+    forward_alone = compiled_loss_of(method, params, rows, constants, batch)[0]
     assert float(forward_alone) == pytest.approx(float(expected), rel=1e-5)
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
         assert np.linalg.norm(a - b) <= 1e-4 * max(np.linalg.norm(b), 1e-6)

@@ -34,19 +34,25 @@ def forward_of(network, *given):
     return forward(network, RECURSION, *given)
 
 
-def python_loop(params, x, y, z, cycles, inner_steps, grad_cycles):
+def python_loop(params, x, y, z, cycles, inner_steps, grad_cycles, cut_steps=0):
     for cycle in range(cycles):
-        if 0 < cycle == cycles - grad_cycles:
+        begins = cycle == cycles - grad_cycles
+        if begins and cycle:
             y, z = jax.lax.stop_gradient((y, z))
-        for _ in range(inner_steps):
+        for step in range(inner_steps):
+            if begins and step == cut_steps > 0:
+                z = jax.lax.stop_gradient(z)
             z = NETWORK.block(params, z, y + x)
         y = NETWORK.block(params, y, z)
     return y, z
 
 
-@pytest.mark.parametrize("grad_cycles", [1, 2, 3])
-def test_scan_equals_a_python_loop(grad_cycles):
-    sizes = {"cycles": 3, "inner_steps": 2, "grad_cycles": grad_cycles}
+@pytest.mark.parametrize(
+    ("grad_cycles", "cut_steps"), [(1, 0), (2, 0), (3, 0), (1, 1), (2, 2), (3, 2)]
+)
+def test_scan_equals_a_python_loop(grad_cycles, cut_steps):
+    sizes = {"cycles": 3, "inner_steps": 3 if cut_steps else 2, "grad_cycles": grad_cycles}
+    sizes["cut_steps"] = cut_steps
 
     def scanned(params, x, y, z):
         return recur(NETWORK.block, params, x, y, z, **sizes)
@@ -66,7 +72,7 @@ def test_scan_equals_a_python_loop(grad_cycles):
         np.testing.assert_allclose(a, b, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3, rtol=1e-3), ours, theirs)
     starts_get_gradient = (np.asarray(ours[2]) != 0).any(), (np.asarray(ours[3]) != 0).any()
-    assert starts_get_gradient == (grad_cycles == 3,) * 2
+    assert starts_get_gradient == (grad_cycles == 3, grad_cycles == 3 and not cut_steps)
 
 
 def test_cycles_without_gradient_keep_nothing_for_the_backward_pass():
@@ -82,6 +88,29 @@ def test_cycles_without_gradient_keep_nothing_for_the_backward_pass():
         return jax.jit(jax.grad(loss)).lower(PARAMS).compile().memory_analysis().temp_size_in_bytes
 
     assert temp_bytes(12) < 1.3 * temp_bytes(2)
+
+
+def test_inner_steps_without_gradient_change_nothing_but_gradients():
+    """The same bits forward; nothing of them is kept: memory doesn't grow with their number."""
+    loss = jax.jit(
+        lambda params, sizes: recur(NETWORK.block, params, X, Y, Z, **dict(sizes)),
+        static_argnums=1,
+    )
+    sizes = {"cycles": 2, "inner_steps": 4, "grad_cycles": 1}
+    whole = loss(PARAMS, tuple(sizes.items()))
+    for cut_steps in (1, 3):
+        cut = loss(PARAMS, (*sizes.items(), ("cut_steps", cut_steps)))
+        jax.tree.map(np.testing.assert_array_equal, whole, cut)
+
+    def temp_bytes(inner_steps: int, cut_steps: int) -> int:
+        def loss(params):
+            sizes = {"cycles": 1, "inner_steps": inner_steps, "grad_cycles": 1}
+            return recur(NETWORK.block, params, X, Y, Z, **sizes, cut_steps=cut_steps)[0].sum()
+
+        return jax.jit(jax.grad(loss)).lower(PARAMS).compile().memory_analysis().temp_size_in_bytes
+
+    assert temp_bytes(14, 12) < 1.1 * temp_bytes(4, 2)
+    assert temp_bytes(14, 12) < 0.5 * temp_bytes(14, 0)
 
 
 def test_forward_shapes_and_types():
@@ -209,3 +238,15 @@ def test_a_vocabulary_of_twelve():
 def test_more_cycles_with_gradient_than_there_are():
     with pytest.raises(UsageError, match=r"method\.recursion\.grad_cycles: 4 is more than the 3"):
         Recursion(cycles=3, grad_cycles=4)
+
+
+def test_the_gradient_window_counts_blocks():
+    window = Recursion(cycles=3, inner_steps=4, grad_cycles=2, grad_inner_steps=1)
+    assert (window.blocks, window.grad_blocks, window.cut_steps) == (15, 7, 3)
+    whole = dataclasses.replace(window, grad_inner_steps=None)
+    assert (whole.grad_blocks, whole.cut_steps) == (10, 0)
+    assert dataclasses.replace(window, grad_inner_steps=4).cut_steps == 0
+    with pytest.raises(
+        UsageError, match=r"recursion\.grad_inner_steps: 5 is more than the inner_s"
+    ):
+        dataclasses.replace(window, grad_inner_steps=5)

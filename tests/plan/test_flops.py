@@ -37,10 +37,24 @@ CASES = {
     "drm": {},
     "drm, all cycles": {"method.recursion.grad_cycles": 2},
     "path": {"method.supervision": "path", "method.recursion.grad_cycles": 2},
+    "drm, inner steps": {
+        "method.recursion.inner_steps": 3,
+        "method.recursion.grad_cycles": 2,
+        "method.recursion.grad_inner_steps": 1,
+    },
+    "path, inner steps": {
+        "method.supervision": "path",
+        "method.recursion.grad_cycles": 2,
+        "method.recursion.grad_inner_steps": 1,
+    },
     "trm": {"method": "trm"},
     "sprm": {"method": "sprm"},
     "diffusion": {"method": "diffusion", "model.layers": 4},
     "drm_rollout": {"method": "drm_rollout"},
+    "drm_rollout, inner steps": {
+        "method": "drm_rollout",
+        "method.recursion.grad_inner_steps": 1,
+    },
     "own answers": {"method.noise.own_answers": 0.5},
     "mixer": {"model": "token_mixer", "model.swiglu_multiple": 64},
 }
