@@ -56,7 +56,7 @@ PARTS = {
         Drm(denoising=RecursiveDenoising("confidence", "skip", "training", "pad", False)),
         Trm(halting=Halting(3, 0.5), mask_token=False),
         Sprm(latent_levels=7),
-        Diffusion(Noise(own_answers=0.25), Denoising("confidence")),
+        Diffusion(Noise(own_answers=0.25, replace="symbols"), Denoising("confidence")),
         Own(schedule=Schedule((3,), True), rate=0.5),
     ],
     "model": [Transformer(hidden=8, heads=2, attention="plain"), TokenMixer(remat="layer")],

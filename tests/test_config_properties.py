@@ -60,7 +60,9 @@ def transformers(draw: st.DrawFn) -> Transformer:
 @st.composite
 def recursions(draw: st.DrawFn) -> Recursion:
     cycles = draw(st.integers(1, 20))
-    return Recursion(cycles, draw(COUNTS), draw(st.integers(1, cycles)))
+    inner_steps = draw(COUNTS)
+    grad_inner_steps = draw(st.none() | st.integers(1, inner_steps))
+    return Recursion(cycles, inner_steps, draw(st.integers(1, cycles)), grad_inner_steps)
 
 
 NOISES = st.builds(
@@ -69,6 +71,7 @@ NOISES = st.builds(
     kind=...,
     all_masked=st.floats(0, 1),
     own_answers=st.floats(0, 1),
+    replace=...,
 )
 AT_TEST = {"remask": ..., "first_remask": ..., "remask_schedule": ..., "outside": ...}
 HALTINGS = st.builds(Halting, max_steps=COUNTS, exploration=st.floats(0, 1))

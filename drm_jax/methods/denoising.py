@@ -7,6 +7,9 @@ for level in 1000, 871, …, 1:
     predicted = argmax(logits)
     tokens = remask(predicted, level)      z carries over
 answer = the last predicted, score = the last q_halt
+
+With `noise.replace=symbols` the network never sees MASK: at each MASK of its tokens stands a random
+symbol instead (`shown`). All else, schedules, remasking, what is written of a test, is about MASK.
 """
 
 import dataclasses
@@ -21,7 +24,7 @@ from jax import lax
 from drm_jax.corruption.masking import NoiseKind, corrupt, noise_from, reverse_targets
 from drm_jax.corruption.remasking import remask_confidence, remask_uniform, remasked_levels
 from drm_jax.corruption.schedules import SCHEDULES, level_ratios, ratio_table
-from drm_jax.fields import NUM_LEVELS, Share, check_fields, check_name
+from drm_jax.fields import NUM_LEVELS, Share, added, check_fields, check_name
 from drm_jax.methods.loss import Sums, score
 from drm_jax.methods.method import (
     AnswerPass,
@@ -58,6 +61,9 @@ class Noise:
     """Share of examples that start from the model's own answer to a grid masked whole, masked again
     at the level drawn, and from the z of that pass: like a later step of a test. Each step costs
     one forward pass more."""
+    replace: Literal["mask", "symbols"] = added("mask")
+    """What the network sees where a cell is masked, in training and at test time: MASK; or a random
+    token, any but PAD and MASK, which it isn't told from a right one."""
 
     def __post_init__(self):
         check_fields(self, "method.noise")
@@ -96,7 +102,8 @@ def draw_noised(
     """What a corrupted example needs, and the noise (B, S) float32 that it is corrupted by.
 
     Returns:
-      noised (B, S) uint8 and its level (B,) int32; with own_answers also own_answer (B,) bool.
+      noised (B, S) uint8 and its level (B,) int32; with own_answers also own_answer (B,) bool; with
+      replace=symbols also symbol_seed (B,) uint32.
     """
     bits_Bx3 = bits(1, 3)
     level_B = below(bits_Bx3[:, 0], NUM_LEVELS).astype(np.int32)
@@ -106,7 +113,44 @@ def draw_noised(
     rows = {"noised": noised_BxS, "level": level_B}
     if noise.own_answers:
         rows["own_answer"] = unit(bits_Bx3[:, 2]) < noise.own_answers
+    if noise.replace == "symbols":
+        rows["symbol_seed"] = bits(_SYMBOLS, 1)[:, 0].copy()
     return rows, noise_BxS
+
+
+_SYMBOLS = 4
+"""The purpose of their bits; 3 is that of drm_rollout."""
+
+
+def shown(
+    network: Network, tokens_BxS: jax.Array, key_B: jax.Array, index: jax.Array | int
+) -> jax.Array:
+    """(B, S) uint8 tokens with a random one in the place of each MASK, uniform over all but PAD
+    and MASK.
+
+    Args:
+      key_B: one random key a row.
+      index: of the pass, () or (B,); each has draws of its own.
+    """
+    mask = mask_of(network)
+    index_B = jnp.broadcast_to(index, key_B.shape)
+
+    def draw(key: jax.Array, index: jax.Array) -> jax.Array:
+        # Remasking folds in numbers of passes, which are smaller; noise on latents larger ones.
+        of_pass = jax.random.fold_in(jax.random.fold_in(key, NUM_LEVELS), index)
+        return jax.random.randint(of_pass, tokens_BxS.shape[1:], PAD + 1, mask)
+
+    symbols_BxS = jax.vmap(draw)(key_B, index_B).astype(tokens_BxS.dtype)
+    return jnp.where(tokens_BxS == mask, symbols_BxS, tokens_BxS)
+
+
+def shown_in_training(
+    network: Network, tokens_BxS: jax.Array, batch: Batch, index: int = 0
+) -> jax.Array:
+    """Tokens as the network sees them in a pass, of a batch that `draw_noised` has drawn for."""
+    if "symbol_seed" not in batch:
+        return tokens_BxS
+    return shown(network, tokens_BxS, jax.vmap(jax.random.key)(batch["symbol_seed"]), index)
 
 
 def draw_path(
@@ -138,11 +182,13 @@ def denoising_loss(
       batch: as `draw_noised` gives, beside the examples.
     """
     x = network.embed(params, batch["inputs"], rows_BxD)
-    noised_BxS, z = batch["noised"], spread(constants["z_init"], x)
+    noised_BxS, z, index = batch["noised"], spread(constants["z_init"], x), 0
     if "own_answer" in batch:
         frozen = lax.stop_gradient((params, rows_BxD, x, z))
         noised_BxS, z = _own_answers(network, *frozen, batch, forward)
-    y = embedded(network, params, noised_BxS, rows_BxD)
+        index = 1
+    seen_BxS = shown_in_training(network, noised_BxS, batch, index)
+    y = embedded(network, params, seen_BxS, rows_BxD)
     logits_BxSxV, q_Bx2, _ = forward(network, params, x, y, z)
     target_BxS = batch["target"]
     return score(logits_BxSxV, q_Bx2, target_BxS, target_BxS != PAD, batch["weight"])
@@ -164,7 +210,8 @@ def _own_answers(
     """
     mask = mask_of(network)
     masked_BxS = jnp.full_like(batch["noised"], mask)
-    y = embedded(network, params, masked_BxS, rows_BxD)
+    seen_BxS = shown_in_training(network, masked_BxS, batch)
+    y = embedded(network, params, seen_BxS, rows_BxD)
     logits_BxSxV, _, (_, z_after) = forward(network, params, x, y, z)
     answer_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(masked_BxS.dtype)
     own_B = batch["own_answer"]
@@ -205,6 +252,7 @@ class DenoisingMethod(Method):
             key_B,
             denoising=self.denoising,
             shares=self.denoising.shares(self.noise),
+            replaces=self.noise.replace == "symbols",
             pad_outside=pad_outside,
             forward=self.forward(),
         )
@@ -226,6 +274,7 @@ def denoising_passes(
     *,
     denoising: Denoising,
     shares: np.ndarray,
+    replaces: bool,
     pad_outside: Callable[[jax.Array], jax.Array],
     forward: Forward,
 ) -> tuple[Any, AnswerPass]:
@@ -233,6 +282,7 @@ def denoising_passes(
 
     Args:
       shares: (1001,) float32, of cells that are masked again at each level.
+      replaces: the network sees random symbols in the place of MASK.
     """
     mask = mask_of(network)
     x = network.embed(params, inputs_BxS, rows_BxD)
@@ -240,7 +290,8 @@ def denoising_passes(
 
     def one_pass(carry: Any, index: jax.Array, level: jax.Array) -> tuple[Any, Passed]:
         tokens_BxS, z = carry
-        y = embedded(network, params, tokens_BxS, rows_BxD)
+        seen_BxS = shown(network, tokens_BxS, key_B, index) if replaces else tokens_BxS
+        y = embedded(network, params, seen_BxS, rows_BxD)
         logits_BxSxV, q_Bx2, (_, z) = forward(network, params, x, y, z)
         z = z if denoising.carry_z else z_init
         given = passed(logits_BxSxV, q_Bx2, tokens_BxS)

@@ -20,6 +20,7 @@ from drm_jax.methods.denoising import (
     denoising_loss,
     draw_noised,
     draw_path,
+    shown_in_training,
 )
 from drm_jax.methods.loss import score
 from drm_jax.methods.method import (
@@ -148,6 +149,7 @@ def path_loss(
     the cycles, the other sums are of the last.
     """
     cycles, mask, target_BxS = recursion.cycles, mask_of(network), batch["target"]
+    noised_BxS = shown_in_training(network, batch["noised"], batch)
 
     def cycle_loss(
         trained: tuple[Params, jax.Array], latents: Latents, k: jax.Array
@@ -155,7 +157,7 @@ def path_loss(
         params, rows_BxD = trained
         x = network.embed(params, batch["inputs"], rows_BxD)
         y, z = latents
-        y = jnp.where(k == 0, embedded(network, params, batch["noised"], rows_BxD), y)
+        y = jnp.where(k == 0, embedded(network, params, noised_BxS, rows_BxD), y)
         inner_steps, cut_steps = recursion.inner_steps, recursion.cut_steps
         y, z = cycle(network.block, params, x, (y, z), inner_steps, cut_steps)
         shown_BxS = jnp.take(batch["reverse_targets"], k, axis=1) != mask

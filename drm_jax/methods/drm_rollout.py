@@ -29,6 +29,7 @@ from drm_jax.methods.denoising import (
     Forward,
     Noise,
     draw_noised,
+    shown,
     started_levels,
 )
 from drm_jax.methods.drm import RecursiveDenoising, recursive_forward
@@ -83,7 +84,8 @@ class DrmRollout(DenoisingMethod):
             "does nothing here: a rollout always goes on from its own answers",
         )
         check(
-            self.from_target > 0 or self.noise == Noise(self.noise.schedule),
+            self.from_target > 0
+            or self.noise == Noise(self.noise.schedule, replace=self.noise.replace),
             "method.noise",
             "kind and all_masked do nothing where no rollout begins from a target",
         )
@@ -105,7 +107,9 @@ class DrmRollout(DenoisingMethod):
     ) -> dict[str, np.ndarray]:
         """What an example that arrives begins with: begin_tokens (B, S) uint8, begin_place (B,)
         int32, begin_seed (B,) uint32; and what its slot draws: least_steps (B,) int32."""
-        rows, _ = draw_noised(bits, target_BxS, board, mask, self.noise)
+        # What stands where MASK does follows from begin_seed, as in a test.
+        masking = dataclasses.replace(self.noise, replace="mask")
+        rows, _ = draw_noised(bits, target_BxS, board, mask, masking)
         bits_Bx4 = bits(3, 4)
         from_target_B = unit(bits_Bx4[:, 0]) < self.from_target
         masked = np.full_like(target_BxS, mask)
@@ -163,7 +167,11 @@ class DrmRollout(DenoisingMethod):
         carry: Carry,
     ) -> tuple[jax.Array, Sums, Carry]:
         x = network.embed(params, batch["inputs"], rows_BxD)
-        y = embedded(network, params, carry.tokens, rows_BxD)
+        seen_BxS = carry.tokens
+        if self.noise.replace == "symbols":
+            key_B = jax.vmap(jax.random.key)(carry.seed)
+            seen_BxS = shown(network, seen_BxS, key_B, carry.place)
+        y = embedded(network, params, seen_BxS, rows_BxD)
         z = carry.z.astype(x.dtype)
         logits_BxSxV, q_Bx2, (_, z_after) = forward(network, self.recursion, params, x, y, z)
         target_BxS, weight_B = batch["target"], batch["weight"]

@@ -39,7 +39,8 @@ class Answered:
     predicted: jax.Array  # (B, S) uint8, the answers
     q_halt: jax.Array  # (B,) float32, the halting logits of the last step
     step_predicted: jax.Array  # (N, B, S) uint8, argmax of every step
-    step_tokens: jax.Array  # (N, B, S) uint8, what every step began from, if from tokens
+    step_tokens: jax.Array  # (N, B, S) uint8, what every step began from, if from tokens; MASK also
+    # where the network saw a random symbol instead
     step_q_halt: jax.Array  # (N, B) float32, the halting logits of every step
     step_confidence: jax.Array  # (N, B, S) uint8, percent: the largest softmax probability
     passes: jax.Array  # (B,) int32, passes up to the answer: N, or fewer with an early exit

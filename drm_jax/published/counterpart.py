@@ -108,6 +108,8 @@ def check_counterpart(experiment: Experiment) -> None:
     noise = getattr(method, "noise", None)
     if noise is not None and noise.schedule not in SCHEDULES:
         raise _refusal("method.noise.schedule", noise.schedule)
+    if noise is not None and noise.replace != "mask":
+        raise _refusal("method.noise.replace", noise.replace)
 
 
 def _refusal(field: str, value: str) -> UsageError:

@@ -1,6 +1,7 @@
 import collections
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -269,6 +270,23 @@ def test_start_states_of_our_own(puzzles):
     np.testing.assert_allclose(counts / 2000, [0.25, 0.5], atol=0.04)
 
 
+def test_random_symbols_follow_from_a_seed_of_each_example(puzzles):
+    """All else stays as it is drawn without them."""
+    replaced = stream_of(
+        dataclasses.replace(EXPERIMENT, method=Drm(noise=Noise(replace="symbols"))), puzzles
+    )
+    plain = stream_of(EXPERIMENT, puzzles)
+    seeds = []
+    for i in range(20):
+        rows = dict(replaced[i])
+        seeds.append(rows.pop("symbol_seed"))
+        jax.tree.map(np.testing.assert_array_equal, rows, dict(plain[i]))
+    seeds = np.concatenate(seeds)
+    assert seeds.dtype == np.uint32
+    assert len(set(seeds.tolist())) == len(seeds)
+    np.testing.assert_array_equal(replaced[7]["symbol_seed"], replaced[7]["symbol_seed"])
+
+
 def test_offsets_are_spread_evenly(puzzles):
     stream = stream_of(dataclasses.replace(EXPERIMENT, seed=1), puzzles)
     target = np.concatenate([stream[i]["target"] for i in range(600)]).reshape(-1, 5, 5)
@@ -300,7 +318,8 @@ def test_the_fingerprint_tells_streams_apart(puzzles):
     same = fingerprint_of(EXPERIMENT, puzzles)
     assert fingerprint_of(dataclasses.replace(EXPERIMENT, name="x"), puzzles) == same
     for noise in (
-        Noise(kind="spatially_correlated"), Noise(all_masked=0.5), Noise(own_answers=0.5)
+        Noise(kind="spatially_correlated"), Noise(all_masked=0.5), Noise(own_answers=0.5),
+        Noise(replace="symbols"),
     ):  # fmt: skip
         noised = dataclasses.replace(EXPERIMENT, method=Drm(noise=noise))
         assert fingerprint_of(noised, puzzles) != same

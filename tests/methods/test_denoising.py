@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from drm_jax.corruption.schedules import level_ratios
-from drm_jax.methods.denoising import Denoising, Noise
+from drm_jax.methods.denoising import Denoising, Noise, shown
 from drm_jax.methods.drm import Drm, RecursiveDenoising
 from drm_jax.model.backbone import init_params
 from drm_jax.model.recursion import Recursion, forward
@@ -119,3 +119,51 @@ def test_levels_of_a_test():
     assert METHOD.test_levels(4).tolist() == [1000, 1000, 444, 112]
     skip = dataclasses.replace(METHOD, denoising=RecursiveDenoising(first_remask="skip"))
     assert skip.test_levels(4).tolist() == [1000, 0, 444, 112]
+
+
+# --- random symbols in the place of MASK -------------------------------------------------------
+SYMBOLS = Noise(replace="symbols")
+
+
+@pytest.mark.parametrize("remask", ["uniform", "confidence"])
+def test_what_is_masked_is_shown_as_random_symbols(remask):
+    """A loop over forward that never sees MASK; the masks themselves are drawn as ever."""
+    result = run(noise=SYMBOLS, remask=remask)
+    assert (result.step_tokens[0] == MASK).all()
+    z = jnp.broadcast_to(CONSTANTS["z_init"], (3, 17, 16))
+    seen_before = None
+    for step, tokens in enumerate(result.step_tokens):
+        seen = shown(NETWORK, tokens, KEYS, step)
+        masked = tokens == MASK
+        np.testing.assert_array_equal(seen[~masked], tokens[~masked])
+        assert ((seen > 0) & (seen < MASK))[masked].all()
+        if step == 1:  # all masked again, and shown anew
+            assert (seen != seen_before).mean() > 0.5
+        seen_before = seen
+        logits, _, (_, z) = forward_from(seen, z)
+        np.testing.assert_array_equal(logits.argmax(-1), result.step_predicted[step])
+    if remask == "uniform":
+        other = run(remask=remask).step_tokens == MASK
+        found = (result.step_tokens == MASK) & (np.roll(result.step_predicted, 1, 0) != MASK)
+        assert (found <= other).all()
+
+
+def test_symbols_of_a_row_do_not_depend_on_its_batch():
+    whole = run(noise=SYMBOLS)
+    alone = run(INPUTS[1:2], ROWS[1:2], KEYS[1:2], noise=SYMBOLS)
+    np.testing.assert_array_equal(whole.step_tokens[:, 1], alone.step_tokens[:, 0])
+    np.testing.assert_array_equal(whole.predicted[1], alone.predicted[0])
+
+
+def test_symbols_are_uniform_and_each_pass_has_its_own():
+    keys = jax.vmap(jax.random.key)(jnp.arange(3000))
+    tokens = jnp.full((3000, 16), MASK, jnp.uint8)
+    one, two = (np.asarray(shown(NETWORK, tokens, keys, index)) for index in (0, 1))
+    assert one.dtype == np.uint8
+    counts = np.bincount(one.ravel(), minlength=13)
+    assert counts[0] == counts[MASK] == 0
+    assert abs(counts[1:MASK] * 11 / one.size - 1).max() < 0.06
+    assert (one == two).mean() == pytest.approx(1 / 11, abs=0.01)
+    assert (one[1:] == one[:-1]).mean() == pytest.approx(1 / 11, abs=0.01)
+    mixed = shown(NETWORK, tokens, keys, jnp.arange(3000) % 2)
+    np.testing.assert_array_equal(mixed, np.where(np.arange(3000)[:, None] % 2, two, one))

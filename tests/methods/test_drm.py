@@ -10,6 +10,7 @@ import pytest
 
 from drm_jax.corruption.masking import corrupt, reverse_targets
 from drm_jax.errors import UsageError
+from drm_jax.methods.denoising import Noise, shown
 from drm_jax.methods.diffusion import Diffusion
 from drm_jax.methods.drm import Drm, path_loss
 from drm_jax.methods.loss import score, stablemax_cross_entropy
@@ -117,24 +118,30 @@ def test_path_loss_and_gradients_are_those_of_a_plain_loop(start, grad_inner_ste
     np.testing.assert_allclose(doubled["head"], 2 * grads[0]["head"], rtol=1e-5)
 
 
-def test_own_answers_start_where_a_tests_first_step_ends(start):
+@pytest.mark.parametrize("symbols", [False, True])
+def test_own_answers_start_where_a_tests_first_step_ends(start, symbols):
     """By hand: the tokens and z of the second of a test's steps, with the masks of the target."""
     params, rows, constants = start
     batch = path_batch([700, 400, 1000]) | {"own_answer": np.array([True, False, True])}
-    one_step = functools.partial(FINAL.answer, NETWORK, steps=1, pad_outside=None)
-    keys = jax.random.split(jax.random.key(0), 3)
+    seed, noise = np.array([5, 6, 7], np.uint32), Noise(replace="symbols" if symbols else "mask")
+    if symbols:
+        batch["symbol_seed"] = seed
+    method = dataclasses.replace(FINAL, noise=noise)
+    one_step = functools.partial(method.answer, NETWORK, steps=1, pad_outside=None)
+    keys = jax.vmap(jax.random.key)(seed)
     first = jax.jit(one_step)(params, constants, batch["inputs"], rows, keys)
     own = np.where(batch["noised"] == MASK, MASK, first.predicted)
     tokens = np.where([[True], [False], [True]], own, batch["noised"])
 
-    def embed(params, tokens):
+    def embed(params, tokens, index):
+        tokens = shown(NETWORK, jnp.asarray(tokens), keys, index) if symbols else tokens
         return NETWORK.embed(params, tokens, rows, answers=True)
 
     @jax.jit
     def begins(params):
         x = NETWORK.embed(params, batch["inputs"], rows)
         z = jnp.broadcast_to(constants["z_init"], x.shape)
-        masked = embed(params, np.full_like(tokens, MASK))
+        masked = embed(params, np.full_like(tokens, MASK), 0)
         *_, (_, z_after) = forward(NETWORK, RECURSION, params, x, masked, z)
         return jnp.where(batch["own_answer"][:, None, None], z_after, z)
 
@@ -142,7 +149,7 @@ def test_own_answers_start_where_a_tests_first_step_ends(start):
 
     def expected_loss(params):
         x = NETWORK.embed(params, batch["inputs"], rows)
-        logits, q, _ = forward(NETWORK, RECURSION, params, x, embed(params, tokens), z)
+        logits, q, _ = forward(NETWORK, RECURSION, params, x, embed(params, tokens, 1), z)
         target = batch["target"]
         return score(logits, q, target, target != PAD, batch["weight"])[0]
 
@@ -154,6 +161,21 @@ def test_own_answers_start_where_a_tests_first_step_ends(start):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found[1], expected[1])
     plain = compiled_loss_of(FINAL, params, rows, constants, path_batch([700, 400, 1000]))[0]
     assert float(plain) != pytest.approx(float(found[0]), rel=1e-3)
+
+
+@pytest.mark.parametrize("method", [FINAL, PATH, Diffusion()])
+def test_symbols_in_training_are_shown_in_the_place_of_masks(start, method):
+    """As if they had been drawn before: what is scored stays as it is."""
+    params, rows, constants = start
+    seed = np.array([5, 6, 7], np.uint32)
+    masked = path_batch([999, 400, 1])
+    by_hand = shown(NETWORK, jnp.asarray(masked["noised"]), jax.vmap(jax.random.key)(seed), 0)
+    assert (by_hand != MASK).all()
+    expected = compiled_loss_of(method, params, rows, constants, masked | {"noised": by_hand})
+    found = compiled_loss_of(method, params, rows, constants, masked | {"symbol_seed": seed})
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
+    plain, _ = compiled_loss_of(method, params, rows, constants, masked)
+    assert float(plain) != pytest.approx(float(found[0]), rel=1e-4)
 
 
 def test_path_scores_what_a_level_shows(start):

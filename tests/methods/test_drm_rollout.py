@@ -53,11 +53,21 @@ def step(method, carry, batch):
     return carry, sums
 
 
-@pytest.mark.parametrize("remask", ["uniform", "confidence"])
-@pytest.mark.parametrize("carry_z", [True, False])
-def test_a_rollout_in_training_is_a_test(remask, carry_z):
+@pytest.mark.parametrize(
+    ("remask", "carry_z", "replace"),
+    [
+        ("uniform", True, "mask"),
+        ("uniform", False, "mask"),
+        ("confidence", True, "mask"),
+        ("confidence", False, "mask"),
+        ("uniform", True, "symbols"),
+        ("confidence", False, "symbols"),
+    ],
+)
+def test_a_rollout_in_training_is_a_test(remask, carry_z, replace):
     """With the weights held still, each slot sees the tokens that a test of its key sees."""
-    method = dataclasses.replace(METHOD, denoising=RecursiveDenoising(remask, carry_z=carry_z))
+    denoising = RecursiveDenoising(remask, carry_z=carry_z)
+    method = dataclasses.replace(METHOD, noise=Noise(replace=replace), denoising=denoising)
     first = arriving(1)
     answered = method.answer(
         NETWORK, PARAMS, CONSTANTS, first["inputs"], ROWS,
@@ -149,6 +159,9 @@ def test_draws_are_of_as_many_targets_as_asked():
     assert (rows["begin_place"][whole] == 0).mean() > 0.95  # some noised targets are masked whole
     assert len(set(rows["begin_place"].tolist())) >= 6
     assert (rows["least_steps"] == 0).all()
+    noise = Noise("linear", replace="symbols")
+    replaced = dataclasses.replace(method, noise=noise).draw(bits, target, (4, 4), MASK)
+    jax.tree.map(np.testing.assert_array_equal, replaced, rows)  # symbols follow from begin_seed
 
 
 def test_it_trains_and_goes_on_as_if_never_stopped(tiny, tmp_path):

@@ -378,6 +378,7 @@ def test_a_package_that_is_not_installed(name, tmp_path, monkeypatch, capsys):
 
 NO_LIKE = {
     "a method": ({"method": "diffusion"}, "method: diffusion: the published code has no like"),
+    "symbols": ({"method.noise.replace": "symbols"}, "method.noise.replace: symbols: the"),
     "a width": ({"model.swiglu_multiple": 8}, "model.swiglu_multiple: 8, which makes a SwiGLU 48"),
     "a schedule": (
         {"method.noise.schedule": "published_reader:rms"}, "noise.schedule: published_reader:rms"),
