@@ -60,7 +60,8 @@ _NEEDED = {"data": ("boards", "load"), "method": ("loss", "answer"), "model": ("
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """AdamATan2 on the network, sign-SGD on the puzzle rows that a batch touches."""
+    """AdamATan2 (or Muon, of hidden matrices) on the network, sign-SGD on the puzzle rows that a
+    batch touches."""
 
     learning_rate: Rate = 1e-4
     weight_decay: Rate = 0.1
@@ -75,6 +76,10 @@ class Optimizer:
     rows_first: CountOrZero = 0
     """Steps at the beginning that train the puzzle rows alone; the network's warm-up comes after
     them. For a network that is trained already, on tasks that it has not seen."""
+    matrices: Literal["adam_atan2", "muon"] = "adam_atan2"
+    """What trains the matrices of the hidden layers. muon: momentum 0.95, made nearly orthogonal;
+    its steps are scaled to the size of Adam's, so learning_rate and weight_decay hold for it too,
+    the betas don't. Embeddings, heads and the rest have AdamATan2 in any case."""
 
     def __post_init__(self):
         check_fields(self, "optimizer")

@@ -4,15 +4,16 @@ A device keeps a part of each weight, of its moments and of its average. A step 
 together once, since a looped block uses them 15 to 30 times, and gives each device its part of the
 summed gradients; the optimiser then works on parts alone.
 
-These functions run inside shard_map over `mesh.BATCH_AXES`. Where no weight is split, they are a
-plain sum over all devices.
+`gathered` and `summed` run inside shard_map over `mesh.BATCH_AXES`. Where no weight is split, they
+are a plain sum over all devices.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax import lax
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from drm_jax.parallel.mesh import DATA, FSDP, Axes, spec_of
@@ -66,3 +67,12 @@ def summed(grads: Any, specs: Any, others: Any, axes: Axes) -> tuple[Any, Any]:
     whole, parts = iter(whole), iter(parts)
     found = [next(parts if FSDP in spec else whole) for spec in spec_of_leaf]
     return jax.tree.unflatten(structure, found), others
+
+
+def whole_on(mesh: Mesh) -> Callable[[Any], Any]:
+    """A function of a tree of arrays, split as weights are, that makes each whole on all devices.
+    It is for use outside of shard_map."""
+    if mesh.shape[FSDP] == 1:
+        return lambda tree: tree
+    everywhere = NamedSharding(mesh, P())
+    return lambda tree: lax.with_sharding_constraint(tree, everywhere)

@@ -23,6 +23,7 @@ from drm_jax.plan.flops import Flops, count_flops
 from drm_jax.puzzles.family import Board
 from drm_jax.run.setup import check_split, load_puzzles, state_maker, trained_parts
 from drm_jax.training.batches import abstract_batch
+from drm_jax.training.optim import hidden_matrices
 from drm_jax.training.state import TrainState, state_shardings, tree_bytes
 
 UTILISATIONS = (0.2, 0.4, 0.6)
@@ -288,6 +289,9 @@ def _communication(
             Sent("reduce-scatter", "their gradients", of_split, fsdp_ring * of_split),
             Sent("all-reduce", "a device's part of these", part, 2 * data_ring * part),
         ]
+    if split and experiment.optimizer.matrices == "muon":
+        moved, _ = _split_and_whole(_matrices(state.params), mesh)
+        sent.append(Sent("all-gather", "momentum of Muon", moved, fsdp_ring * moved))
     reduced = "weights that are whole" if split else "the network"
     count, width = experiment.train.batch_size, experiment.model.hidden
     rows, ids = 4.0 * count * width, 4.0 * count
@@ -302,6 +306,11 @@ def _communication(
         sent.append(Sent("all-reduce", "sums that the method needs", summed, 2 * ring * summed))
     seconds = sum(item.sent for item in sent) / (topology.chip.link / 2)
     return {"sent": tuple(sent), "link_seconds": seconds}
+
+
+def _matrices(params: Any) -> Any:
+    """The parameters with those alone that Muon trains."""
+    return jax.tree.map(lambda x, is_one: x if is_one else None, params, hidden_matrices(params))
 
 
 def _split_and_whole(params: Any, mesh: AbstractMesh) -> tuple[float, float]:

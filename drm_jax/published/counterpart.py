@@ -266,6 +266,7 @@ def _training_only(experiment: Experiment, code: str) -> Iterator[tuple[str, Any
     yield "method.recursion.grad_cycles", method.recursion.grad_cycles, 1
     yield "method.recursion.grad_inner_steps", method.recursion.grad_inner_steps, None
     yield "optimizer.rows_first", experiment.optimizer.rows_first, 0
+    yield "optimizer.matrices", experiment.optimizer.matrices, "adam_atan2"
     levels = getattr(method, "latent_levels", None)
     yield "method.latent_levels", levels, None if levels is None else LEVELS_OF_CODE[code]
     if hasattr(method, "noise"):

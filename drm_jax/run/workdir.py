@@ -44,6 +44,8 @@ MAY_CHANGE = ("train.log_every", "train.checkpoint_every", "train.keep_last", "t
               "evaluate.trajectories")  # fmt: skip
 CHANGEABLE = ("optimizer.", "method.noise.", "train.batch_size")
 """How the names of options begin that may be changed within a run, on request (`--change`)."""
+_OF_THE_STATE = "optimizer.matrices"
+"""What a checkpoint holds depends on it, so it can't be changed."""
 PENDING = sys.maxsize
 """The step of a change before it is known from which checkpoint the run goes on."""
 _RUN = "run.json"
@@ -80,7 +82,11 @@ def read_config(workdir: epath.Path) -> Experiment:
         edited = _refused(workdir, known[0], experiment)
         if edited:
             words = "; ".join(_in_words(*of) for of in edited)
-            wanted = [f"{name}={new}" for name, _, new in edited if name.startswith(CHANGEABLE)]
+            wanted = [
+                f"{name}={new}"
+                for name, _, new in edited
+                if name.startswith(CHANGEABLE) and name != _OF_THE_STATE
+            ]
             change = (
                 f". To change it from the next step on: drm train {workdir} "
                 f"--change {shlex.join(wanted)}"
@@ -153,6 +159,11 @@ def check_claim(
                 f"--change: {name}: can't be changed within a run; what can be: options under "
                 "optimizer and method.noise, and train.batch_size"
             )
+        if name == _OF_THE_STATE:
+            raise UsageError(
+                f"--change: {name}: can't be changed within a run, whose checkpoints hold what its "
+                "optimiser keeps of the gradients; begin another run with --init-from"
+            )
     with reaching(workdir):
         _check_place(workdir)
         if not (workdir / "config.json").exists():
@@ -205,7 +216,7 @@ def _hint(name: str, old: Any, new: Any) -> str:
     """How an option that was given with another value could be changed, if it could be."""
     if name == "train.steps":
         return " (a run can be made longer, not shorter)"
-    if name.startswith(CHANGEABLE):
+    if name.startswith(CHANGEABLE) and name != _OF_THE_STATE:
         return f" (--change {name}={new} changes it from the next step on)"
     return ""
 

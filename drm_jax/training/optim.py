@@ -1,4 +1,4 @@
-"""AdamATan2 for the network, sign-SGD for puzzle rows, warm-up, and the weight average."""
+"""AdamATan2 or Muon for the network, sign-SGD for puzzle rows, warm-up, and the weight average."""
 
 import math
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from drm_jax.config import Optimizer
+from drm_jax.errors import UsageError
 
 Schedule = Callable[[jax.Array], jax.Array]
 _ATAN = (8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1)
@@ -88,12 +89,134 @@ def adam_atan2(
     return optax.GradientTransformation(init, update)
 
 
-def network_optimizer(config: Optimizer, trains_answers: bool) -> optax.GradientTransformation:
-    """The network's AdamATan2.
+MOMENTUM = 0.95
+"""Of Muon."""
+ADAM_RMS = 0.2
+"""The root mean square of a step of Adam, over its learning rate, as training shows it (Liu et al.,
+arXiv 2502.16982, section 2.2); AdamATan2's is about as large."""
+
+
+class MuonState(NamedTuple):
+    count: jax.Array  # int32, steps done
+    m: optax.Updates
+
+
+def muon(
+    learning_rate: Schedule, weight_decay: float, whole: Callable[[Any], Any] = lambda tree: tree
+) -> optax.GradientTransformation:
+    """Muon of matrices alone, with decoupled weight decay.
+
+    m <- 0.95 m + 0.05 g
+    o = 0.95 m + 0.05 g, made nearly orthogonal: optax's five steps of Newton and Schulz
+    p <- p (1 - lr wd) - lr 0.2 sqrt(max(rows, columns)) o
+
+    An orthogonal matrix has a root mean square of 1 / sqrt(max(rows, columns)). So scaled, that of
+    a step is lr / 5 whatever the shape, as Adam's: one learning rate and weight decay serve for
+    both.
+
+    Args:
+      learning_rate: of the number of steps done before this one.
+      whole: puts matrices that are split over devices together.
+    """
+    # Without momentum of its own it is the orthogonalisation and nothing else.
+    orthogonal = optax.contrib.scale_by_muon(
+        beta=0.0,
+        nesterov=False,
+        weight_dimension_numbers=lambda tree: jax.tree.map(
+            lambda _: optax.contrib.MuonDimensionNumbers(), tree
+        ),
+    )
+
+    def blended(m, grads):
+        return jax.tree.map(lambda m, g: MOMENTUM * m + (1 - MOMENTUM) * g, m, grads)
+
+    def init(params):
+        return MuonState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.zeros_like, params))
+
+    def update(grads, state, params):
+        rate = learning_rate(state.count)
+        m = blended(state.m, grads)
+        mixed = whole(blended(m, grads))
+        directions, _ = orthogonal.update(mixed, orthogonal.init(mixed))
+        directions = whole(directions)  # or else XLA splits the products between, and sends each
+
+        def change(p, direction):
+            return -rate * (weight_decay * p + ADAM_RMS * max(p.shape) ** 0.5 * direction)
+
+        changes = jax.tree.map(change, params, directions)
+        return changes, MuonState(state.count + 1, m)
+
+    return optax.GradientTransformation(init, update)
+
+
+def hidden_matrices(params: Any) -> Any:
+    """A like tree of bools: what is a matrix of a hidden layer: of two axes, and named kernel, as
+    dense layers of flax name it. Tables of embeddings and heads have names of their own."""
+
+    def is_hidden(path: tuple[Any, ...], weight: Any) -> bool:
+        in_dicts = all(isinstance(key, jax.tree_util.DictKey) for key in path)
+        return in_dicts and path[-1].key == "kernel" and weight.ndim == 2
+
+    return jax.tree_util.tree_map_with_path(is_hidden, params)
+
+
+def marked(tree: Any, marks: Any, mark: bool) -> Any:
+    """What of a tree of dicts has this mark; None where nothing has. Unlike the empty nodes that
+    optax puts in the place of the rest, such a tree can be saved and restored."""
+    if not isinstance(marks, dict):  # other containers hold no hidden matrix
+        return tree if (marks is True) == mark else None
+    parts = {name: marked(tree[name], marks[name], mark) for name in marks}
+    return {name: part for name, part in parts.items() if part is not None} or None
+
+
+def joined(one: Any, other: Any) -> Any:
+    """The tree that two `marked` parts are of."""
+    if one is None or other is None:
+        return other if one is None else one
+    return {name: joined(one.get(name), other.get(name)) for name in {**one, **other}}
+
+
+class MixedState(NamedTuple):
+    matrices: MuonState
+    others: AdamATan2State
+
+
+def by_kind(
+    matrices: optax.GradientTransformation, others: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """One transformation for hidden matrices, another one for all else."""
+
+    def parts(tree: Any, marks: Any) -> tuple[Any, Any]:
+        return marked(tree, marks, True), marked(tree, marks, False) or {}
+
+    def init(params):
+        of_matrices, of_others = parts(params, hidden_matrices(params))
+        if of_matrices is None:
+            raise UsageError(
+                "optimizer.matrices: muon: the model has no hidden matrix, a kernel of two axes"
+            )
+        return MixedState(matrices.init(of_matrices), others.init(of_others))
+
+    def update(grads, state, params):
+        marks = hidden_matrices(params)
+        pairs = zip((matrices, others), parts(grads, marks), state, parts(params, marks))
+        (one, of_matrices), (other, of_others) = (
+            kind.update(part, old, weights) for kind, part, old, weights in pairs
+        )
+        return joined(one, other or None), MixedState(of_matrices, of_others)
+
+    return optax.GradientTransformation(init, update)
+
+
+def network_optimizer(
+    config: Optimizer, trains_answers: bool, whole: Callable[[Any], Any] = lambda tree: tree
+) -> optax.GradientTransformation:
+    """The network's AdamATan2; with Muon for its hidden matrices, if `config.matrices` says so.
 
     Args:
       trains_answers: whether the table of answers gets gradient. It does only where all cycles
         carry it; else it keeps its initial value, as in the published code.
+      whole: see `muon`.
     """
 
     def untrained(params):
@@ -102,13 +225,11 @@ def network_optimizer(config: Optimizer, trains_answers: bool) -> optax.Gradient
             for name, value in params.items()
         }
 
-    return adam_atan2(
-        warmup(config.learning_rate, config.warmup_steps),
-        config.beta1,
-        config.beta2,
-        config.weight_decay,
-        untrained,
-    )
+    rate = warmup(config.learning_rate, config.warmup_steps)
+    adam = adam_atan2(rate, config.beta1, config.beta2, config.weight_decay, untrained)
+    if config.matrices == "adam_atan2":
+        return adam
+    return by_kind(muon(rate, config.weight_decay, whole), adam)
 
 
 def sign_sgd(

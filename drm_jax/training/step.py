@@ -7,7 +7,7 @@ loss, gradients of (network, rows)   each device its examples, in `train.accumul
 gradients of the network             summed over devices once, after the backward pass; each keeps
                                      the part that it has of the weights
 table rows  <- sign-SGD              only touched rows
-network     <- AdamATan2;  average <- (1 - mu) network + mu average
+network     <- AdamATan2 (or Muon);  average <- (1 - mu) network + mu average
 finite?                              a flag for the loss, the gradients and each new parameter
 """
 
@@ -59,9 +59,15 @@ class Trained:
     optimizer: Optimizer
     train: Train
 
-    def transformation(self) -> optax.GradientTransformation:
-        """The network's optimiser."""
-        return network_optimizer(self.optimizer, self.method.trains_answers)
+    def transformation(
+        self, whole: Callable[[Any], Any] = lambda tree: tree
+    ) -> optax.GradientTransformation:
+        """The network's optimiser.
+
+        Args:
+          whole: puts matrices that are split over devices together.
+        """
+        return network_optimizer(self.optimizer, self.method.trains_answers, whole)
 
 
 def make_train_step(
@@ -91,7 +97,7 @@ def make_train_step(
             axis_names=set(BATCH_AXES),  # any other axis of the mesh is XLA's
             check_vma=False,  # gradients stay local until they are summed over the devices
         )(*_parts_of(state), batch)
-        return _updated(trained, rows_only, state, *parts)
+        return _updated(trained, rows_only, fsdp.whole_on(mesh), state, *parts)
 
     return train_step
 
@@ -108,7 +114,8 @@ def make_single_step(
             functools.partial(_on_device, trained, platform, rows_only, split), axis_name=DATA
         )
         parts = on_device(*jax.tree.map(lambda x: x[None], (*_parts_of(state), batch)))
-        return _updated(trained, rows_only, state, *jax.tree.map(lambda x: x[0], parts))
+        here = jax.tree.map(lambda x: x[0], parts)
+        return _updated(trained, rows_only, lambda tree: tree, state, *here)
 
     return train_step
 
@@ -129,6 +136,7 @@ def _parts_of(state: TrainState) -> tuple[Any, ...]:
 def _updated(
     trained: Trained,
     rows_only: bool,
+    whole: Callable[[Any], Any],
     state: TrainState,
     grads: Params,
     table: jax.Array,
@@ -141,7 +149,8 @@ def _updated(
     new_state = state.replace(step=state.step + 1, table=table, carry=carry)
     params = state.params
     if not rows_only:
-        changes, opt_state = trained.transformation().update(grads, state.opt_state, params)
+        transformation = trained.transformation(whole)
+        changes, opt_state = transformation.update(grads, state.opt_state, params)
         params = optax.apply_updates(params, changes)
         ema = average(state.ema, params, trained.optimizer.ema)
         new_state = new_state.replace(params=params, opt_state=opt_state, ema=ema)

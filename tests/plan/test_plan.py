@@ -86,10 +86,13 @@ def test_bytes_are_the_compiled_program_s(tiny, method, devices):
     assert made.puzzle_ids == set_up(experiment, mesh).puzzles.num_ids - 1
 
 
-@pytest.mark.parametrize("method", ["drm", "trm"])
-def test_what_split_weights_take_and_send_is_the_compiled_program_s(tiny, method):
+@pytest.mark.parametrize(
+    ("method", "matrices"), [("drm", "adam_atan2"), ("trm", "adam_atan2"), ("drm", "muon")]
+)
+def test_what_split_weights_take_and_send_is_the_compiled_program_s(tiny, method, matrices):
     """Bytes to the last one; elements that travel, but for what the method sums."""
-    experiment, shape = with_changes(tiny, {"method": method}), MeshShape(2, 2)
+    changes = {"method": method, "optimizer.matrices": matrices}
+    experiment, shape = with_changes(tiny, changes), MeshShape(2, 2)
     made = make_plan(experiment, Topology("x", CHIPS["H100"], 4), shape)
     mesh = make_mesh(jax.devices()[:4], shape)
     program = ahead.compile_step(experiment, made.puzzle_ids + 1, mesh)

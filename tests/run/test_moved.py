@@ -355,6 +355,10 @@ def test_what_can_not_be_changed_within_a_run(here, workdir, capsys):
     for options, text in (
         (["train.steps=9"], "--change: train.steps: can't be changed within a run"),
         (["model.hidden=32"], "--change: model.hidden: can't be changed within a run"),
+        (
+            ["optimizer.matrices=muon"],
+            "--change: optimizer.matrices: can't be changed within a run",
+        ),
         (["optimizer.learning_rat=1"], "--change optimizer.learning_rat: there is no such option"),
         (["optimizer.learning_rate"], "give NAME=VALUE"),
         ([], "give NAME=VALUE"),
