@@ -49,10 +49,13 @@ SIZES = {
 def transformers(draw: st.DrawFn) -> Transformer:
     heads, sizes = draw(st.integers(1, 64)), {name: draw(size) for name, size in SIZES.items()}
     hidden = 2 * heads * draw(st.integers(1, 64))
+    halved = [] if hidden // heads % 4 else ["board"]
     kinds = draw(st.fixed_dictionaries({
         "remat": st.sampled_from(["none", "attention", "layer"]),
         "attention": st.sampled_from(["auto", "plain", "blocks", "flash", "cudnn"]),
         "dtype": st.sampled_from(["auto", "float32", "bfloat16"]),
+        "convolution": st.booleans(),
+        "positions": st.sampled_from(["sequence", *halved]),
     }))  # fmt: skip
     return Transformer(hidden=hidden, heads=heads, **sizes, **kinds)
 
@@ -110,7 +113,8 @@ EXPERIMENTS = st.builds(
         num_augmentations=st.integers(0, MAX_AUGMENTATIONS),
     ),
     method=METHODS,
-    model=transformers() | st.builds(TokenMixer, hidden=COUNTS, remat=..., **SIZES),
+    model=transformers()
+    | st.builds(TokenMixer, hidden=COUNTS, remat=..., convolution=..., **SIZES),
     optimizer=st.builds(
         Optimizer,
         learning_rate=RATES,

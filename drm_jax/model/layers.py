@@ -1,4 +1,5 @@
-"""The parts of a layer: RMS norm, rotary attention or a mixer over tokens, SwiGLU."""
+"""The parts of a layer: RMS norm, rotary attention or a mixer over tokens, SwiGLU, which may hold a
+convolution over the board."""
 
 from typing import Any
 
@@ -10,7 +11,8 @@ from flax.typing import DotGeneralT
 from jax.ad_checkpoint import checkpoint_name
 
 from drm_jax.model.attention import KEPT, Attend
-from drm_jax.model.backbone import linear_init
+from drm_jax.model.backbone import Board, linear_init
+from drm_jax.model.convolution import SIDE, centre_init, convolve
 from drm_jax.model.precision import wide_type, widened
 
 
@@ -49,9 +51,36 @@ def rotary_angles(tokens: int, head_size: int) -> tuple[np.ndarray, np.ndarray]:
     The power is rounded once, from float64: numpy's own in float32 may be a bit off, which position
     900 makes 3e-5 of.
     """
-    exponent = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
+    return _turned(_angle(np.arange(tokens), head_size))
+
+
+def board_angles(prefix: int, board: Board, head_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin (T, head_size) float32 of positions in two dimensions: half of a head's pairs
+    turn by the row of a cell, the others by its column, each as a head of half the size would.
+
+    A product of two cells depends on the differences of their rows and of their columns alone. The
+    prefix stands on the diagonal before the board: token p at (p, p), the cell of row r and column
+    c at (P + r, P + c). So no two tokens share a place: of the prefix, of which the puzzle row
+    fills a part, the others have nothing else to be told apart by.
+
+    Args:
+      prefix: P.
+      head_size: a multiple of 4.
+    """
+    row_S, column_S = np.indices(board).reshape(2, -1) + prefix
+    diagonal_P = np.arange(prefix)
+    places = (np.concatenate([diagonal_P, of_cells]) for of_cells in (row_S, column_S))
+    return _turned(np.concatenate([_angle(place, head_size // 2) for place in places], axis=-1))
+
+
+def _angle(position_T: np.ndarray, size: int) -> np.ndarray:
+    """(T, size / 2) float32: the angle of each pair of `size` numbers."""
+    exponent = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
     frequency = np.float32(1) / np.power(10000.0, exponent, dtype=np.float64).astype(np.float32)
-    angle = np.outer(np.arange(tokens, dtype=np.float32), frequency)
+    return np.outer(position_T.astype(np.float32), frequency)
+
+
+def _turned(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     angle = np.concatenate([angle, angle], axis=-1)
     return np.cos(angle), np.sin(angle)
 
@@ -143,12 +172,29 @@ def _in_one_kernel(gate_up: jax.Array, grad: jax.Array) -> jax.Array:
 gated.defvjp(lambda gate_up: (_gated(gate_up), gate_up), _gated_backward)
 
 
+class Convolution(nn.Module):
+    """Each channel of a cell with those of the cells around it; the prefix stays as it is."""
+
+    board: Board
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BxTxF: jax.Array) -> jax.Array:
+        shape = (SIDE, SIDE, x_BxTxF.shape[-1])
+        kernel = self.param("kernel", centre_init, shape, wide_type(self.dtype))
+        prefix = x_BxTxF.shape[1] - self.board[0] * self.board[1]
+        cells = convolve(x_BxTxF[:, prefix:], kernel, self.board)
+        return jnp.concatenate([x_BxTxF[:, :prefix], cells], axis=1)
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate) * up). Kernel columns of `gate_up`: gate, then up."""
 
     width: int
     dtype: jnp.dtype
     product: DotGeneralT | None = None
+    board: Board | None = None
+    """Over which silu(gate) * up is convolved; None: it isn't."""
 
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array) -> jax.Array:
@@ -157,6 +203,10 @@ class SwiGLU(nn.Module):
             x_BxTxD.reshape(-1, x_BxTxD.shape[-1])
         )
         inner = gated(checkpoint_name(gate_up, KEPT))
+        if self.board is not None:
+            convolution = Convolution(self.board, self.dtype, name="convolution")
+            by_tokens = convolution(inner.reshape(*x_BxTxD.shape[:2], self.width))
+            inner = by_tokens.reshape(inner.shape)
         down = nn.Dense(x_BxTxD.shape[-1], name="down", **dense)(inner)
         return down.reshape(x_BxTxD.shape)
 
@@ -171,6 +221,7 @@ class Layer(nn.Module):
 
     Tokens are mixed by attention; or, where `token_width` is given, by a SwiGLU of that width over
     the token axis, each channel by itself. The norm after it runs over tokens too, as published.
+    Where `board` is given, the SwiGLU over channels holds a convolution over it.
     """
 
     heads: int
@@ -179,6 +230,7 @@ class Layer(nn.Module):
     attend: Attend
     token_width: int | None = None
     product: DotGeneralT | None = None
+    board: Board | None = None
 
     @nn.compact
     def __call__(self, h_BxTxD: jax.Array, angles: Angles | None = None) -> jax.Array:
@@ -191,5 +243,5 @@ class Layer(nn.Module):
             mixer = SwiGLU(self.token_width, self.dtype, self.product, name="mixer")
             h_BxDxT = h_BxTxD.mT
             h_BxTxD = rms_norm(h_BxDxT + mixer(h_BxDxT)).mT
-        swiglu = SwiGLU(self.width, self.dtype, self.product, name="swiglu")
+        swiglu = SwiGLU(self.width, self.dtype, self.product, self.board, name="swiglu")
         return rms_norm(h_BxTxD + swiglu(h_BxTxD))

@@ -31,7 +31,8 @@ from drm_jax.model.attention import (
     why_kernel_fails,
 )
 from drm_jax.model.backbone import Backbone, Board, Params, Traffic, compute_dtype
-from drm_jax.model.layers import Angles, Layer, rotary_angles, swiglu_width
+from drm_jax.model.convolution import SIDE
+from drm_jax.model.layers import Angles, Layer, board_angles, rotary_angles, swiglu_width
 from drm_jax.model.precision import wide_type
 from drm_jax.model.products import find_dense_product
 
@@ -56,6 +57,12 @@ class Transformer(Backbone):
     """SwiGLU width is about 2/3 of this times D …"""
     swiglu_multiple: Count = 256
     """… rounded up to a multiple of this."""
+    convolution: bool = False
+    """Each channel within the SwiGLU is convolved over the board, 3 x 3 cells, before the last
+    product; the prefix isn't."""
+    positions: Literal["sequence", "board"] = "sequence"
+    """What rotary positions count: the place of a token in the sequence; or the row and the column
+    of a cell, half of each head for either."""
     remat: Remat = "none"
     """What the backward pass computes again instead of keeping it in memory: nothing; the scores
     of attention, most of the memory for a twentieth of the time (flash and cudnn keep none anyway);
@@ -79,15 +86,29 @@ class Transformer(Backbone):
             "model.heads",
             f"{self.heads} heads don't divide width {self.hidden} into even parts",
         )
+        head_size = self.hidden // self.heads
+        check(
+            self.positions == "sequence" or head_size % 4 == 0,
+            "model.positions",
+            f"board needs heads of 4, 8, … numbers, not {head_size}: change model.heads",
+        )
 
     def network(self, vocab: int, boards: Sequence[Board], platform: str) -> "TransformerNetwork":
         """See `backbone.Backbone`."""
         dtype = compute_dtype(self.dtype, platform, self.hidden)
         attend = find_attention(self.attention, platform, dtype, self.hidden // self.heads)
         product = find_dense_product(platform, dtype)
-        cells = boards[-1][0] * boards[-1][1]
-        module = _Module(self, vocab, cells, dtype, product, self.heads, attend)
+        board = boards[-1]
+        angles = None if self.positions == "sequence" else self.angles(board)
+        module = _Module(self, vocab, board, dtype, product, self.heads, attend, angles)
         return TransformerNetwork(self, module, tuple(boards))
+
+    def angles(self, board: Board) -> Angles:
+        """Rotations (T, d) of the prefix and of the cells of a whole board."""
+        size = self.hidden // self.heads
+        if self.positions == "board":
+            return board_angles(self.prefix, board, size)
+        return rotary_angles(self.prefix + board[0] * board[1], size)
 
     def attention_form(self, platform: str) -> str:
         """plain, blocks, flash or cudnn: how attention is computed on a platform."""
@@ -115,7 +136,7 @@ class Transformer(Backbone):
     def block_flops(self, cells: int) -> float:
         """See `backbone.Backbone`."""
         tokens = self.prefix + cells
-        swiglu = 6 * tokens * self.hidden * self.swiglu_width
+        swiglu = 6 * tokens * self.hidden * self.swiglu_width + _convolution_flops(self, cells)
         layer = swiglu + 8 * tokens * self.hidden**2 + self.attention_flops(cells)
         return self.layers * layer
 
@@ -124,11 +145,14 @@ class Transformer(Backbone):
         return 4 * (self.prefix + cells) ** 2 * self.hidden
 
     def again_share(self, cells: int, platform: str) -> float:
-        """All forms of attention but plain compute the scores again instead of keeping them."""
-        scores = self.attention_flops(cells) / 2 * self.layers / self.block_flops(cells)
-        if self.attention_form(platform) != "plain":
-            return (1.0 if self.remat == "layer" else 0.0) + scores
-        return {"none": 0.0, "attention": scores, "layer": 1.0}[self.remat]
+        """All forms of attention but plain compute the scores again instead of keeping them, and
+        what the convolution gives isn't kept either."""
+        block, plain = self.block_flops(cells), self.attention_form(platform) == "plain"
+        scores = self.attention_flops(cells) / 2 * self.layers / block
+        if self.remat == "layer":
+            return 1.0 if plain else 1.0 + scores
+        again = 0.0 if plain and self.remat == "none" else scores
+        return again + self.layers * _convolution_flops(self, cells) / block
 
     def traffic(self, cells: int, platform: str, lanes: int) -> Traffic:
         """The scores of flash and cudnn stay on the chip."""
@@ -137,6 +161,7 @@ class Transformer(Backbone):
         tokens, head_size = self.prefix + cells, self.hidden // self.heads
         padded = _round_up(tokens, lanes)
         layer = _layer_bytes(tokens, self.hidden, self.swiglu_width, size)
+        convolution = _convolution_bytes(self, cells, size)
         scores = sums = 0.0
         if form in ("flash", "cudnn"):
             if form == "flash":
@@ -154,9 +179,11 @@ class Transformer(Backbone):
             self.remat
         ]
         of_scores = self.layers * scores * (3 + scores_again)
-        of_rest = self.layers * (layer * (3 + layer_again) + sums * (1 + layer_again))
+        of_rest = self.layers * (
+            layer * (3 + layer_again) + sums * (1 + layer_again) + 4 * convolution
+        )
         return Traffic(
-            forward=self.layers * (layer + scores),
+            forward=self.layers * (layer + scores + convolution),
             with_gradient=of_rest + of_scores,
             scores=self.layers * scores,
             scores_with_gradient=of_scores,
@@ -191,6 +218,19 @@ def _layer_bytes(tokens: int, hidden: int, inner: int, size: int) -> float:
     return tokens * size * (22 * hidden + 6 * inner)
 
 
+def _convolution_flops(model: "Transformer | TokenMixer", cells: int) -> float:
+    """Of a layer, for one example, forward."""
+    width = swiglu_width(model.hidden, model.expansion, model.swiglu_multiple)
+    return 2 * SIDE**2 * cells * width if model.convolution else 0
+
+
+def _convolution_bytes(model: "Transformer | TokenMixer", cells: int, size: int) -> float:
+    """Likewise, read and written, of numbers of `size` bytes. A gradient moves four times as much:
+    what the convolution gives is computed again."""
+    width = swiglu_width(model.hidden, model.expansion, model.swiglu_multiple)
+    return 2 * cells * width * size if model.convolution else 0
+
+
 @dataclasses.dataclass(frozen=True)
 class TokenMixer(Backbone):
     """A SwiGLU over the token axis in place of attention, without positions: for small boards.
@@ -208,6 +248,9 @@ class TokenMixer(Backbone):
     """The width of a SwiGLU is about 2/3 of this times D, or times the number of tokens …"""
     swiglu_multiple: Count = 256
     """… rounded up to a multiple of this."""
+    convolution: bool = False
+    """Each channel within the SwiGLU over channels is convolved over the board, 3 x 3 cells, before
+    the last product; the prefix isn't."""
     remat: Literal["none", "layer"] = "none"
     """What the backward pass computes again instead of keeping it in memory: nothing, or all of a
     layer, for a fifth more time."""
@@ -224,22 +267,24 @@ class TokenMixer(Backbone):
                 "data.canvas: fit needs a backbone with attention (model=transformer): the weights "
                 "of a token mixer are for one size of board"
             )
-        cells = boards[-1][0] * boards[-1][1]
+        board = boards[-1]
         dtype = compute_dtype(self.dtype, platform, self.hidden)
         product = find_dense_product(platform, dtype)
-        module = _Module(self, vocab, cells, dtype, product, token_width=self.token_width(cells))
+        token_width = self.token_width(board[0] * board[1])
+        module = _Module(self, vocab, board, dtype, product, token_width=token_width)
         return TransformerNetwork(self, module, tuple(boards))
 
     def block_flops(self, cells: int) -> float:
         """See `backbone.Backbone`."""
         tokens = self.prefix + cells
         width = swiglu_width(self.hidden, self.expansion, self.swiglu_multiple)
-        swiglu = 6 * tokens * self.hidden * width
+        swiglu = 6 * tokens * self.hidden * width + _convolution_flops(self, cells)
         return self.layers * (swiglu + 6 * self.hidden * tokens * self.token_width(cells))
 
     def again_share(self, cells: int, platform: str) -> float:
-        """See `backbone.Backbone`."""
-        return 1.0 if self.remat == "layer" else 0.0
+        """See `backbone.Backbone`; what the convolution gives isn't kept."""
+        of_convolution = self.layers * _convolution_flops(self, cells) / self.block_flops(cells)
+        return 1.0 if self.remat == "layer" else of_convolution
 
     def traffic(self, cells: int, platform: str, lanes: int) -> Traffic:
         """See `backbone.Backbone`."""
@@ -247,9 +292,10 @@ class TokenMixer(Backbone):
         size = compute_dtype(self.dtype, platform, self.hidden).itemsize
         width = swiglu_width(self.hidden, self.expansion, self.swiglu_multiple)
         forward = self.layers * 2 * _layer_bytes(tokens, self.hidden, width, size)
+        convolution = self.layers * _convolution_bytes(self, cells, size)
         return Traffic(
-            forward=forward,
-            with_gradient=forward * (4 if self.remat == "layer" else 3),
+            forward=forward + convolution,
+            with_gradient=forward * (4 if self.remat == "layer" else 3) + 4 * convolution,
             scores=0.0,
             scores_with_gradient=0.0,
             padded_tokens=_round_up(tokens, lanes),
@@ -281,15 +327,15 @@ class _Module(nn.Module):
 
     config: Transformer | TokenMixer
     vocab: int
-    cells: int
-    """Of the whole board."""
+    board: Board
+    """The whole board, or the window of it that comes in."""
     dtype: jnp.dtype
     product: DotGeneralT | None = None
     """Of dense layers; None: flax's own."""
     heads: int = 1
     attend: Attend = plain_attention
     angles: Angles | None = None
-    """Rotations of windows of the board; None: of the whole board."""
+    """Rotations of the tokens; None: of the whole board, in the order of the sequence."""
     token_width: int | None = None
     """Of the SwiGLU over tokens; None: attention mixes them."""
 
@@ -302,10 +348,9 @@ class _Module(nn.Module):
         # Outside of loops XLA would undo what is computed again, and memory with it.
         prevent_cse = config.remat != "none"
         layer = nn.remat(Layer, prevent_cse=prevent_cse, policy=_POLICIES[config.remat])
-        self.layer = [
-            layer(self.heads, width, self.dtype, self.attend, self.token_width, self.product)
-            for _ in range(config.layers)
-        ]
+        board = self.board if config.convolution else None
+        options = (self.heads, width, self.dtype, self.attend, self.token_width, self.product)
+        self.layer = [layer(*options, board) for _ in range(config.layers)]
         self.head = self.param("head", backbone.linear_init, table_shape[::-1], wide)
         self.halt_kernel = self.param(
             "halt_kernel", nn.initializers.zeros, (config.hidden, 2), wide
@@ -363,7 +408,8 @@ class TransformerNetwork:
         """Fresh parameters, the same for all forms of attention."""
         # Plans are made on machines where not all forms work.
         plain = self.module.clone(attend=plain_attention)
-        tokens = jnp.zeros((1, self.module.cells), jnp.int32)
+        height, width = self.module.board
+        tokens = jnp.zeros((1, height * width), jnp.int32)
         return plain.init(key, tokens, jnp.zeros((1, self.hidden)))["params"]
 
     def embed(
@@ -386,6 +432,7 @@ class TransformerNetwork:
 
     def at_window(self, cells: int, corner_Bx2: jax.Array | None = None) -> "TransformerNetwork":
         """The network for windows of its board: a cell keeps the position that it has on the board.
+        A convolution ends at the border of the window.
 
         Returns:
           The network itself where the window is the whole board.
@@ -394,8 +441,7 @@ class TransformerNetwork:
         if cells == whole[0] * whole[1]:
             return self
         window = next(board for board in self.boards if board[0] * board[1] == cells)
-        head_size = self.hidden // self.module.heads
-        all_angles = rotary_angles(self.prefix + whole[0] * whole[1], head_size)
+        all_angles = self.config.angles(whole)
         row, column = np.arange(window[0])[:, None], np.arange(window[1])
         cell_S = (row * whole[1] + column).reshape(-1) + self.prefix
         if corner_Bx2 is None:
@@ -407,4 +453,4 @@ class TransformerNetwork:
             position_BxT = jnp.concatenate([prefix_BxP, cell_BxS], axis=1)
             # one more axis, for the heads
             angles = tuple(jnp.asarray(x)[position_BxT][:, None] for x in all_angles)
-        return dataclasses.replace(self, module=self.module.clone(angles=angles))
+        return dataclasses.replace(self, module=self.module.clone(angles=angles, board=window))

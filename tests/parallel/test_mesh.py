@@ -20,12 +20,13 @@ from drm_jax.parallel import mesh as mesh_module
 from drm_jax.parallel.mesh import (
     BATCH_AXES,
     SPECS,
+    MeshShape,
     global_batch,
     make_mesh,
     parse_mesh_shape,
     spec_of,
 )
-from drm_jax.run.setup import check_split, set_up, training_stream
+from drm_jax.run.setup import Setup, check_split, set_up, training_stream
 from drm_jax.training.state import TrainState, leaf_names, make_sharded
 from drm_jax.training.step import compile_train_step
 
@@ -104,6 +105,7 @@ def test_a_path_of_no_pattern_is_an_error():
         ((48, 16), P("fsdp")),
         ((16, 16), P("fsdp")),  # the first of equals
         ((6, 16), P(None, "fsdp")),
+        ((3, 3, 48), P(None, None, "fsdp")),  # of a convolution
         ((6, 10), P()),  # nothing divides by 4
         ((16,), P()),  # no matrix
         ((), P()),
@@ -167,14 +169,23 @@ def test_one_more_rule_splits_a_weight_over_a_third_axis(tiny, monkeypatch):
     np.testing.assert_array_equal(answers.predicted, many_answers.predicted)
 
 
+def test_a_network_with_a_convolution_is_split_as_others_are(tiny):
+    """Two steps of weights that are split are those of one device."""
+    changes = {"model.dtype": "float32", "model.convolution": True, "model.positions": "board"}
+    experiment = with_changes(tiny, changes)
+    expected = after_two_steps(set_up(experiment, make_mesh(jax.devices()[:1])))
+    state = after_two_steps(set_up(experiment, make_mesh(jax.devices()[:4], MeshShape(2, 2))))
+    kernel = state.params["layer_0"]["swiglu"]["convolution"]["kernel"]
+    assert kernel.sharding.spec == P(None, None, "fsdp")
+    assert np.abs(np.asarray(kernel)[0]).max() > 1e-3  # it is trained
+    for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 def two_steps(experiment: Experiment, mesh: Mesh) -> tuple[TrainState, Answered]:
     """The state after two steps, and what it answers to the first candidates."""
     setup = set_up(experiment, mesh)
-    state = make_sharded(setup.make_state, setup.shardings)
-    stream = training_stream(setup)
-    step = compile_train_step(setup.trained, mesh, setup.shardings)
-    for i in range(2):
-        state, _ = step(state, global_batch(stream[i], mesh))
+    state = after_two_steps(setup)
     questions, data = setup.puzzles.questions(None), experiment.data
     candidates = next(question_batches(questions, np.arange(4), data.boards[-1], 4))
     test = Evaluate(denoise_steps=3)
@@ -182,3 +193,12 @@ def two_steps(experiment: Experiment, mesh: Mesh) -> tuple[TrainState, Answered]
         experiment.method, data, setup.network, mesh, setup.shardings, test=test, seed=0
     )
     return state, answer(state, global_batch(candidates, mesh))
+
+
+def after_two_steps(setup: Setup) -> TrainState:
+    state = make_sharded(setup.make_state, setup.shardings)
+    stream = training_stream(setup)
+    step = compile_train_step(setup.trained, setup.mesh, setup.shardings)
+    for i in range(2):
+        state, _ = step(state, global_batch(stream[i], setup.mesh))
+    return state
