@@ -1,4 +1,5 @@
-"""FLOPs by our own count: matrix products, 2 for each multiply-add. All else is small beside them.
+"""FLOPs by our own count: products of matrices, and convolutions, 2 for each multiply-add. All else
+is small beside them.
 
 What XLA counts of a program is of little use: it takes the body of a loop once.
 """

@@ -56,6 +56,7 @@ CASES = {
         "method.recursion.grad_inner_steps": 1,
     },
     "own answers": {"method.noise.own_answers": 0.5},
+    "convolution": {"model.convolution": True},
     "mixer": {"model": "token_mixer", "model.swiglu_multiple": 64},
 }
 
@@ -147,6 +148,23 @@ def test_what_is_computed_again(form, remat, unrolled, monkeypatch):
     ours = counted_by_us(changed).again * BASE.train.batch_size
     # what isn't a product, such as softmax, differs too
     assert ours == pytest.approx(more, rel=0.05 if form == "plain" else 0.08), ours / more
+
+
+@pytest.mark.parametrize("model", ["transformer", "token_mixer"])
+def test_what_a_convolution_adds(model, unrolled):
+    """In the program as it is written, which computes a row's two gaps too, of 10 cells."""
+
+    def more(count) -> float:
+        with_it = with_changes(BASE, {"model": model, "model.convolution": True})
+        return count(with_it) - count(with_changes(BASE, {"model": model}))
+
+    written = more(lambda of: lowered_step(of).cost_analysis()["flops"])
+    ours = more(lambda of: counted_by_us(of).train) * BASE.train.batch_size
+    assert ours * 1.2 == pytest.approx(written, rel=0.05), ours / written
+    blocks = BASE.method.work().blocks + 2 * BASE.method.work().grad_blocks
+    again = BASE.method.work().grad_blocks
+    forward = BASE.model.layers * 18 * 100 * BASE.model.swiglu_width
+    assert ours == pytest.approx((blocks + again) * forward * BASE.train.batch_size)
 
 
 def test_useful_work_is_the_same_in_all_forms():

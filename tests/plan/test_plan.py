@@ -187,6 +187,17 @@ def test_a_plan_is_of_the_attention_that_auto_chooses(topology, dtype, form, tin
         assert not any("would be" in line for line in kept)
 
 
+def test_a_convolution_is_planned(tiny):
+    plain = make_plan(tiny, parse_topology("H100"))
+    made = make_plan(of_model(tiny, convolution=True, positions="board"), parse_topology("H100"))
+    assert made.parameters - plain.parameters == 9 * tiny.model.swiglu_width  # of one layer
+    # read and written in bfloat16: forward, again, and twice for the gradient
+    calls = tiny.method.work().blocks + 3 * tiny.method.work().grad_blocks
+    moved = 2 * 2 * tiny.data.canvas**2 * tiny.model.swiglu_width * calls * tiny.train.batch_size
+    assert math.isclose(made.traffic_bytes - plain.traffic_bytes, moved)
+    assert made.train_flops > plain.train_flops
+
+
 @pytest.mark.parametrize("name", ["T4", "V100", "P100"])
 def test_a_gpu_before_ampere_is_planned_in_float32(name, tiny):
     made = make_plan(tiny, parse_topology(f"4x{name}"))
