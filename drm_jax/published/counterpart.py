@@ -93,6 +93,10 @@ def check_counterpart(experiment: Experiment) -> None:
         raise _refusal("data", f"a board of {height} x {width}, not a square")
     if model.dtype == "float64":
         raise _refusal("model.dtype", "float64")
+    for name, usual in (("convolution", False), ("positions", "sequence")):
+        value = getattr(model, name, usual)
+        if value != usual:
+            raise _refusal(f"model.{name}", str(value).lower())
     tokens = model.prefix + height * width
     for size in (model.hidden, *([tokens] if mixer_of(model) == "mlp" else [])):
         ours, theirs = (

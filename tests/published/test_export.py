@@ -383,6 +383,8 @@ NO_LIKE = {
     "a schedule": (
         {"method.noise.schedule": "published_reader:rms"}, "noise.schedule: published_reader:rms"),
     "float64": ({"model.dtype": "float64"}, "model.dtype: float64"),
+    "a convolution": ({"model.convolution": True}, "model.convolution: true: the published code"),
+    "positions": ({"model.positions": "board"}, "model.positions: board: the published code"),
 }  # fmt: skip
 
 
@@ -438,6 +440,10 @@ def wider(about: dict) -> None:
     about["drm_jax"]["experiment"]["model"]["layers"] = 2
 
 
+def convolved(about: dict) -> None:
+    about["drm_jax"]["experiment"]["model"]["convolution"] = True
+
+
 def of_other_method(about: dict) -> None:
     about["drm_jax"]["experiment"]["method"] = {"type": "drm"}
 
@@ -446,6 +452,7 @@ WRONG_FOLDERS = {
     "a method": (of_other_method, [], 1, "is not of … drm: the tensors have the names of the code"),
     "code": (with_code, [], 1, "config.json: names code, os:getcwd … --train"),
     "a class": (of_own_class, [], 1, "config.json: method is os:getcwd, not one of drm"),
+    "a convolution": (convolved, [], 1, "is not of … model.convolution: true: the published code"),
     "other layers": (wider, [], 1, "config.json: is not of … model.safetensors: layers"),
     "no step": (lambda of: of["drm_jax"].pop("step"), [], 1, "drm_jax: must hold a step"),
     "an option": (
