@@ -127,6 +127,7 @@ LONG = (
     "test_scaling_doc.py",
     "test_study.py::test_all_methods_have_the_same_flops_and_nearly_the_same_parameters[arc]",
     "test_study.py::test_scores_of_a_run_are_those_of_drm_eval",
+    "test_study_thinking.py::test_a_row_is_what_drm_eval_says",
     "training/test_memory.py",
 )
 """Files, and tests by the beginning of their names, of rare cases that take long: `make test`

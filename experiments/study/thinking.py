@@ -6,7 +6,8 @@
 
     tuning  every method at three learning rates, and at more of them until the best one has worse
        |    neighbours; one seed, a quarter of the FLOPs, puzzles of their own
-    final   every method at its rate, three seeds or more, on other puzzles, used once
+    final   every method at its rate, three seeds or more, on other puzzles, used once; on one
+            family options of the network, the noise and the optimiser too, at the rate of `drm`
 
 Four families: Sudoku of 6x6 (attention) and of 9x9 (token mixer), mazes of 11x11 (token mixer),
 ARC tasks of up to 8x8 (attention). All methods have the same block, the same puzzles, the same
@@ -97,6 +98,18 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "diffusion": {"method": "diffusion"},
     "drm_rollout": {"method": "drm_rollout"},
 }
+OPTIONS_OF = "sudoku6"
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "drm_convolution": {"model.convolution": True},
+    "drm_board_positions": {"model.positions": "board"},
+    "drm_symbols": {"method.noise.replace": "symbols"},
+    "drm_muon": {"optimizer.matrices": "muon"},
+    "drm_inner2": {"method.recursion.inner_steps": 2},
+    "drm_inner2_grad1": {
+        "method.recursion.inner_steps": 2, "method.recursion.grad_inner_steps": 1,
+    },
+}  # fmt: skip
+"""What each changes of `drm`, on this family; the last one is to be compared with that before."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +149,11 @@ def final_runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[Run]:
     for seed, family, method in itertools.product(SEEDS, FAMILIES, METHODS):
         of_this = [run for run in asked if (run.family, run.method) == (family, method)]
         if all(run.key in there for run in of_this):
-            yield Run("final", family, method, best_rate(rows, family, method), seed)
+            rate = best_rate(rows, family, method)
+            yield Run("final", family, method, rate, seed)
+            if (family, method) == (OPTIONS_OF, "drm"):
+                for option in OPTIONS:
+                    yield Run("final", family, option, rate, seed)
 
 
 def tried(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> dict[float, float]:
@@ -180,7 +197,7 @@ def experiment_of(run: Run) -> Experiment:
         train=Train(steps=1, batch_size=64, log_every=100, checkpoint_every=500, keep_best=0),
         evaluate=Evaluate(batch_size=64, denoise_steps=4, trajectories="off"),
     )
-    changed = with_changes(base, METHODS[run.method])
+    changed = with_changes(base, {**METHODS, **OPTIONS}[run.method])
     steps = round(TERAFLOPS[run.stage] * 1e12 / flops_per_step(changed))
     return with_changes(changed, {"train.steps": steps})
 
