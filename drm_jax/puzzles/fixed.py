@@ -7,6 +7,7 @@ their rules are the same. An answer counts if it is exactly right.
 
 import functools
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -400,9 +401,10 @@ def read_board(puzzle: Any, symbols: str, board: Board) -> np.ndarray:
 
 
 def _is_board(text: str, height: int, width: int) -> bool:
-    """Whether a text is a board, if maybe a wrong one, and not a path."""
-    lines = len(text.strip("\n").split("\n"))
-    return lines > 1 or len(text.split()) == height or len(text) == height * width
+    """Whether a text is a board, if maybe a wrong one, and not a path, which may be as long."""
+    if len(text.strip("\n").split("\n")) > 1 or len(text.split()) == height:
+        return True
+    return len(text) == height * width and not os.path.isfile(text)
 
 
 def _rows_of(text: str, symbols: str, height: int, width: int) -> list[str]:

@@ -9,7 +9,7 @@ from workdirs import quiet
 
 from drm_jax.commands.main import main
 from drm_jax.config import with_changes
-from drm_jax.errors import UsageError
+from drm_jax.errors import InputError, UsageError
 from drm_jax.io.files import work_path
 from drm_jax.parallel.mesh import make_mesh
 from drm_jax.puzzles.boards import grid_rows
@@ -93,6 +93,15 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
     for words, code, message in cases:
         assert main(["solve", "sudoku", *words]) == code, words
         assert message in capsys.readouterr().err, words
+
+
+def test_the_path_of_a_file_may_be_as_long_as_a_board(solver, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / ("x" * 81)
+    path.write_text(PUZZLE)
+    np.testing.assert_array_equal(board(path.name, solver), board(PUZZLE, solver))
+    with pytest.raises(InputError, match="must be 9 rows of 9 characters"):
+        board("y" * 81, solver)
 
 
 def test_a_run_and_its_file_of_weights_answer_alike(tmp_path, capsys):

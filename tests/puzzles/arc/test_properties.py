@@ -249,8 +249,8 @@ def test_batches_of_candidates_make_one_ballot(candidates, cut):
     whole = ballot_of(candidates)
     for task, question in itertools.product(TASKS, QUESTIONS):
         one, two = (ranked(ballot, task.id, question) for ballot in (parts, whole))
-        assert [(a.rank_key, a.grid.tolist()) for a in one] == [
-            (a.rank_key, a.grid.tolist()) for a in two
+        assert [(a.votes, a.score, a.grid.tolist()) for a in one] == [
+            (a.votes, a.score, a.grid.tolist()) for a in two
         ]
 
 
