@@ -183,7 +183,9 @@ class Each:
             accuracy_R[row_N] = cell_accuracy(on_whole_NxS, *questions.truths(row_N))
             if self._stop.requested:
                 raise self._stop.error(" while the tasks were evaluated")
-        judged = Judged(judge, accuracy_R, {board: int((~np.isnan(accuracy_R)).sum())}, (), ())
+        count = int((~np.isnan(accuracy_R)).sum())
+        passes = count * self.experiment.evaluate.denoise_steps
+        judged = Judged(judge, accuracy_R, {board: count}, passes, (), ())
         steps = (self._steps_before + self.done,)
         return judged, evaluation_of(self.experiment, steps, judged, self._mesh, self._tests)
 

@@ -130,10 +130,10 @@ def test_an_ensemble_pools_the_votes_of_its_checkpoints(tiny, tmp_path, monkeypa
     ballots = {}
     submission = voting.submission
 
-    def count(ballot, tasks):
+    def count(ballot, tasks, **choice):
         votes = {(q, a): n.votes for q, answers in ballot.items() for a, n in answers.items()}
         ballots[len(ballots)] = collections.Counter(votes)
-        return submission(ballot, tasks)
+        return submission(ballot, tasks, **choice)
 
     monkeypatch.setattr(voting, "submission", count)
     alone = [evaluate_workdir(workdir, step, quiet()).evaluations[0] for step in (1, 2, 3)]
