@@ -66,15 +66,16 @@ class DrmRollout(DenoisingMethod):
     """Undo noise pass by pass, from the model's own answers."""
 
     recursion: Recursion = Recursion()
-    rollout: Annotated[int, Meta(ge=1, le=NUM_LEVELS)] = 16
-    """Passes of a rollout: its path is that of a test of so many."""
+    rollout: Annotated[int, Meta(ge=1, le=NUM_LEVELS)] = 4
+    """Passes of a rollout: its path is that of a test of so many. A test may have more. An example
+    has so many steps of training in a row, so that with more of them fewer examples are seen."""
     from_target: Share = 0.25
     """Share of rollouts that begin within the path, from the target with a part masked, as `noise`
     has it; the others begin all masked."""
     halts: bool = False
     """A rollout also ends when the halting score says that its answer is right."""
     noise: Noise = Noise()
-    denoising: RecursiveDenoising = RecursiveDenoising()
+    denoising: RecursiveDenoising = RecursiveDenoising(first_remask="skip")
 
     def __post_init__(self):
         check_fields(self, "method")
