@@ -204,7 +204,7 @@ class Run:
         if kind not in (kinds := get_args(Kind)):
             raise UsageError(f"kind: must be {' or '.join(kinds)}, not {kind!r}")
         changes = name_settings(self.experiment, settings)
-        check_points(self.workdir, kind, points, changes)
+        points = check_points(self.workdir, kind, points, changes)
         prepare_devices()
         place = None if output is None else work_path(output)
         with quiet_libraries():

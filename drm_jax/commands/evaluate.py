@@ -1,7 +1,7 @@
 """drm eval: scores checkpoints of a work directory."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from msgspec import Meta
@@ -18,6 +18,7 @@ from drm_jax.commands.processes import (
 )
 from drm_jax.config import Evaluate, Experiment
 from drm_jax.errors import UsageError
+from drm_jax.evaluate.curves import POINTS, Kind
 
 _WHAT = """\
 Score one checkpoint of a work directory; or, with --steps or --last, each of several and their
@@ -70,9 +71,9 @@ class EvalOptions:
     """An ensemble: of the checkpoints of these steps; refused if one is damaged."""
     last: Annotated[int | None, _WHICH] = None
     """An ensemble: of the so many newest checkpoints; refused if one is damaged."""
-    curve: Literal["depth", "breadth"] | None = None
+    curve: Kind | None = None
     """Instead of one score, how it changes with passes (depth), or with rollouts (breadth)."""
-    points: tuple[Annotated[int, Meta(ge=1)], ...] = (1, 2, 4, 8, 16, 32)
+    points: tuple[Annotated[int, Meta(ge=1)], ...] = POINTS
     """With --curve: the numbers of passes, or of rollouts."""
     output: str | None = None
     """A folder to write to instead of the work directory, such as one on a disk that can be
@@ -161,10 +162,11 @@ def _evaluate(name: str, argv: list[str]) -> int:
     output = None if options.output is None else work_path(options.output, "--output")
     changes = _changes(own, options)
     shape = parse_mesh_shape(options.mesh)
+    points: tuple[int, ...] = ()
     if options.curve is not None:
         if options.last or options.steps:
             raise UsageError("--curve: is of one checkpoint: name it with --step")
-        check_points(workdir, options.curve, options.points, changes)
+        points = check_points(workdir, options.curve, options.points, changes)
     check_checkpoints(workdir)
     read_to_evaluate(workdir, changes)
     prepare_devices()
@@ -172,7 +174,7 @@ def _evaluate(name: str, argv: list[str]) -> int:
     steps = newest_steps(workdir, options.last) if options.last else options.steps or [options.step]
     if options.curve is not None:
         curve, report = draw_curve(
-            workdir, options.curve, steps[0], console, points=options.points,
+            workdir, options.curve, steps[0], console, points=points,
             strict=options.strict, changes=changes, output=output, shape=shape, until_exit=True,
         )  # fmt: skip
         print_curve(console, curve, report, output or workdir)

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -41,9 +42,7 @@ def print_summary(console: Console, report: "Report", workdir: os.PathLike) -> N
     # The page shows what the run's own settings gave.
     if processes.is_first() and not report.changed:
         paths.add(write_report([workdir], steps=last.steps))
-    console.print(f"\nWritten to {workdir}:", soft_wrap=True)
-    for path in sorted(paths, key=_order_to_open):
-        console.print(f"  {path}", soft_wrap=True)
+    _print_paths(console, paths, workdir)
     data, method = report.setup.experiment.data, report.setup.experiment.method
     if is_for_arc(data) or (isinstance(data, FixedBoard) and has_passes(method)):
         console.print("\nTo pose puzzles of your own and watch its answers:")
@@ -58,13 +57,17 @@ def print_curve(console: Console, curve: "Curve", report: "Report", workdir: os.
     scored = curve.step in evaluations(workdir)
     if processes.is_first() and not report.changed and scored:
         paths.add(write_report([workdir], steps=(curve.step,)))
-    console.print(f"\nWritten to {workdir}:", soft_wrap=True)
-    for path in sorted(paths, key=_order_to_open):
-        console.print(f"  {path}", soft_wrap=True)
+    _print_paths(console, paths, workdir)
     if not scored and not report.changed:
         again = shlex.join(["drm", "eval", str(workdir), "--step", str(curve.step)])
         console.print("\nA report shows it once this checkpoint is scored:")
         console.out(f"  {again}", highlight=False)
+
+
+def _print_paths(console: Console, paths: Iterable[os.PathLike], workdir: os.PathLike) -> None:
+    console.print(f"\nWritten to {workdir}:", soft_wrap=True)
+    for path in sorted(paths, key=_order_to_open):
+        console.print(f"  {path}", soft_wrap=True)
 
 
 def _order_to_open(path: os.PathLike) -> tuple[bool, bool, str]:

@@ -9,7 +9,7 @@ Both can be read without jax.
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from etils import epath
 
@@ -76,7 +76,7 @@ def read_curves(folder: epath.Path) -> dict[str, Curve]:
       InputError: one can't be used.
     """
     found = {}
-    for kind in ("depth", "breadth"):
+    for kind in get_args(Kind):
         path = folder / curve_file(kind)
         if not path.exists():
             continue

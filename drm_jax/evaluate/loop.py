@@ -4,6 +4,7 @@ Training and `drm eval` both use `evaluate`. Only `drm eval`, when asked, pools 
 several checkpoints: `evaluate_together`.
 """
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -114,19 +115,40 @@ def answer_rollouts(
 
     What is kept of denoising is the first rollout's. The other arguments are as of `evaluate`.
     """
-    judged = None
-    for number in range(experiment.evaluate.rollouts):
-        one = answer_questions(
-            experiment, answer_batch, state, mesh, questions, progress, rollout=number
-        )
-        judged = one if judged is None else with_rollout(judged, one, number)
+    of = experiment, answer_batch, state, mesh, questions, experiment.evaluate.rollouts, progress
+    judged = collections.deque(pooled_rollouts(*of), maxlen=1).pop()  # the last has them all
     return dataclasses.replace(judged, judge=judged.judge.choosing(experiment.evaluate.choose))
 
 
-def with_rollout(judged: Judged, one: Judged, before: int) -> Judged:
+def pooled_rollouts(
+    experiment: Experiment,
+    answer_batch: AnswerBatch,
+    state: TrainState,
+    mesh: Mesh,
+    questions: Questions,
+    count: int,
+    progress: Progress = _no_progress,
+) -> Iterator[Judged]:
+    """The answers of the first rollout, of the first two, and so on, ranked by votes.
+
+    What is given must be looked at before the next is asked for: one judge hears all rollouts.
+
+    Args:
+      count: of rollouts, whatever the experiment says.
+      The others are as of `answer_rollouts`.
+    """
+    judged = None
+    for number in range(count):
+        one = answer_questions(
+            experiment, answer_batch, state, mesh, questions, progress, rollout=number
+        )
+        judged = one if judged is None else _with_rollout(judged, one, number)
+        yield judged
+
+
+def _with_rollout(judged: Judged, one: Judged, before: int) -> Judged:
     """The answers of so many rollouts, and those of one more."""
-    judge = judged.judge
-    judge.pool(one.judge)
+    judged.judge.pool(one.judge)
     return dataclasses.replace(
         judged,
         accuracy_R=(judged.accuracy_R * before + one.accuracy_R) / (before + 1),

@@ -11,13 +11,13 @@ from drm_jax.evaluate.curves import Curve, Kind, Point, swept
 from drm_jax.evaluate.loop import (
     Judged,
     Progress,
-    answer_questions,
     answer_rollouts,
-    with_rollout,
+    pooled_rollouts,
 )
 from drm_jax.evaluate.metrics import settings_at_test
 from drm_jax.evaluate.tables import shares
-from drm_jax.puzzles.family import Puzzles
+from drm_jax.puzzles.family import Family, Puzzles
+from drm_jax.puzzles.voting import Choice
 from drm_jax.training.state import TrainState
 
 
@@ -62,22 +62,23 @@ def breadth_curve(
     """
     data = experiment.data
     questions = puzzles.questions(experiment.evaluate.num_augmentations)
-    rules = ["rules"] if getattr(data, "has_rules", False) else []
-    choices = ["votes", "halting", *rules, "oracle"]
-    judged, found = None, []
-    for number in range(points[-1]):
-        one = answer_questions(
-            experiment, answer_batch, state, mesh, questions, progress, rollout=number
-        )
-        judged = one if judged is None else with_rollout(judged, one, number)
-        if number + 1 in points:
+    of = experiment, answer_batch, state, mesh, questions, points[-1], progress
+    found = []
+    for count, judged in enumerate(pooled_rollouts(*of), 1):
+        if count in points:
             by_choice = {
                 choice: judged.judge.choosing(choice).scores(judged.accuracy_R)
-                for choice in choices
+                for choice in choices_of(data)
             }
             known = {c: of[data.headline] for c, of in by_choice.items() if data.headline in of}
-            found.append(Point(number + 1, known, _passes_of(judged)))
+            found.append(Point(count, known, _passes_of(judged)))
     return _curve("breadth", experiment, state, puzzles, by_choice["votes"], found)
+
+
+def choices_of(data: Family) -> tuple[Choice, ...]:
+    """How the answers to a family's puzzles can be chosen, the oracle last."""
+    rules: tuple[Choice, ...] = ("rules",) if getattr(data, "has_rules", False) else ()
+    return "votes", "halting", *rules, "oracle"
 
 
 def _passes_of(judged: Judged) -> float:

@@ -23,6 +23,7 @@ from drm_jax.errors import UsageError
 from drm_jax.fields import Count, Share, check_fields
 from drm_jax.methods.loss import Sums, score_examples, weighted_sums
 from drm_jax.methods.method import AnswerPass, Batch, Passed, passed, spread
+from drm_jax.methods.passes import where_rows
 from drm_jax.model.backbone import Network, Params
 from drm_jax.model.precision import wide_type, widened
 from drm_jax.model.recursion import Latents, Recursion, forward
@@ -93,18 +94,13 @@ def empty_carry(network: Network, count: int) -> Carry:
     )
 
 
-def where_left(left_B: jax.Array, fresh: jax.Array, kept: jax.Array) -> jax.Array:
-    """What each slot goes on with: what arrives where it was left, else what it has, (B, …)."""
-    return jnp.where(left_B.reshape(-1, *[1] * (kept.ndim - 1)), fresh, kept)
-
-
 def refill(carry: Carry, batch: Batch, constants: Params) -> tuple[Carry, dict[str, jax.Array]]:
     """Slots that were left take the arriving rows.
 
     Returns:
       The carry to train on; the batch with each slot's own example in place of the arriving one.
     """
-    chosen = functools.partial(where_left, carry.left)
+    chosen = functools.partial(where_rows, carry.left)
     example = {name: chosen(batch[name], kept) for name, kept in carry.example.items()}
     carry = Carry(
         example=example,

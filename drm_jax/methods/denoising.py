@@ -243,19 +243,27 @@ class DenoisingMethod(Method):
         *,
         pad_outside: Callable[[jax.Array], jax.Array],
     ) -> tuple[Any, AnswerPass]:
-        return denoising_passes(
-            network,
-            params,
-            constants,
-            inputs_BxS,
-            rows_BxD,
-            key_B,
-            denoising=self.denoising,
-            shares=self.denoising.shares(self.noise),
-            replaces=self.noise.replace == "symbols",
-            pad_outside=pad_outside,
-            forward=self.forward(),
-        )
+        mask, forward = mask_of(network), self.forward()
+        denoising, shares = self.denoising, self.denoising.shares(self.noise)
+        x = network.embed(params, inputs_BxS, rows_BxD)
+        z_init = spread(constants["z_init"], x)
+
+        def one_pass(carry: Any, index: jax.Array, level: jax.Array) -> tuple[Any, Passed]:
+            tokens_BxS, z = carry
+            seen_BxS = tokens_BxS
+            if self.noise.replace == "symbols":
+                seen_BxS = shown(network, tokens_BxS, key_B, index)
+            y = embedded(network, params, seen_BxS, rows_BxD)
+            logits_BxSxV, q_Bx2, (_, z) = forward(network, params, x, y, z)
+            z = z if denoising.carry_z else z_init
+            given = passed(logits_BxSxV, q_Bx2, tokens_BxS)
+            entering = given.predicted
+            if denoising.outside == "pad":
+                entering = pad_outside(entering)
+            of = logits_BxSxV, key_B, index, level, mask, shares
+            return (remasked(denoising.remask, entering, *of), z), given
+
+        return (jnp.full(inputs_BxS.shape, mask, jnp.uint8), z_init), one_pass
 
     def remasked_levels(self, steps: int) -> np.ndarray:
         return remasked_levels(steps, self.denoising.first_remask)
@@ -264,51 +272,39 @@ class DenoisingMethod(Method):
         return started_levels(steps, self.denoising)
 
 
-def denoising_passes(
-    network: Network,
-    params: Params,
-    constants: Params,
-    inputs_BxS: jax.Array,
-    rows_BxD: jax.Array,
+def remasked(
+    remask: Literal["uniform", "confidence"],
+    entering_BxS: jax.Array,
+    logits_BxSxV: jax.Array,
     key_B: jax.Array,
-    *,
-    denoising: Denoising,
+    index: jax.Array,
+    level: jax.Array,
+    mask: int,
     shares: np.ndarray,
-    replaces: bool,
-    pad_outside: Callable[[jax.Array], jax.Array],
-    forward: Forward,
-) -> tuple[Any, AnswerPass]:
-    """See `Method.passes`: an all-masked answer and z_init, and a pass from tokens and z.
+) -> jax.Array:
+    """(B, S) uint8: the answer of a pass, masked again for the next one.
 
     Args:
+      remask: see `Denoising`.
+      entering_BxS: the answer, or as much of it as goes on.
+      logits_BxSxV: of the pass.
+      key_B: one random key a row.
+      index: of the pass, () or (B,); each has draws of its own.
+      level: noise level, () or (B, 1).
       shares: (1001,) float32, of cells that are masked again at each level.
-      replaces: the network sees random symbols in the place of MASK.
     """
-    mask = mask_of(network)
-    x = network.embed(params, inputs_BxS, rows_BxD)
-    z_init = spread(constants["z_init"], x)
-
-    def one_pass(carry: Any, index: jax.Array, level: jax.Array) -> tuple[Any, Passed]:
-        tokens_BxS, z = carry
-        seen_BxS = shown(network, tokens_BxS, key_B, index) if replaces else tokens_BxS
-        y = embedded(network, params, seen_BxS, rows_BxD)
-        logits_BxSxV, q_Bx2, (_, z) = forward(network, params, x, y, z)
-        z = z if denoising.carry_z else z_init
-        given = passed(logits_BxSxV, q_Bx2, tokens_BxS)
-        entering = given.predicted
-        if denoising.outside == "pad":
-            entering = pad_outside(entering)
-        draw_BxS = jax.vmap(
-            lambda key: jax.random.uniform(jax.random.fold_in(key, index), inputs_BxS.shape[1:])
-        )(key_B)
-        if denoising.remask == "uniform":
-            remasked = remask_uniform(entering, draw_BxS, level, mask, shares)
-        else:
-            sure_BxS = jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1)
-            remasked = remask_confidence(entering, sure_BxS, draw_BxS, level, mask, shares)
-        return (remasked.astype(jnp.uint8), z), given
-
-    return (jnp.full(inputs_BxS.shape, mask, jnp.uint8), z_init), one_pass
+    index_B = jnp.broadcast_to(index, key_B.shape)
+    draw_BxS = jax.vmap(
+        lambda key, index: jax.random.uniform(
+            jax.random.fold_in(key, index), entering_BxS.shape[1:]
+        )
+    )(key_B, index_B)
+    if remask == "uniform":
+        tokens_BxS = remask_uniform(entering_BxS, draw_BxS, level, mask, shares)
+    else:
+        sure_BxS = jax.nn.softmax(logits_BxSxV, axis=-1).max(axis=-1)
+        tokens_BxS = remask_confidence(entering_BxS, sure_BxS, draw_BxS, level, mask, shares)
+    return tokens_BxS.astype(jnp.uint8)
 
 
 def started_levels(steps: int, denoising: Denoising) -> np.ndarray:

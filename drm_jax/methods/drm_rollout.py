@@ -19,7 +19,6 @@ from flax import struct
 from jax import lax
 from msgspec import Meta
 
-from drm_jax.corruption.remasking import PAD, remask_confidence, remask_uniform
 from drm_jax.corruption.schedules import level_ratios
 from drm_jax.fields import NUM_LEVELS, Share, check, check_fields
 from drm_jax.methods import carried
@@ -29,6 +28,7 @@ from drm_jax.methods.denoising import (
     Forward,
     Noise,
     draw_noised,
+    remasked,
     shown,
     started_levels,
 )
@@ -42,9 +42,11 @@ from drm_jax.methods.method import (
     embedded,
     mask_of,
 )
+from drm_jax.methods.passes import where_rows
 from drm_jax.model.backbone import Network, Params
 from drm_jax.model.precision import widened
 from drm_jax.model.recursion import Recursion, forward
+from drm_jax.puzzles.family import PAD
 from drm_jax.random_bits import unit
 
 
@@ -145,7 +147,7 @@ class DrmRollout(DenoisingMethod):
         )
 
     def refill(self, carry: Carry, batch: Batch, constants: Params) -> tuple[Carry, Batch]:
-        chosen = functools.partial(carried.where_left, carry.left)
+        chosen = functools.partial(where_rows, carry.left)
         example = {name: chosen(batch[name], kept) for name, kept in carry.example.items()}
         carry = Carry(
             example=example,
@@ -199,20 +201,13 @@ class DrmRollout(DenoisingMethod):
         place_B = carry.place
         levels_N = jnp.asarray(self.remasked_levels(self.rollout), jnp.int32)
         level_Bx1 = levels_N[jnp.minimum(place_B, self.rollout - 1)][:, None]
-        shares, mask = self.denoising.shares(self.noise), mask_of(network)
         predicted_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(jnp.uint8)
-        cells = predicted_BxS.shape[1:]
-        draw_BxS = jax.vmap(
-            lambda seed, place: jax.random.uniform(
-                jax.random.fold_in(jax.random.key(seed), place), cells
-            )
-        )(carry.seed, place_B)
-        if self.denoising.remask == "uniform":
-            tokens = remask_uniform(predicted_BxS, draw_BxS, level_Bx1, mask, shares)
-        else:
-            sure_BxS = jax.nn.softmax(widened(logits_BxSxV), axis=-1).max(axis=-1)
-            tokens = remask_confidence(predicted_BxS, sure_BxS, draw_BxS, level_Bx1, mask, shares)
-        return lax.stop_gradient(tokens.astype(jnp.uint8))
+        key_B = jax.vmap(jax.random.key)(carry.seed)
+        tokens_BxS = remasked(
+            self.denoising.remask, predicted_BxS, logits_BxSxV, key_B, place_B, level_Bx1,
+            mask_of(network), self.denoising.shares(self.noise),
+        )  # fmt: skip
+        return lax.stop_gradient(tokens_BxS)
 
     def forward(self) -> Forward:
         return recursive_forward(self.recursion)

@@ -2,6 +2,7 @@
 rollouts of a candidate differ, and an early exit."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,11 @@ def with_latent_noise(carry: Any, key_B: jax.Array, index: jax.Array, scale: flo
     return jax.tree.unflatten(shape, [noised(n, leaf) for n, leaf in enumerate(leaves)])
 
 
+def where_rows(which_B: jax.Array, one: jax.Array, other: jax.Array) -> jax.Array:
+    """The rows (B, …) of one array where `which_B` says so, else those of the other."""
+    return jnp.where(which_B.reshape(-1, *[1] * (other.ndim - 1)), one, other)
+
+
 def scan_to_exit(
     step: Step, start: Any, steps: tuple[jax.Array, jax.Array], exits: Exit, count: int
 ) -> tuple[Any, jax.Array]:
@@ -79,11 +85,7 @@ def scan_to_exit(
     def go_on(state: Any, at: tuple[jax.Array, jax.Array]) -> Any:
         carry, before, final_B, used_B = state
         carry, now = step(carry, at)
-        now = jax.tree.map(
-            lambda new, old: jnp.where(final_B.reshape(-1, *[1] * (new.ndim - 1)), old, new),
-            now,
-            before,
-        )
+        now = jax.tree.map(functools.partial(where_rows, final_B), before, now)
         return carry, now, final_B | _is_final(before, now, at[0], exits), used_B + ~final_B
 
     first = steps[0][0], steps[1][0]

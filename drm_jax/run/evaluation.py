@@ -10,7 +10,7 @@ from rich.console import Console
 
 from drm_jax.config import Experiment, part_name, with_changes
 from drm_jax.errors import InputError, UsageError
-from drm_jax.evaluate.curves import POINTS, Curve, Kind, swept
+from drm_jax.evaluate.curves import Curve, Kind, swept
 from drm_jax.evaluate.files import evaluation_folder
 from drm_jax.io import checkpoint
 from drm_jax.io.files import check_writable, make_folder, write_whole
@@ -120,12 +120,9 @@ def evaluate_workdir(
     Raises:
       InputError: there is no such work directory or checkpoint, or it is damaged.
     """
-    check_checkpoints(workdir)
-    place = prepare_output(workdir, output, [checkpoint.existing_step(workdir, step)])
-    setup = _set_up(workdir, changes or {}, console, shape, steps=step, strict=strict)
-    restored = restore_own(setup, workdir, strict, teller(console), step)
-    console.print(f"Checkpoint of step {restored.step} in {workdir}", soft_wrap=True)
-    changed = _changed(setup, workdir, [restored.record], teller(console))
+    place, setup, restored, changed = _one_checkpoint(
+        workdir, step, console, strict, changes, output, shape
+    )
     with _scorer(setup, place, console, changed, until_exit) as scorer:
         scorer.score(restored.state)
     return Report(setup, tuple(scorer.evaluations), tuple(scorer.paths), scorer.changed)
@@ -180,7 +177,7 @@ def draw_curve(
     step: int | None,
     console: Console,
     *,
-    points: Sequence[int] = POINTS,
+    points: Sequence[int],
     strict: bool = False,
     changes: Mapping[str, Any] | None = None,
     output: epath.Path | None = None,
@@ -190,24 +187,45 @@ def draw_curve(
     """Scores one checkpoint of a work directory with other numbers of passes, or of rollouts.
 
     Args:
-      points: the numbers.
+      points: the numbers, from `check_points`.
       The others are as in `evaluate_workdir`.
 
     Raises:
-      InputError, UsageError: as `evaluate_workdir`, or the points can't be.
+      InputError: as `evaluate_workdir`.
     """
-    changes, points = changes or {}, check_points(workdir, kind, points, changes or {})
-    check_checkpoints(workdir)
-    place = prepare_output(workdir, output, [checkpoint.existing_step(workdir, step)])
-    setup = _set_up(workdir, changes, console, shape, steps=step, strict=strict, curve=kind)
-    restored = restore_own(setup, workdir, strict, teller(console), step)
-    console.print(f"Checkpoint of step {restored.step} in {workdir}", soft_wrap=True)
-    changed = _changed(setup, workdir, [restored.record], teller(console))
+    place, setup, restored, changed = _one_checkpoint(
+        workdir, step, console, strict, changes, output, shape, curve=kind
+    )
     varied = {name.rpartition(".")[2] for name in swept(kind)}
     changed = {name: value for name, value in changed.items() if name not in varied}
     with _scorer(setup, place, console, changed, until_exit) as scorer:
         curve = scorer.draw_curve(restored.state, kind, points)
     return curve, Report(setup, (), tuple(scorer.paths), scorer.changed)
+
+
+def _one_checkpoint(
+    workdir: epath.Path,
+    step: int | None,
+    console: Console,
+    strict: bool,
+    changes: Mapping[str, Any] | None,
+    output: epath.Path | None,
+    shape: MeshShape,
+    **same: Any,
+) -> tuple[epath.Path, Setup, checkpoint.Restored, dict[str, Any]]:
+    """What it takes to score a checkpoint, arguments as of `evaluate_workdir`: where to write, the
+    setup, the checkpoint, and which settings are not the run's own.
+
+    Args:
+      same: what else must be the same in all processes.
+    """
+    check_checkpoints(workdir)
+    place = prepare_output(workdir, output, [checkpoint.existing_step(workdir, step)])
+    setup = _set_up(workdir, changes or {}, console, shape, steps=step, strict=strict, **same)
+    restored = restore_own(setup, workdir, strict, teller(console), step)
+    console.print(f"Checkpoint of step {restored.step} in {workdir}", soft_wrap=True)
+    changed = _changed(setup, workdir, [restored.record], teller(console))
+    return place, setup, restored, changed
 
 
 def check_points(

@@ -31,7 +31,7 @@ from etils import epath
 from rich.console import Console
 from rich.progress import track
 
-from drm_jax.config import to_json
+from drm_jax.config import Experiment, to_json
 from drm_jax.errors import UsageError
 from drm_jax.io.files import work_path, write_whole
 from drm_jax.io.metrics import read_metrics
@@ -164,14 +164,7 @@ def check_unmixed(runs: Iterable[Run], folder: Path) -> None:
 def make_row(run: Run, folder: Path) -> dict[str, Any]:
     """Trains a run in a process of its own, scores it, and writes its row."""
     experiment = experiment_of(run)
-    workdir = work_path(RUNS / run.key)
-    workdir.mkdir(parents=True, exist_ok=True)
-    try:
-        claim(workdir, experiment)
-    except UsageError:
-        sys.exit(f"{workdir}: holds a run of another protocol: delete it")
-    train(workdir)
-    use_cpu_cores()
+    workdir = trained(experiment, RUNS / run.key)
     before = time.perf_counter()
     row = row_of(run, workdir) | scoring.score_run(run, experiment, workdir)
     row["seconds_of_scoring"] = round(time.perf_counter() - before, 1)
@@ -179,6 +172,19 @@ def make_row(run: Run, folder: Path) -> dict[str, Any]:
     text = ",\n".join(f"{json.dumps(name)}: {json.dumps(part)}" for name, part in row.items())
     write_whole(work_path(folder / f"{run.key}.json"), "{" + text + "}\n")
     return row
+
+
+def trained(experiment: Experiment, folder: Path) -> epath.Path:
+    """Trains an experiment to its end in a process of its own; this one may then score it."""
+    workdir = work_path(folder)
+    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        claim(workdir, experiment)
+    except UsageError:
+        sys.exit(f"{workdir}: holds a run of another protocol: delete it")
+    train(workdir)
+    use_cpu_cores()
+    return workdir
 
 
 def train(workdir: epath.Path) -> None:

@@ -15,11 +15,9 @@ Expected time: about 10 minutes a run on 2 cores that multiply matrices at 125 G
 that where they do so at 430.
 """
 
-import argparse
 import dataclasses
 import itertools
 import json
-import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,16 +30,14 @@ from drm_jax.io.files import work_path, write_whole
 from drm_jax.methods.drm import Drm
 from drm_jax.model.recursion import Recursion
 from drm_jax.model.transformer import TokenMixer, Transformer
-from drm_jax.parallel.mesh import use_cpu_cores
 from drm_jax.plan.flops import count_flops
 from drm_jax.puzzles.maze.family import Maze
 from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.run.evaluation import evaluate_workdir
-from drm_jax.run.workdir import claim
 from drm_jax.runtime.programs import keep_programs
 from drm_jax.words import counted
-from experiments.study.__main__ import ROOT, train
-from experiments.study.rows import make_missing, read_rows
+from experiments.study.__main__ import ROOT, trained
+from experiments.study.rows import make_missing, mean_and_range, parser_of, read_rows
 
 RUNS, ROWS = ROOT / "runs" / "study_boards", Path(__file__).parent / "board_rows"
 TERAFLOPS = 20.0
@@ -155,11 +151,7 @@ def experiment_of(run: Run) -> Experiment:
 def make_row(run: Run) -> None:
     """Trains a run in a process of its own, scores it, and writes its row."""
     experiment = experiment_of(run)
-    workdir = work_path(RUNS / run.key)
-    workdir.mkdir(parents=True, exist_ok=True)
-    claim(workdir, experiment)
-    train(workdir)
-    use_cpu_cores()
+    workdir = trained(experiment, RUNS / run.key)
     row = {"run": {**vars(run), "key": run.key}, "steps": experiment.train.steps, "scores": {}}
     quiet = Console(quiet=True)
     for (name, changes), passes in itertools.product(TESTS[run.puzzles].items(), PASSES):
@@ -204,14 +196,11 @@ def _table(
         named = {"puzzles": puzzles, "network": network, "method": method}
         found = [row for row in rows if named.items() <= row["run"].items()]
         if found:
-            cells = [_cell([exact_of(row, *column) for row in found]) for column in columns]
+            cells = [
+                mean_and_range([exact_of(row, *column) for row in found]) for column in columns
+            ]
             lines.append(f"| {network}, `{method}` | {len(found)} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""]) if len(lines) > 2 else ""
-
-
-def _cell(values: Sequence[float]) -> str:
-    mean = f"{statistics.fmean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.1f}–{max(values):.1f})"
 
 
 def with_tables(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -221,10 +210,7 @@ def with_tables(text: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD")
+    parser = parser_of(__doc__)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     if not options.write:

@@ -162,11 +162,13 @@ def experiment_of(run: Run) -> Experiment:
 
 def flops_per_step(experiment: Experiment) -> float:
     """FLOPs of one training step in which nothing is computed again."""
-    method, data = experiment.method, experiment.data
+    method, data, model = experiment.method, experiment.data, experiment.model
     ((height, width),) = data.boards
+    if isinstance(model, Transformer):  # other forms of attention compute the scores again
+        model = dataclasses.replace(model, attention="plain")
     of_one = count_flops(
         method,
-        dataclasses.replace(experiment.model, attention="plain"),
+        model,
         vocab=data.vocabulary.size + method.has_mask,
         cells=height * width,
         denoise_steps=experiment.evaluate.denoise_steps,

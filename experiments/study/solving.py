@@ -14,7 +14,6 @@ solved with two attempts, at the end and by each earlier answer.
 Expected time: the minutes of all runs together, with all cores. Nothing else may run meanwhile.
 """
 
-import argparse
 import dataclasses
 import itertools
 import json
@@ -39,7 +38,7 @@ from drm_jax.solve.weights import find_source
 from drm_jax.words import counted
 from experiments.solve_small import development_tasks
 from experiments.study.__main__ import ROOT
-from experiments.study.rows import make_missing, read_rows
+from experiments.study.rows import make_missing, parser_of, read_rows
 
 RUNS, ROWS = ROOT / "runs" / "study_solving", Path(__file__).parent / "solve_rows"
 SIDE = 9
@@ -173,10 +172,7 @@ def _cell(solved: Sequence[np.ndarray]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD")
+    parser = parser_of(__doc__)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--leaks", action="store_true")
     options = parser.parse_args()

@@ -19,7 +19,6 @@ Expected time: half an hour a final run on one core that multiplies matrices at 
 minutes a run of tuning; about 40 hours of one core in all. Run two at a time, on a core each.
 """
 
-import argparse
 import dataclasses
 import functools
 import itertools
@@ -34,13 +33,12 @@ from rich.console import Console
 from rich.table import Table
 
 from drm_jax.config import Evaluate, Experiment, Optimizer, Train, with_changes
-from drm_jax.evaluate.loop import answer_questions, answer_rollouts, with_rollout
+from drm_jax.evaluate.loop import answer_rollouts, pooled_rollouts
+from drm_jax.evaluate.sweep import choices_of
 from drm_jax.io.files import work_path, write_whole
 from drm_jax.methods.drm import Drm
 from drm_jax.model.recursion import Recursion
 from drm_jax.model.transformer import TokenMixer, Transformer
-from drm_jax.parallel.mesh import use_cpu_cores
-from drm_jax.plan.flops import count_flops
 from drm_jax.puzzles.arc.family import Arc
 from drm_jax.puzzles.arc.tasks import load_source, smallest_tasks
 from drm_jax.puzzles.family import Judge
@@ -49,10 +47,10 @@ from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.run.evaluation import read_to_evaluate
 from drm_jax.run.setup import answerer, set_up_to_evaluate
 from drm_jax.run.start import restore_own
-from drm_jax.run.workdir import claim
 from drm_jax.runtime.programs import keep_programs
-from experiments.study.__main__ import ROOT, train
-from experiments.study.rows import make_missing, read_rows
+from experiments.study.__main__ import ROOT, trained
+from experiments.study.protocol import flops_per_step
+from experiments.study.rows import make_missing, mean_and_range, parser_of, read_rows
 
 RUNS, ROWS = ROOT / "runs" / "study_thinking", Path(__file__).parent / "thinking_rows"
 TERAFLOPS = {"tuning": 15.0, "final": 60.0}
@@ -202,32 +200,11 @@ def experiment_of(run: Run) -> Experiment:
     return with_changes(changed, {"train.steps": steps})
 
 
-def flops_per_step(experiment: Experiment) -> float:
-    """FLOPs of one training step in which nothing is computed again."""
-    method, data = experiment.method, experiment.data
-    height, width = data.boards[-1]
-    of_one = count_flops(
-        method,
-        dataclasses.replace(experiment.model, attention="plain")
-        if hasattr(experiment.model, "attention")
-        else experiment.model,
-        vocab=data.vocabulary.size + method.has_mask,
-        cells=height * width,
-        denoise_steps=1,
-        platform="cpu",
-    )
-    return experiment.train.batch_size * of_one.train
-
-
 # --- rows -----------------------------------------------------------------------------------------
 def make_row(run: Run) -> None:
     """Trains a run in a process of its own, scores it, and writes its row."""
     experiment = experiment_of(run)
-    workdir = work_path(RUNS / run.key)
-    workdir.mkdir(parents=True, exist_ok=True)
-    claim(workdir, experiment)
-    train(workdir)
-    use_cpu_cores()
+    workdir = trained(experiment, RUNS / run.key)
     row: dict[str, Any] = {"run": {**vars(run), "key": run.key}, "steps": experiment.train.steps}
     harder = {"search": SEARCH[run.family]} if run.family in SEARCH else {}
     for name, changes in {"own": {}, **harder}.items():
@@ -256,19 +233,13 @@ def by_rollouts(workdir: Any, changes: Mapping[str, Any]) -> dict[str, dict[str,
     if not method.draws_at_test:
         changes["evaluate.latent_noise"] = LATENT_NOISE
     setup, state = _prepared(workdir, changes)
-    questions, answer_batch = setup.puzzles.questions(None), answerer(setup)
-    has_rules = getattr(setup.experiment.data, "has_rules", False)
-    judged, found = None, {}
-    for number in range(ROLLOUTS[-1]):
-        one = answer_questions(
-            setup.experiment, answer_batch, state, setup.mesh, questions, rollout=number
-        )
-        judged = one if judged is None else with_rollout(judged, one, number)
-        if number + 1 in ROLLOUTS:
-            found[str(number + 1)] = {
+    of = setup.experiment, answerer(setup), state, setup.mesh, setup.puzzles.questions(None)
+    found = {}
+    for count, judged in enumerate(pooled_rollouts(*of, ROLLOUTS[-1]), 1):
+        if count in ROLLOUTS:
+            found[str(count)] = {
                 choice: _bits(judged.judge.choosing(choice), judged.accuracy_R)
-                for choice in CHOICES
-                if has_rules or choice != "rules"
+                for choice in choices_of(setup.experiment.data)
             }
     return found
 
@@ -334,17 +305,12 @@ def _method_and_rate(row: Mapping[str, Any]) -> tuple[str, float]:
 
 
 def _cell(shares: Sequence[float]) -> str:
-    """Mean over seeds, and the least and the most."""
-    percent = [100 * share for share in shares]
-    mean = f"{statistics.fmean(percent):.1f}"
-    return mean if len(percent) == 1 else f"{mean} ({min(percent):.1f}–{max(percent):.1f})"
+    """In per cent, over seeds."""
+    return mean_and_range([100 * share for share in shares])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="+", default=[], metavar="WORD")
+    parser = parser_of(__doc__)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if not options.table:
