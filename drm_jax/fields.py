@@ -31,18 +31,18 @@ _ADDED = "added"
 
 
 def added(default: Any) -> Any:
-    """A field that runs before it did without: where it has its default, `told` leaves it out."""
+    """A field that earlier versions did not have: `stable_repr` leaves it out at its default."""
     return dataclasses.field(default=default, metadata={_ADDED: True})
 
 
-def told(config: Any) -> str:
-    """The repr of a dataclass as it was before fields were `added` that have their default: what a
-    digest of options is made of, so that a run goes on."""
+def stable_repr(config: Any) -> str:
+    """The repr of a dataclass without `added` fields at their defaults. Digests of options are
+    made of it, so that a run of an earlier version can go on."""
     if not dataclasses.is_dataclass(config):
         return repr(config)
     values = {field: getattr(config, field.name) for field in dataclasses.fields(config)}
     shown = [
-        f"{field.name}={told(value)}"
+        f"{field.name}={stable_repr(value)}"
         for field, value in values.items()
         if field.repr and not (_ADDED in field.metadata and value == field.default)
     ]

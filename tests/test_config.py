@@ -15,7 +15,7 @@ from drm_jax.config import (
     with_changes,
 )
 from drm_jax.errors import UsageError
-from drm_jax.fields import added, check, check_fields, told
+from drm_jax.fields import added, check, check_fields, stable_repr
 from drm_jax.methods.carried import Halting
 from drm_jax.methods.denoising import Denoising, Noise
 from drm_jax.methods.diffusion import Diffusion
@@ -232,9 +232,9 @@ def test_limits_are_allowed():
 
 def test_what_was_added_is_told_where_it_is_used():
     """So that the fingerprint of a run from before is the same."""
-    assert told(Recursion()) == "Recursion(cycles=3, inner_steps=4, grad_cycles=1)"
+    assert stable_repr(Recursion()) == "Recursion(cycles=3, inner_steps=4, grad_cycles=1)"
     used = Recursion(grad_inner_steps=2)
-    assert told(used) == repr(used)
+    assert stable_repr(used) == repr(used)
 
     @dataclasses.dataclass(frozen=True)
     class Outer:
@@ -243,9 +243,9 @@ def test_what_was_added_is_told_where_it_is_used():
         more: int = added(3)
 
     prefix = Outer.__qualname__
-    assert told(Outer()) == f"{prefix}(inner={used!r}, name='x')"
-    assert told(Outer(more=4)) == repr(Outer(more=4))
-    assert told("x") == "'x'"
+    assert stable_repr(Outer()) == f"{prefix}(inner={used!r}, name='x')"
+    assert stable_repr(Outer(more=4)) == repr(Outer(more=4))
+    assert stable_repr("x") == "'x'"
 
 
 # --- changes ------------------------------------------------------------------------------------

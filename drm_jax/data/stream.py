@@ -18,7 +18,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from drm_jax.fields import told
+from drm_jax.fields import stable_repr
 from drm_jax.puzzles.family import Board, Puzzles
 from drm_jax.random_bits import below, draw_bits
 
@@ -201,7 +201,7 @@ def fingerprint(
 ) -> str:
     """A digest of all that decides the stream: stored beside a run, compared on resume."""
     options = [
-        f"{field.name!r}: {told(getattr(method, field.name))}"
+        f"{field.name!r}: {stable_repr(getattr(method, field.name))}"
         for field in dataclasses.fields(method)
         if field.name != "denoising"  # of tests alone
     ]

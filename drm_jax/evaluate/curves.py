@@ -31,12 +31,12 @@ class Point:
     """Of depth: the shares that the family's judge gives, by name. Of breadth: the headline, by how
     the answer is chosen; that of the oracle says how often a right answer was there to choose."""
     passes: float
-    """That an answer took, on average over candidates: fewer than all with an early exit."""
+    """How many an answer took, on average over candidates; an early exit saves some."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Scores of one checkpoint by thinking."""
+    """Scores of one checkpoint with more and more passes, or rollouts."""
 
     kind: Kind
     step: int

@@ -21,7 +21,7 @@ class Scored(Protocol):
     metrics: Mapping[str, Any]
 
 
-class Thought(Protocol):
+class Plotted(Protocol):
     """What is shown of an `evaluate.curves.Curve`."""
 
     kind: str
@@ -174,7 +174,7 @@ def difficulty_table(evaluation: Scored) -> Table | None:
     return table
 
 
-def curve_table(curve: Thought) -> Table:
+def curve_table(curve: Plotted) -> Table:
     """One row a point of a curve."""
     asked = f"{counted(curve.test_inputs, 'test input')}, step {curve.step:,}"
     names = list(dict.fromkeys(name for point in curve.points for name in point.scores))

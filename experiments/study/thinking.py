@@ -1,4 +1,4 @@
-"""Must more thinking help? Scores by passes and by rollouts, where puzzles need a search.
+"""Does more thinking help? Scores by passes and by rollouts, where puzzles need a search.
 
     python -m experiments.study.thinking                     all rows that are missing
     python -m experiments.study.thinking --only maze trm     those whose name holds all words
