@@ -1,5 +1,6 @@
 """The page's server as programs of this machine meet it: what it answers, and what it refuses."""
 
+import contextlib
 import itertools
 import json
 import queue
@@ -112,18 +113,21 @@ def raw(page: Served, body: bytes) -> bytes:
 
 @pytest.mark.long
 def test_ctrl_c_ends_what_is_at_work(arc_run):
-    with served(str(arc_run)) as page:
-        body = json.dumps({"task": TASK, "minutes": 30}).encode()
-        socks = [socket.create_connection(("127.0.0.1", page.port), SECONDS) for _ in range(2)]
-        for sock in socks:  # one is at work, one waits
-            sock.sendall(raw(page, body))
-        text = b""
-        while b"answered" not in text:
-            text += socks[0].recv(4096)
-        before = time.monotonic()
-    assert time.monotonic() - before < SECONDS
-    for sock in socks:
-        sock.close()
+    with contextlib.ExitStack() as socks:  # they stay open while the command ends
+        with served(str(arc_run)) as page:
+            body = json.dumps({"task": TASK, "minutes": 30}).encode()
+            at_work, waits = (
+                socks.enter_context(socket.create_connection(("127.0.0.1", page.port), SECONDS))
+                for _ in range(2)
+            )
+            at_work.sendall(raw(page, body))
+            text = b""
+            while b"answered" not in text:
+                text += at_work.recv(4096)
+            waits.sendall(raw(page, body))
+            assert waits.recv(4096).startswith(b"HTTP/1.1 200")
+            before = time.monotonic()
+        assert time.monotonic() - before < SECONDS
 
 
 def test_a_connection_that_asks_for_nothing_is_closed(shipped):
