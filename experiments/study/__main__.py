@@ -228,7 +228,7 @@ def _without_defaults(part: Any, own: Mapping[str, Any]) -> dict[str, Any]:
 def row_of(run: Run, workdir: epath.Path) -> dict[str, Any]:
     """What is kept of a run's training."""
     experiment = experiment_of(run)
-    lines, starts = read_metrics(workdir), read_history(workdir)
+    lines = read_metrics(workdir)
     return {
         "run": {**vars(run), "key": run.key},
         "protocol": protocol_of(run),
@@ -240,9 +240,15 @@ def row_of(run: Run, workdir: epath.Path) -> dict[str, Any]:
             for x in lines
             if x["kind"] == "eval"
         ],
-        "seconds": _seconds(starts),
-        "made_with": {k: starts[0].get(k) for k in ("time", "drm_jax", "jax", "python", "devices")},
+        **made_with(workdir),
     }
+
+
+def made_with(workdir: epath.Path) -> dict[str, Any]:
+    """How long a run has trained, and with which libraries and devices it began."""
+    starts = read_history(workdir)
+    names = "time", "drm_jax", "jax", "python", "devices"
+    return {"seconds": _seconds(starts), "made_with": {k: starts[0].get(k) for k in names}}
 
 
 def _seconds(history: Iterable[Mapping[str, Any]]) -> float:

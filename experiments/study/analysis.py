@@ -14,6 +14,8 @@ import numpy as np
 from scipy import stats
 
 Row = Mapping[str, Any]
+Units = Mapping[str, Sequence[float]]
+"""A measure of each test input, by what is drawn together: an ARC task, a puzzle."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Mean:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Of the share of wrong cells, and its 95% interval."""
+    """Of a share, and its 95% interval."""
 
     value: float
     low: float
@@ -78,18 +80,25 @@ def compare(
 ) -> Difference:
     """How many more cells are wrong in `rows` than in `against`: the same tasks and seeds.
 
-    The interval is Student's t: the variance of the mean over seeds and that over tasks (of Sudoku,
-    puzzles) are added, with the degrees of freedom of Welch and Satterthwaite. (What seeds and
-    tasks do together counts twice, so it is a little wide.) With one seed, over tasks alone.
+    The interval is that of `paired`.
     """
     pairs = list(zip(rows, against, strict=True))
     if any(a["run"]["seed"] != b["run"]["seed"] for a, b in pairs):
         raise ValueError("rows of other seeds can't be paired")
-    units = [(_units(a, setting), _units(b, against_setting)) for a, b in pairs]
-    names = sorted(units[0][0])
-    sums_SxU = np.array([[sum(a[n]) - sum(b[n]) for n in names] for a, b in units])
-    count_U = np.array([len(units[0][0][n]) for n in names])
-    value = sums_SxU.sum() / (len(rows) * count_U.sum())
+    return paired([(_units(a, setting), _units(b, against_setting)) for a, b in pairs])
+
+
+def paired(seeds: Sequence[tuple[Units, Units]]) -> Difference:
+    """The mean of the first ones' values less that of the second ones', over seeds and units.
+
+    The interval is Student's t: the variance of the mean over seeds and that over tasks (of Sudoku,
+    puzzles) are added, with the degrees of freedom of Welch and Satterthwaite. (What seeds and
+    tasks do together counts twice, so it is a little wide.) With one seed, over tasks alone.
+    """
+    names = sorted(seeds[0][0])
+    sums_SxU = np.array([[sum(a[n]) - sum(b[n]) for n in names] for a, b in seeds])
+    count_U = np.array([len(seeds[0][0][n]) for n in names])
+    value = sums_SxU.sum() / (len(seeds) * count_U.sum())
     # a task's part in the mean over test inputs, of which it may have several
     part_U = (sums_SxU.mean(axis=0) - value * count_U) / count_U.mean()
     of_seeds = sums_SxU.sum(axis=1) / count_U.sum()

@@ -48,7 +48,7 @@ from drm_jax.run.evaluation import read_to_evaluate
 from drm_jax.run.setup import answerer, set_up_to_evaluate
 from drm_jax.run.start import restore_own
 from drm_jax.runtime.programs import keep_programs
-from experiments.study.__main__ import ROOT, trained
+from experiments.study.__main__ import ROOT, made_with, trained
 from experiments.study.protocol import flops_per_step
 from experiments.study.rows import make_missing, mean_and_range, parser_of, read_rows
 
@@ -206,6 +206,7 @@ def make_row(run: Run) -> None:
     experiment = experiment_of(run)
     workdir = trained(experiment, RUNS / run.key)
     row: dict[str, Any] = {"run": {**vars(run), "key": run.key}, "steps": experiment.train.steps}
+    row |= made_with(workdir)
     harder = {"search": SEARCH[run.family]} if run.family in SEARCH else {}
     for name, changes in {"own": {}, **harder}.items():
         row[name] = {"depth": by_passes(workdir, changes)}
