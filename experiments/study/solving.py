@@ -37,7 +37,7 @@ from drm_jax.solve.output import copying, solves
 from drm_jax.solve.weights import find_source
 from drm_jax.words import counted
 from experiments.solve_small import development_tasks
-from experiments.study.__main__ import ROOT
+from experiments.study.__main__ import ROOT, made_with
 from experiments.study.rows import make_missing, parser_of, read_rows
 
 RUNS, ROWS = ROOT / "runs" / "study_solving", Path(__file__).parent / "solve_rows"
@@ -101,6 +101,7 @@ def make_row(run: Run) -> None:
         "seconds": round(state["seconds_used"], 1),
         "steps": json.loads((folder / "config.json").read_text(encoding="utf-8"))["train"]["steps"],
         "solved": {name: _solved(tasks, answer) for name, answer in answers.items()},
+        "made_with": made_with(work_path(folder))["made_with"],
     }
     ROWS.mkdir(exist_ok=True)
     write_whole(work_path(ROWS / f"{run.key}.json"), json.dumps(row) + "\n")
@@ -119,7 +120,8 @@ def _solved(tasks: Sequence[Task], submission: Mapping[str, Any]) -> dict[str, l
 
 def leaks(tasks: str) -> list[str]:
     """The ids of the tasks of which the weights in the package were trained on an answer."""
-    return leaks_from_digests(find_source("small").trained_on, tasks_of(tasks))
+    asked = [dataclasses.replace(task, role="evaluate") for task in tasks_of(tasks)]
+    return leaks_from_digests(find_source("small").trained_on, asked)
 
 
 # --- what the rows say ----------------------------------------------------------------------------
