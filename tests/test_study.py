@@ -18,7 +18,7 @@ from drm_jax.run.loop import train
 from drm_jax.run.setup import set_up
 from drm_jax.run.workdir import claim
 from experiments.study import __main__ as study
-from experiments.study import boards, scoring
+from experiments.study import boards, scoring, thinking
 from experiments.study.analysis import compare, mean, mean_of, select
 from experiments.study.protocol import (
     FAMILIES,
@@ -290,7 +290,10 @@ def test_the_results_are_those_of_the_committed_rows():
     rows = study.read_rows(runs, study.ROWS)
     assert len(rows) == len(runs) == len(list(study.ROWS.iterdir()))
     assert {row["run"]["family"] for row in rows if "made_as" in row} == {"sudoku4", "sudoku6"}
-    assert page(rows, "final") == (study.ROOT / "docs" / "results.md").read_text()
+    assert (
+        page(rows, "final", read_rows(thinking.ROWS))
+        == (study.ROOT / "docs" / "results.md").read_text()
+    )
 
 
 def test_the_tables_of_boards_say_what_the_rows_say():

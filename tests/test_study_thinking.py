@@ -1,12 +1,15 @@
 """experiments/study/thinking.py: what is equal for all methods, which runs follow from the rows."""
 
+import itertools
 import json
 
+import numpy as np
 import pytest
 
 from drm_jax.commands.main import main
 from drm_jax.io.files import work_path
-from experiments.study import thinking
+from experiments.study import thinking, thinking_results
+from experiments.study.analysis import select
 from experiments.study.thinking import FAMILIES, METHODS, OPTIONS, OPTIONS_OF, Run
 
 
@@ -81,6 +84,65 @@ def test_a_table_of_rows():
     cells = [next(iter(column.cells)) for column in table.columns]
     assert cells[:4] == ["trm", "0.002", "2", "30.0 (20.0–40.0)"]
     assert cells[-4:] == ["30.0 (20.0–40.0)", "", "", "100.0 (100.0–100.0)"]
+
+
+def all_rows():
+    """Of every run: each method solves a share of its own, with more passes more of them."""
+    rng = np.random.default_rng(0)
+
+    def bits(share, count):
+        return "".join(map(str, (rng.random(count) < share).astype(int)))
+
+    rows = []
+    counts = {"arc8": len(thinking_results._task_of_test())}
+    for family, (number, method) in itertools.product(FAMILIES, enumerate(METHODS)):
+        for rate in thinking.RATES:
+            tuned = row(family, method, rate, 0.5 - 100 * abs(rate - 2e-3))
+            rows.append(tuned | dict.fromkeys(thinking_results.tests_of(family), tuned["own"]))
+        for seed in thinking.SEEDS:
+            final = row(family, method, 2e-3, 0, "final", seed)
+            for kind in thinking_results.tests_of(family):
+                count = counts.get(family, 100)
+                depth = {
+                    str(n): bits(0.1 + 0.15 * number + 0.05 * i, count)
+                    for i, n in enumerate(thinking.PASSES)
+                }
+                choices = {c: depth["32"] for c in thinking.CHOICES if c != "rules"}
+                breadth = {str(n): choices for n in thinking.ROLLOUTS}
+                final[kind] = {"depth": depth, "breadth": breadth}
+            rows.append({**final, "steps": 1000})
+    for option, seed in itertools.product(OPTIONS, thinking.SEEDS):
+        like = next(
+            r for r in rows if r["run"]["key"] == f"final-{OPTIONS_OF}-drm-0.002-seed{seed}"
+        )
+        run = Run("final", OPTIONS_OF, option, 2e-3, seed)
+        rows.append({**like, "run": {**vars(run), "key": run.key}})
+    return rows
+
+
+def test_the_second_part_of_the_results(tmp_path):
+    rows = all_rows()
+    assert thinking_results.is_complete(rows)
+    assert not thinking_results.is_complete(rows[:-1])
+    text = thinking_results.page(rows)
+    assert "nan" not in text
+    for method in METHODS:
+        assert text.count(f"| `{method}` |") > len(FAMILIES)
+    found = select(rows, "final", "maze11", "trm")
+    solved = thinking_results.by_passes("own", 32)
+    assert f"| {thinking_results.share(found, solved)} |" in text
+    drm = select(rows, "final", "maze11", "drm")
+    difference = thinking_results.compare(found, solved, drm, solved)
+    assert difference.low < difference.value < difference.high
+    shares = [thinking_results.share(of, solved).value for of in (found, drm)]
+    assert difference.value == pytest.approx(shares[0] - shares[1])
+    assert thinking_results.passes_of(rows, "maze11", "trm") == 1  # all are equal in tuning
+    rising = {str(n): "1" * n + "0" * (32 - n) for n in thinking.PASSES}
+    assert thinking_results.rises([{"own": {"depth": rising}}], "own")
+    assert not thinking_results.rises([row("maze11", "trm", 2e-3, 0.5)], "own")
+    thinking_results.draw(rows, tmp_path)
+    (figure,) = tmp_path.iterdir()
+    assert f"images/results/{figure.name}" in text
 
 
 @pytest.mark.parametrize("family", ["sudoku6", "arc8"])

@@ -57,6 +57,7 @@ from experiments.study.protocol import (
     quick_runs,
     tuning_runs,
 )
+from experiments.study.rows import read_rows as read_all
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "runs" / "study"
@@ -125,11 +126,13 @@ def write(runs: Sequence[Run], rows: Sequence[dict[str, Any]], folder: Path) -> 
         print(f"no results.md yet: {len(missing)} runs have no row, such as {some}")
         return 0
     try:
+        from experiments.study import thinking
         from experiments.study.results import write_results
     except ModuleNotFoundError as error:
         print(f"the figures need {error.name}: pip install -e '.[study]'", file=sys.stderr)
         return 1
-    for path in write_results(rows, runs[0].stage, folder):
+    of_thinking = read_all(thinking.ROWS) if runs[0].stage == "final" else ()
+    for path in write_results(rows, runs[0].stage, folder, of_thinking):
         print(path)
     return 0
 

@@ -42,7 +42,8 @@ def draw_all(rows: Sequence[Row], stage: str, folder: Path) -> None:
         plt.close(figure)
 
 
-def _panels(titles: Sequence[str], rows: int = 1) -> tuple[Figure, Sequence[Axes]]:
+def panels(titles: Sequence[str], rows: int = 1) -> tuple[Figure, Sequence[Axes]]:
+    """A figure with a column a title, and its axes, row by row."""
     figure, axes = plt.subplots(
         rows, len(titles), figsize=(3.3 * len(titles), 2.7 * rows), layout="constrained",
         squeeze=False,
@@ -52,7 +53,8 @@ def _panels(titles: Sequence[str], rows: int = 1) -> tuple[Figure, Sequence[Axes
     return figure, axes.flatten()
 
 
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One of all lines, below."""
     named = {}
     for axis in axes:
         named |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
@@ -61,7 +63,7 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 def learning(rows: Sequence[Row], stage: str) -> Figure:
     """Wrong cells on the test inputs while training, by FLOPs and by steps."""
-    figure, axes = _panels([TITLES[family] for family in FAMILIES], rows=2)
+    figure, axes = panels([TITLES[family] for family in FAMILIES], rows=2)
     for i, family in enumerate(FAMILIES):
         for method in (*METHODS, *OWN):
             of_method = select(rows, stage, family, method)
@@ -82,11 +84,11 @@ def learning(rows: Sequence[Row], stage: str) -> Figure:
         lower.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     for axis in axes[:: len(FAMILIES)]:
         axis.set_ylabel("share of wrong cells")
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
-def _ticks(axis: Axes, values: Sequence[int], label: str) -> None:
+def ticks(axis: Axes, values: Sequence[int], label: str) -> None:
     """These values, and no others, on a logarithmic axis."""
     axis.set(xlabel=label, xscale="log")
     axis.set_xticks(values, map(str, values))
@@ -101,7 +103,7 @@ def _look(method: str) -> dict[str, Any]:
 
 def passes(rows: Sequence[Row], stage: str) -> Figure:
     """Wrong cells by passes at test time."""
-    figure, axes = _panels([TITLES[family] for family in FAMILIES])
+    figure, axes = panels([TITLES[family] for family in FAMILIES])
     for axis, family in zip(axes, FAMILIES, strict=True):
         for method in (*METHODS, *OWN):
             of_method = select(rows, stage, family, method)
@@ -110,15 +112,15 @@ def passes(rows: Sequence[Row], stage: str) -> Figure:
                 TEST_STEPS, [m.value for m in means], [m.error for m in means],
                 **_look(method), marker="o", markersize=3,
             )  # fmt: skip
-        _ticks(axis, TEST_STEPS, "passes at test time")
+        ticks(axis, TEST_STEPS, "passes at test time")
     axes[0].set_ylabel("share of wrong cells")
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
 def remask(rows: Sequence[Row], stage: str) -> Figure:
     """Uniform remasking against confidence, by passes."""
-    figure, axes = _panels([TITLES[family] for family in FAMILIES])
+    figure, axes = panels([TITLES[family] for family in FAMILIES])
     kinds = {"uniform": ("published", "-"), "confidence": ("confidence", ":")}
     steps = TEST_STEPS[1:-1]
     for axis, family in zip(axes, FAMILIES, strict=True):
@@ -131,9 +133,9 @@ def remask(rows: Sequence[Row], stage: str) -> Figure:
                 steps, line, linestyle=style, marker="o", markersize=3, color=_COLOURS[method],
                 label=f"{method}, {kind}",
             )  # fmt: skip
-        _ticks(axis, steps, "passes at test time")
+        ticks(axis, steps, "passes at test time")
     axes[0].set_ylabel("share of wrong cells")
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
@@ -146,7 +148,7 @@ def votes(rows: Sequence[Row], stage: str) -> Figure:
         names = [*(f"voters{n}@{passes}" for n in VOTERS[:-1]), tuned(of_method)]
         line = [mean_of(of_method, name, "solved").value for name in names]
         axis.plot(VOTERS, line, marker="o", markersize=3, **_look(method))
-    _ticks(axis, VOTERS, "candidates of a test input: itself, and augmentations")
+    ticks(axis, VOTERS, "candidates of a test input: itself, and augmentations")
     axis.set_ylabel("pass@2")
     figure.legend(loc="outside right center")
     return figure
@@ -154,7 +156,7 @@ def votes(rows: Sequence[Row], stage: str) -> Figure:
 
 def levels(rows: Sequence[Row], stage: str) -> Figure:
     """Errors of one pass from a state of training, by noise level."""
-    figure, axes = _panels([TITLES[family] for family in FAMILIES])
+    figure, axes = panels([TITLES[family] for family in FAMILIES])
     for axis, family in zip(axes, FAMILIES, strict=True):
         for method in (*METHODS, *OWN):
             of_method = select(rows, stage, family, method)
@@ -166,7 +168,7 @@ def levels(rows: Sequence[Row], stage: str) -> Figure:
                 )
         axis.set(xlabel="noise level of the true output", ylim=(0, None))
     axes[0].set_ylabel("of the masked cells, wrong")
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
@@ -176,7 +178,7 @@ def paths(rows: Sequence[Row], stage: str) -> Figure:
         "answered_wrong": "of the cells, answered wrongly",
         "shown_wrong": "of the cells shown, wrong",
     }  # fmt: skip
-    figure, axes = _panels([TITLES[family] for family in FAMILIES], rows=len(shown))
+    figure, axes = panels([TITLES[family] for family in FAMILIES], rows=len(shown))
     for row, (name, label) in enumerate(shown.items()):
         for i, family in enumerate(FAMILIES):
             axis = axes[row * len(FAMILIES) + i]
@@ -191,5 +193,5 @@ def paths(rows: Sequence[Row], stage: str) -> Figure:
             axis.set_ylim(0, None)
             axis.set(xlabel="pass", xticks=(1, 4, 8, 12, 16))
         axes[row * len(FAMILIES)].set_ylabel(label)
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from experiments.study import figures
+from experiments.study import figures, thinking_results
 from experiments.study.analysis import Row, compare, mean, mean_line, mean_of, select, tuned
+from experiments.study.pages import rendered, table
 from experiments.study.protocol import (
     FAMILIES,
     LEARNING_RATES,
@@ -22,35 +21,43 @@ from experiments.study.protocol import (
 from experiments.study.scoring import LEVELS
 
 _AT_16 = f"published@{PUBLISHED_STEPS}"
-_TEMPLATE = Path(__file__).parent / "results.md.jinja"
 
 
-def write_results(rows: Sequence[Row], stage: str, folder: Path) -> list[Path]:
+def write_results(
+    rows: Sequence[Row], stage: str, folder: Path, of_thinking: Sequence[Row] = ()
+) -> list[Path]:
     """Writes results.md, and the figures beside it in images/results; returns their paths."""
-    figures.draw_all(rows, stage, folder / "images" / "results")
+    images = folder / "images" / "results"
+    figures.draw_all(rows, stage, images)
+    if thinking_results.is_complete(of_thinking):
+        thinking_results.draw(of_thinking, images)
     path = folder / "results.md"
-    path.write_text(page(rows, stage), encoding="utf-8")
-    return [path, *sorted((folder / "images" / "results").glob("*.svg"))]
+    path.write_text(page(rows, stage, of_thinking), encoding="utf-8")
+    return [path, *sorted(images.glob("*.svg"))]
 
 
-def page(rows: Sequence[Row], stage: str) -> str:
-    """The text of results.md."""
+def page(rows: Sequence[Row], stage: str, of_thinking: Sequence[Row] = ()) -> str:
+    """The text of results.md: its first part, and the second one if all of its rows are there."""
+    first = _first_part(rows, stage)
+    if not thinking_results.is_complete(of_thinking):
+        return first
+    return f"{first}\n{thinking_results.page(of_thinking)}"
+
+
+def _first_part(rows: Sequence[Row], stage: str) -> str:
     of_stage = [row for row in rows if row["run"]["stage"] == stage]
     tuning = [row for row in rows if row["run"]["stage"] == "tuning"]
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, autoescape=False,
-    )  # fmt: skip
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+    return rendered(
+        "results.md.jinja",
         stage=stage,
         families=[(family, figures.TITLES[family]) for family in FAMILIES],
         teraflops=TERAFLOPS,
-        main_tables={family: _table(main_table(rows, stage, family)) for family in FAMILIES},
-        own_table=_table(own_table(rows, stage)),
-        at_test_table=_table(at_test_table(rows, stage)),
-        tuning_table=_table(tuning_table(tuning)) if tuning else "",
-        levels_table=_table(levels_table(rows, stage)),
-        states_table=_table(states_table(rows, stage)),
+        main_tables={family: table(main_table(rows, stage, family)) for family in FAMILIES},
+        own_table=table(own_table(rows, stage)),
+        at_test_table=table(at_test_table(rows, stage)),
+        tuning_table=table(tuning_table(tuning)) if tuning else "",
+        levels_table=table(levels_table(rows, stage)),
+        states_table=table(states_table(rows, stage)),
         made_with=_made_with(of_stage + tuning),
         as_arc_task=any("made_as" in row for row in of_stage + tuning),
         **_facts(rows, stage),
@@ -93,13 +100,6 @@ def _facts(rows: Sequence[Row], stage: str) -> dict[str, Callable[..., str]]:
         "while_training": while_training, "wrong": wrong, "solved": solved, "against": against,
         "in_path": in_path, "at_level": at_level,
     }  # fmt: skip
-
-
-def _table(lines: Iterator[Sequence[Any]]) -> str:
-    """A table in Markdown; the first line is its head."""
-    head, *body = ([str(cell) for cell in line] for line in lines)
-    rule = ["---"] * len(head)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
 
 
 def main_table(rows: Sequence[Row], stage: str, family: str) -> Iterator[Sequence[Any]]:

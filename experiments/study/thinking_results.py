@@ -1,0 +1,233 @@
+"""The second part of docs/results.md: its tables and figures from the rows of `thinking`."""
+
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from drm_jax.puzzles.arc.tasks import load_source
+from experiments.study.analysis import Difference, Mean, Row, Units, mean, paired, select
+from experiments.study.figures import legend, panels, ticks
+from experiments.study.pages import rendered, table
+from experiments.study.thinking import (
+    CHOICES,
+    FAMILIES,
+    LATENT_NOISE,
+    METHODS,
+    OPTIONS,
+    OPTIONS_OF,
+    PASSES,
+    ROLLOUT_PASSES,
+    ROLLOUTS,
+    SEARCH,
+    SEEDS,
+    TERAFLOPS,
+    TESTS,
+    arc_tasks,
+    tried,
+)
+
+TITLES = {
+    "sudoku6": "Sudoku 6×6", "sudoku9": "Sudoku 9×9", "maze11": "mazes 11×11",
+    "arc8": "ARC, up to 8×8",
+}  # fmt: skip
+KINDS = {"own": "as trained", "search": "that may need a search"}
+Solved = Callable[[Row], str]
+"""Which tests a row's run has solved: "1" or "0" of each."""
+
+
+def is_complete(rows: Sequence[Row]) -> bool:
+    """Whether there is a final row of every method, family, seed and option."""
+    wanted = itertools.product(FAMILIES, METHODS)
+    wanted = [*wanted, *((OPTIONS_OF, option) for option in OPTIONS)]
+    return all(len(select(rows, "final", *of)) >= len(SEEDS) for of in wanted)
+
+
+def page(rows: Sequence[Row]) -> str:
+    """Its text."""
+    shown = [(family, kind) for family in FAMILIES for kind in tests_of(family)]
+    titles = {of: f"{TITLES[of[0]]}, tests {KINDS[of[1]]}" for of in shown}
+    return rendered(
+        "thinking.md.jinja",
+        teraflops=TERAFLOPS, tests=TESTS, rollout_passes=ROLLOUT_PASSES, latent_noise=LATENT_NOISE,
+        depth_tables=[(titles[of], table(depth_table(rows, *of))) for of in shown],
+        breadth_tables=[(titles[of], table(breadth_table(rows, *of))) for of in shown],
+        options_table=table(options_table(rows)),
+        tuning_table=table(tuning_table(rows)),
+    )  # fmt: skip
+
+
+def tests_of(family: str) -> Iterator[str]:
+    """The kinds of tests of a family."""
+    yield "own"
+    if family in SEARCH:
+        yield "search"
+
+
+def by_passes(kind: str, passes: int) -> Solved:
+    return lambda row: row[kind]["depth"][str(passes)]
+
+
+def by_rollouts(kind: str, count: int, choice: str) -> Solved:
+    return lambda row: row[kind]["breadth"][str(count)][choice]
+
+
+def share(rows: Sequence[Row], solved: Solved) -> Mean:
+    """Of tests that were solved, over seeds."""
+    return mean([solved(row).count("1") / len(solved(row)) for row in rows])
+
+
+def passes_of(rows: Sequence[Row], family: str, method: str) -> int:
+    """How many passes did best in tuning, at the rate that did best there; of equals the fewest.
+
+    An option has those of `drm`.
+    """
+    method = "drm" if method in OPTIONS else method
+    rates = tried(rows, family, method)
+    best = max(sorted(rates), key=rates.__getitem__)
+    (row,) = (
+        row for row in select(rows, "tuning", family, method)
+        if row["run"]["learning_rate"] == best
+    )  # fmt: skip
+    kinds = list(tests_of(family))
+
+    def solved(passes: int) -> int:
+        return sum(by_passes(kind, passes)(row).count("1") for kind in kinds)
+
+    return max(PASSES, key=solved)
+
+
+def compare(
+    rows: Sequence[Row], solved: Solved, against: Sequence[Row], other: Solved
+) -> Difference:
+    """How many more tests are solved: the same tests, and as many seeds as both have."""
+    both = {row["run"]["seed"] for row in rows} & {row["run"]["seed"] for row in against}
+    first, second = ([r for r in of if r["run"]["seed"] in both] for of in (rows, against))
+    family = rows[0]["run"]["family"]
+    return paired(
+        [
+            (_units(family, solved(a)), _units(family, other(b)))
+            for a, b in zip(first, second, strict=True)
+        ]
+    )
+
+
+def _units(family: str, bits: str) -> Units:
+    """Of ARC by task, otherwise by puzzle."""
+    if family != "arc8":
+        return {f"{i:04}": [float(bit)] for i, bit in enumerate(bits)}
+    units: dict[str, list[float]] = {}
+    for task, bit in zip(_task_of_test(), bits, strict=True):
+        units.setdefault(task, []).append(float(bit))
+    return units
+
+
+@functools.cache
+def _task_of_test() -> tuple[str, ...]:
+    """The ids of the final ARC tasks, each once a test input, in the order of a row's tests."""
+    count = Counter({task.id: len(task.tests) for task in load_source("arc1/training")})
+    return tuple(itertools.chain(*([task] * count[task] for task in sorted(arc_tasks()[1]))))
+
+
+def rises(rows: Sequence[Row], kind: str) -> bool:
+    """Whether the mean over seeds never falls from one number of passes to the next, and rises."""
+    line = [share(rows, by_passes(kind, passes)).value for passes in PASSES]
+    return all(a <= b for a, b in itertools.pairwise(line)) and line[0] < line[-1]
+
+
+# --- tables: the first line is the head -----------------------------------------------------------
+def depth_table(rows: Sequence[Row], family: str, kind: str) -> Iterator[Sequence[Any]]:
+    """Solved by passes; with the passes that did best in tuning, against the published drm."""
+    yield (
+        "method", "rate", "seeds", *(f"{n}" for n in PASSES), "never falls", "passes as tuned",
+        "solved so", "against `drm`, points",
+    )  # fmt: skip
+    drm = select(rows, "final", family, "drm")
+    as_drm = by_passes(kind, passes_of(rows, family, "drm"))
+    for method in METHODS:
+        found = select(rows, "final", family, method)
+        passes = passes_of(rows, family, method)
+        as_tuned = by_passes(kind, passes)
+        yield (
+            f"`{method}`", f"{found[0]['run']['learning_rate']:g}", len(found),
+            *(share(found, by_passes(kind, n)) for n in PASSES),
+            "yes" if rises(found, kind) else "no", passes, share(found, as_tuned),
+            "" if method == "drm" else compare(found, as_tuned, drm, as_drm),
+        )  # fmt: skip
+
+
+def breadth_table(rows: Sequence[Row], family: str, kind: str) -> Iterator[Sequence[Any]]:
+    """Solved by so many rollouts of 16 passes, by how one is chosen."""
+    (found, *_) = (select(rows, "final", family, method) for method in METHODS)
+    choices = [c for c in CHOICES if c in found[0][kind]["breadth"][str(ROLLOUTS[-1])]]
+    yield "method", "1 rollout", *(f"{n}, {c}" for n in ROLLOUTS[1:] for c in choices)
+    for method in METHODS:
+        found = select(rows, "final", family, method)
+        yield (
+            f"`{method}`", share(found, by_rollouts(kind, 1, "votes")),
+            *(share(found, by_rollouts(kind, n, c)) for n in ROLLOUTS[1:] for c in choices),
+        )  # fmt: skip
+
+
+def options_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
+    """The effect of each option on one family, at the passes and the rate of `drm`."""
+    yield "option", "steps", *(f"{KINDS[kind]}, points" for kind in tests_of(OPTIONS_OF))
+    for option, changes in OPTIONS.items():
+        before = "drm_inner2" if option == "drm_inner2_grad1" else "drm"
+        found, against = (select(rows, "final", OPTIONS_OF, name) for name in (option, before))
+        passes = passes_of(rows, OPTIONS_OF, "drm")
+        named = ", ".join(f"`{k}={str(v).lower()}`" for k, v in changes.items())
+        yield (
+            f"{named}, against `{before}`", f"{found[0]['steps']:,}",
+            *(
+                compare(found, by_passes(kind, passes), against, by_passes(kind, passes))
+                for kind in tests_of(OPTIONS_OF)
+            ),
+        )  # fmt: skip
+
+
+def tuning_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
+    """Of every run of tuning the share solved, with its best number of passes."""
+    rates = sorted({r["run"]["learning_rate"] for r in rows if r["run"]["stage"] == "tuning"})
+    yield "puzzles", "method", *(f"{rate:g}" for rate in rates)
+    for family, method in itertools.product(FAMILIES, METHODS):
+        found: Mapping[float, float] = tried(rows, family, method)
+        if found:
+            best = max(sorted(found), key=found.__getitem__)
+            cells = {rate: f"{100 * solved:.1f}" for rate, solved in found.items()}
+            cells[best] = f"**{cells[best]}**"
+            yield TITLES[family], f"`{method}`", *(cells.get(rate, "") for rate in rates)
+
+
+# --- figures --------------------------------------------------------------------------------------
+def depth_figure(rows: Sequence[Row]) -> Figure:
+    """The share of tests solved by passes, a panel for each kind of tests."""
+    shown = [(family, kind) for family in FAMILIES for kind in tests_of(family)]
+    titles = [f"{TITLES[family]}, {KINDS[kind]}" for family, kind in shown]
+    half = len(shown) // 2
+    figure, axes = panels(titles[:half], rows=2)
+    for axis, title, (family, kind) in zip(axes, titles, shown, strict=True):
+        axis.set_title(title)
+        for number, method in enumerate(METHODS):
+            found = select(rows, "final", family, method)
+            means = [share(found, by_passes(kind, n)) for n in PASSES]
+            axis.errorbar(
+                PASSES, [m.value for m in means], [m.error for m in means], label=method,
+                color=f"C{number}", marker="o", markersize=3,
+            )  # fmt: skip
+        ticks(axis, PASSES, "passes at test time")
+    for axis in axes[::half]:
+        axis.set_ylabel("share solved")
+    legend(figure, axes)
+    return figure
+
+
+def draw(rows: Sequence[Row], folder: Path) -> None:
+    """Writes the figures to a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "thinking_depth.svg"
+    depth_figure(rows).savefig(path, metadata={"Date": None}, bbox_inches="tight")
