@@ -250,7 +250,7 @@ command -v kubectl >/dev/null || {
   exit 1
 }
 failed() {
-  echo "gke: not submitted; that there is no such job shows: $(quoted "${kubectl[@]}" get jobset)" >&2
+  echo "gke: not submitted; to see that there is no such job: $(quoted "${kubectl[@]}" get jobset)" >&2
   exit 1
 }
 trap 'echo "gke: stopped; what was submitted shows: $(quoted "${kubectl[@]}" get jobset)" >&2; exit 130' INT TERM

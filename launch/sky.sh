@@ -98,7 +98,7 @@ trap 'rm -rf "$folder"' EXIT
 trap 'echo "sky: stopped; whether a job was submitted shows: sky jobs queue" >&2; exit 130' INT TERM
 task >"$folder/task.yaml"
 sky jobs launch --yes --detach-run "$folder/task.yaml" || {
-  echo "sky: not submitted; that there is no such job shows: sky jobs queue" >&2
+  echo "sky: not submitted; to see that there is no such job: sky jobs queue" >&2
   exit 1
 }
 echo "sky: $JOB_NAME is submitted, and is started again until the run is finished"

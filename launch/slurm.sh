@@ -79,7 +79,7 @@ done
 look="squeue --me --name=drm-${job_name%.py}"
 trap 'echo "slurm: stopped; whether a job was submitted shows: $look" >&2; exit 130' INT TERM
 if ! id=$("${submit[@]}" < <(printf '%s' "$job")); then
-  echo "slurm: not submitted; that there is no such job shows: $look" >&2
+  echo "slurm: not submitted; to see that there is no such job: $look" >&2
   exit 1
 fi
 id=${id%%;*} # the cluster's name may follow

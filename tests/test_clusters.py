@@ -414,7 +414,7 @@ def test_a_failing_kubectl_is_said(failing, kubectl):
     result, _ = kubectl(failing=failing)
     assert result.returncode == 1
     assert "Unauthorized" in result.stderr
-    assert "gke: not submitted; that there is no such job shows: kubectl get" in result.stderr
+    assert "gke: not submitted; to see that there is no such job: kubectl get" in result.stderr
 
 
 # --- SkyPilot ---

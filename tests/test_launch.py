@@ -246,7 +246,7 @@ def test_slurm_says_what_a_failing_sbatch_leaves(slurm):
     )
     result, _ = slurm(*TRAIN)
     assert result.returncode == 1
-    assert "no such partition\nslurm: not submitted; that there is no such job shows: squeue" in (
+    assert "no such partition\nslurm: not submitted; to see that there is no such job: squeue" in (
         result.stderr
     )
     (slurm.tools / "sbatch").unlink()
