@@ -70,7 +70,7 @@ def test_rates_are_tried_until_the_best_one_is_inside():
         row(OPTIONS_OF, "drm", rate, share) for rate, share in ((1e-3, 0), (2e-3, 0.5), (4e-3, 0))
     ]
     final = list(thinking.final_runs(of_drm))
-    assert len(final) == len(thinking.SEEDS) * (1 + len(OPTIONS))
+    assert len(final) == len(thinking.SEEDS) * (2 + len(OPTIONS))
 
 
 def test_a_table_of_rows():
@@ -111,11 +111,11 @@ def all_rows():
                 breadth = {str(n): choices for n in thinking.ROLLOUTS}
                 final[kind] = {"depth": depth, "breadth": breadth}
             rows.append({**final, "steps": 1000})
-    for option, seed in itertools.product(OPTIONS, thinking.SEEDS):
+    for option, seed in itertools.product(("drm", *OPTIONS), thinking.SEEDS):
         like = next(
             r for r in rows if r["run"]["key"] == f"final-{OPTIONS_OF}-drm-0.002-seed{seed}"
         )
-        run = Run("final", OPTIONS_OF, option, 2e-3, seed)
+        run = Run("options", OPTIONS_OF, option, 2e-3, seed)
         rows.append({**like, "run": {**vars(run), "key": run.key}})
     return rows
 

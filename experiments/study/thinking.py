@@ -6,17 +6,18 @@
 
     tuning  every method at three learning rates, and at more of them until the best one has worse
        |    neighbours; one seed, a quarter of the FLOPs, puzzles of their own
-    final   every method at its rate, three seeds or more, on other puzzles, used once; on one
-            family options of the network, the noise and the optimiser too, at the rate of `drm`
+    final   every method at its rate, three seeds or more, on other puzzles, used once
+    options of the network, the noise and the optimiser, on one family: `drm` at its rate without
+            and with each, a quarter of the FLOPs, the puzzles of the final runs
 
 Four families: Sudoku of 6x6 (attention) and of 9x9 (token mixer), mazes of 11x11 (token mixer),
 ARC tasks of up to 8x8 (attention). All methods have the same block, the same puzzles, the same
 FLOPs. Each run is a `drm train` in runs/study_thinking/NAME, which goes on where it was stopped; a
-finished one is scored with 1, 2, 4, … 32 passes, and with 16 rollouts by each way to choose, and
-leaves a row in experiments/study/thinking_rows/: which tests were solved.
+finished one is scored with 1, 2, 4, … 32 passes, a final one also with 16 rollouts by each way to
+choose, and leaves a row in experiments/study/thinking_rows/: which tests were solved.
 
-Expected time: half an hour a final run on one core that multiplies matrices at 50 GFLOP/s, 8
-minutes a run of tuning; about 40 hours of one core in all. Run two at a time, on a core each.
+Expected time: half an hour a final run on one core that multiplies matrices at 50 GFLOP/s, 9
+minutes each of the others; about 40 hours of one core in all. Run two at a time, on a core each.
 """
 
 import dataclasses
@@ -53,7 +54,7 @@ from experiments.study.protocol import flops_per_step
 from experiments.study.rows import make_missing, mean_and_range, parser_of, read_rows
 
 RUNS, ROWS = ROOT / "runs" / "study_thinking", Path(__file__).parent / "thinking_rows"
-TERAFLOPS = {"tuning": 15.0, "final": 60.0}
+TERAFLOPS = {"tuning": 15.0, "options": 15.0, "final": 60.0}
 """10^12 FLOPs of training of each run."""
 RATES = (1e-3, 2e-3, 4e-3)
 LEAST_RATE, MOST_RATE = 1.25e-4, 3.2e-2
@@ -141,17 +142,21 @@ def tuning_runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[Run]:
 
 
 def final_runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[Run]:
-    """Every method that is tuned, at its best rate; the first seed of everything first."""
-    asked = list(tuning_runs(rows))
-    there = {row["run"]["key"] for row in rows}
+    """Every method that is tuned, at its best rate, and the options; first seeds first."""
     for seed, family, method in itertools.product(SEEDS, FAMILIES, METHODS):
-        of_this = [run for run in asked if (run.family, run.method) == (family, method)]
-        if all(run.key in there for run in of_this):
+        if is_tuned(rows, family, method):
             rate = best_rate(rows, family, method)
             yield Run("final", family, method, rate, seed)
             if (family, method) == (OPTIONS_OF, "drm"):
-                for option in OPTIONS:
-                    yield Run("final", family, option, rate, seed)
+                for option in ("drm", *OPTIONS):
+                    yield Run("options", family, option, rate, seed)
+
+
+def is_tuned(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> bool:
+    """Whether the best learning rate of a method is known."""
+    there = {row["run"]["key"] for row in rows}
+    runs = (run for run in tuning_runs(rows) if (run.family, run.method) == (family, method))
+    return all(run.key in there for run in runs)
 
 
 def tried(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> dict[float, float]:
@@ -180,7 +185,7 @@ def arc_tasks() -> tuple[tuple[str, ...], tuple[str, ...]]:
 def experiment_of(run: Run) -> Experiment:
     """The experiment of a run."""
     data, model = FAMILIES[run.family]
-    held_out = run.stage == "final"
+    held_out = run.stage != "tuning"
     if run.family == "arc8":
         data = dataclasses.replace(data, only=arc_tasks()[held_out])
     else:

@@ -42,9 +42,9 @@ Solved = Callable[[Row], str]
 
 def is_complete(rows: Sequence[Row]) -> bool:
     """Whether there is a final row of every method, family, seed and option."""
-    wanted = itertools.product(FAMILIES, METHODS)
-    wanted = [*wanted, *((OPTIONS_OF, option) for option in OPTIONS)]
-    return all(len(select(rows, "final", *of)) >= len(SEEDS) for of in wanted)
+    wanted = [("final", *of) for of in itertools.product(FAMILIES, METHODS)]
+    wanted += [("options", OPTIONS_OF, name) for name in ("drm", *OPTIONS)]
+    return all(len(select(rows, *of)) >= len(SEEDS) for of in wanted)
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -82,11 +82,7 @@ def share(rows: Sequence[Row], solved: Solved) -> Mean:
 
 
 def passes_of(rows: Sequence[Row], family: str, method: str) -> int:
-    """How many passes did best in tuning, at the rate that did best there; of equals the fewest.
-
-    An option has those of `drm`.
-    """
-    method = "drm" if method in OPTIONS else method
+    """How many passes did best in tuning, at the rate that did best there; of equals the fewest."""
     rates = tried(rows, family, method)
     best = max(sorted(rates), key=rates.__getitem__)
     (row,) = (
@@ -178,7 +174,7 @@ def options_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
     yield "option", "steps", *(f"{KINDS[kind]}, points" for kind in tests_of(OPTIONS_OF))
     for option, changes in OPTIONS.items():
         before = "drm_inner2" if option == "drm_inner2_grad1" else "drm"
-        found, against = (select(rows, "final", OPTIONS_OF, name) for name in (option, before))
+        found, against = (select(rows, "options", OPTIONS_OF, name) for name in (option, before))
         passes = passes_of(rows, OPTIONS_OF, "drm")
         named = ", ".join(f"`{k}={str(v).lower()}`" for k, v in changes.items())
         yield (
