@@ -48,10 +48,10 @@ def test_the_final_puzzles_are_others():
 def test_rates_are_tried_until_the_best_one_is_inside():
     def rates(rows):
         runs = thinking.tuning_runs(rows)
-        return [r.learning_rate for r in runs if (r.family, r.method) == ("maze11", "trm")]
+        return [r.learning_rate for r in runs if (r.family, r.method) == ("maze9", "trm")]
 
     def rows(*pairs):
-        return [row("maze11", "trm", rate, share) for rate, share in pairs]
+        return [row("maze9", "trm", rate, share) for rate, share in pairs]
 
     assert rates([]) == [1e-3, 2e-3, 4e-3]
     inside = rows((1e-3, 0.1), (2e-3, 0.3), (4e-3, 0.2))
@@ -75,7 +75,7 @@ def test_rates_are_tried_until_the_best_one_is_inside():
 
 def test_a_table_of_rows():
     rows = [
-        row("maze11", "trm", 2e-3, share, "final", seed) for seed, share in enumerate((0.2, 0.4))
+        row("maze9", "trm", 2e-3, share, "final", seed) for seed, share in enumerate((0.2, 0.4))
     ]
     for one in rows:
         votes = {"votes": one["own"]["depth"]["1"], "oracle": "1" * 100}
@@ -128,18 +128,18 @@ def test_the_second_part_of_the_results(tmp_path):
     assert "nan" not in text
     for method in METHODS:
         assert text.count(f"| `{method}` |") > len(FAMILIES)
-    found = select(rows, "final", "maze11", "trm")
+    found = select(rows, "final", "maze9", "trm")
     solved = thinking_results.by_passes("own", 32)
     assert f"| {thinking_results.share(found, solved)} |" in text
-    drm = select(rows, "final", "maze11", "drm")
+    drm = select(rows, "final", "maze9", "drm")
     difference = thinking_results.compare(found, solved, drm, solved)
     assert difference.low < difference.value < difference.high
     shares = [thinking_results.share(of, solved).value for of in (found, drm)]
     assert difference.value == pytest.approx(shares[0] - shares[1])
-    assert thinking_results.passes_of(rows, "maze11", "trm") == 1  # all are equal in tuning
+    assert thinking_results.passes_of(rows, "maze9", "trm") == 1  # all are equal in tuning
     rising = {str(n): "1" * n + "0" * (32 - n) for n in thinking.PASSES}
     assert thinking_results.rises([{"own": {"depth": rising}}], "own")
-    assert not thinking_results.rises([row("maze11", "trm", 2e-3, 0.5)], "own")
+    assert not thinking_results.rises([row("maze9", "trm", 2e-3, 0.5)], "own")
     thinking_results.draw(rows, tmp_path)
     (figure,) = tmp_path.iterdir()
     assert f"images/results/{figure.name}" in text

@@ -10,7 +10,7 @@
     options of the network, the noise and the optimiser, on one family: `drm` at its rate without
             and with each, a quarter of the FLOPs, the puzzles of the final runs
 
-Four families: Sudoku of 6x6 (attention) and of 9x9 (token mixer), mazes of 11x11 (token mixer),
+Four families: Sudoku of 6x6 (attention) and of 9x9 (token mixer), mazes of 9x9 (token mixer),
 ARC tasks of up to 8x8 (attention). All methods have the same block, the same puzzles, the same
 FLOPs. Each run is a `drm train` in runs/study_thinking/NAME, which goes on where it was stopped; a
 finished one is scored with 1, 2, 4, … 32 passes, a final one also with 16 rollouts by each way to
@@ -76,8 +76,8 @@ FAMILIES = {
         Sudoku(logic="singles", clues=34, train_puzzles=5000, num_augmentations=1_000_000),
         _MIXER,
     ),
-    "maze11": (
-        Maze(side=11, least_difficulty=8, train_puzzles=20_000, num_augmentations=7),
+    "maze9": (
+        Maze(side=9, least_difficulty=6, train_puzzles=20_000, num_augmentations=7),
         _MIXER,
     ),
     "arc8": (

@@ -32,7 +32,7 @@ from experiments.study.thinking import (
 )
 
 TITLES = {
-    "sudoku6": "Sudoku 6×6", "sudoku9": "Sudoku 9×9", "maze11": "mazes 11×11",
+    "sudoku6": "Sudoku 6×6", "sudoku9": "Sudoku 9×9", "maze9": "mazes 9×9",
     "arc8": "ARC, up to 8×8",
 }  # fmt: skip
 KINDS = {"own": "as trained", "search": "that may need a search"}
