@@ -3,7 +3,7 @@
 a slot that was left  <- the example that arrives; all masked and z_init, or its noised target
 a step                   one pass from the slot's tokens and z, scored as drm's
 after the step           tokens <- the answer, masked again at the next level of the path; z stays
-left again               after the last pass of the path; with `halts` also when q_halt > 0
+left again               after the last pass of the path; with `halts` sooner, when q_halt > 0
 
 What a pass is shown in training is what a test shows it: its own mistakes. Ours, not the paper's.
 """
@@ -74,8 +74,9 @@ class DrmRollout(DenoisingMethod):
     from_target: Share = 0.25
     """Share of rollouts that begin within the path, from the target with a part masked, as `noise`
     has it; the others begin all masked."""
-    halts: bool = False
-    """A rollout also ends when the halting score says that its answer is right."""
+    halts: bool = True
+    """A rollout also ends when the halting score says that its answer is right, so that more
+    examples are seen, and more of those that it can't solve yet."""
     noise: Noise = Noise()
     denoising: RecursiveDenoising = RecursiveDenoising(first_remask="skip")
 

@@ -4,6 +4,7 @@
     python -m experiments.study.thinking --only maze trm     those whose name holds all words
     python -m experiments.study.thinking --table             what the rows say
 
+    tried   settings of drm_rollout that were compared to choose its own; as in tuning
     tuning  every method at three learning rates, and at more of them until the best one has worse
        |    neighbours; one seed, a quarter of the FLOPs, puzzles of their own
     final   every method at its rate, three seeds or more, on other puzzles, used once
@@ -54,7 +55,7 @@ from experiments.study.protocol import flops_per_step
 from experiments.study.rows import make_missing, mean_and_range, parser_of, read_rows
 
 RUNS, ROWS = ROOT / "runs" / "study_thinking", Path(__file__).parent / "thinking_rows"
-TERAFLOPS = {"tuning": 15.0, "options": 15.0, "final": 60.0}
+TERAFLOPS = {"tried": 15.0, "tuning": 15.0, "options": 15.0, "final": 60.0}
 """10^12 FLOPs of training of each run."""
 RATES = (1e-3, 2e-3, 4e-3)
 LEAST_RATE, MOST_RATE = 1.25e-4, 3.2e-2
@@ -97,6 +98,13 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "diffusion": {"method": "diffusion"},
     "drm_rollout": {"method": "drm_rollout"},
 }
+TRIED_ON = "sudoku9"
+TRIED: Mapping[str, Mapping[str, Any]] = {
+    "drm_rollout_no_halts": {"method": "drm_rollout", "method.halts": False},
+    "drm_rollout_8": {"method": "drm_rollout", "method.rollout": 8},
+    "drm_rollout_confidence": {"method": "drm_rollout", "method.denoising.remask": "confidence"},
+}
+"""Beside `drm_rollout` as it is; tried at some of RATES."""
 OPTIONS_OF = "sudoku6"
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "drm_convolution": {"model.convolution": True},
@@ -131,7 +139,7 @@ class Run:
 def tuning_runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[Run]:
     """All methods at all rates, and beside the best one where it is at an end."""
     for family, method in itertools.product(FAMILIES, METHODS):
-        rates = {*RATES, *tried(rows, family, method)}
+        rates = {*RATES, *solved_by_rate(rows, family, method)}
         best = best_rate(rows, family, method)
         if best == max(rates) and best < MOST_RATE:
             rates.add(2 * best)
@@ -139,6 +147,12 @@ def tuning_runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[Run]:
             rates.add(best / 2)
         for rate in sorted(rates):
             yield Run("tuning", family, method, rate, 0)
+
+
+def tried_runs() -> Iterator[Run]:
+    """Each setting at the two higher rates."""
+    for name, rate in itertools.product(TRIED, RATES[1:]):
+        yield Run("tried", TRIED_ON, name, rate, 0)
 
 
 def final_runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[Run]:
@@ -159,7 +173,9 @@ def is_tuned(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> boo
     return all(run.key in there for run in runs)
 
 
-def tried(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> dict[float, float]:
+def solved_by_rate(
+    rows: Sequence[Mapping[str, Any]], family: str, method: str
+) -> dict[float, float]:
     """By rate the share of tests that were solved in tuning, with the best number of passes."""
     wanted = {"stage": "tuning", "family": family, "method": method}
     found = [row for row in rows if wanted.items() <= row["run"].items()]
@@ -170,7 +186,7 @@ def tried(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> dict[f
 
 def best_rate(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> float | None:
     """Of equals the lower one; None where nothing was tried."""
-    found = tried(rows, family, method)
+    found = solved_by_rate(rows, family, method)
     return max(sorted(found), key=found.__getitem__) if found else None
 
 
@@ -185,7 +201,7 @@ def arc_tasks() -> tuple[tuple[str, ...], tuple[str, ...]]:
 def experiment_of(run: Run) -> Experiment:
     """The experiment of a run."""
     data, model = FAMILIES[run.family]
-    held_out = run.stage != "tuning"
+    held_out = run.stage not in ("tried", "tuning")
     if run.family == "arc8":
         data = dataclasses.replace(data, only=arc_tasks()[held_out])
     else:
@@ -200,7 +216,7 @@ def experiment_of(run: Run) -> Experiment:
         train=Train(steps=1, batch_size=64, log_every=100, checkpoint_every=500, keep_best=0),
         evaluate=Evaluate(batch_size=64, denoise_steps=4, trajectories="off"),
     )
-    changed = with_changes(base, {**METHODS, **OPTIONS}[run.method])
+    changed = with_changes(base, {**METHODS, **TRIED, **OPTIONS}[run.method])
     steps = round(TERAFLOPS[run.stage] * 1e12 / flops_per_step(changed))
     return with_changes(changed, {"train.steps": steps})
 
@@ -325,7 +341,8 @@ def main() -> int:
         while before != (rows := read_rows(ROWS)):  # what is tuned decides what is run next
             before = rows
             make_missing(tuning_runs(rows), ROWS, options.only, make_row)
-        make_missing(final_runs(rows), ROWS, options.only, make_row)
+        runs = itertools.chain(final_runs(rows), tried_runs())
+        make_missing(runs, ROWS, options.only, make_row)
     for table in tables(read_rows(ROWS)):
         Console(width=160).print(table)
     return 0

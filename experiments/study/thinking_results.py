@@ -27,8 +27,9 @@ from experiments.study.thinking import (
     SEEDS,
     TERAFLOPS,
     TESTS,
+    TRIED_ON,
     arc_tasks,
-    tried,
+    solved_by_rate,
 )
 
 TITLES = {
@@ -57,6 +58,7 @@ def page(rows: Sequence[Row]) -> str:
         depth_tables=[(titles[of], table(depth_table(rows, *of))) for of in shown],
         breadth_tables=[(titles[of], table(breadth_table(rows, *of))) for of in shown],
         options_table=table(options_table(rows)),
+        tried_table=table(tried_table(rows)),
         tuning_table=table(tuning_table(rows)),
     )  # fmt: skip
 
@@ -83,7 +85,7 @@ def share(rows: Sequence[Row], solved: Solved) -> Mean:
 
 def passes_of(rows: Sequence[Row], family: str, method: str) -> int:
     """How many passes did best in tuning, at the rate that did best there; of equals the fewest."""
-    rates = tried(rows, family, method)
+    rates = solved_by_rate(rows, family, method)
     best = max(sorted(rates), key=rates.__getitem__)
     (row,) = (
         row for row in select(rows, "tuning", family, method)
@@ -186,12 +188,26 @@ def options_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
         )  # fmt: skip
 
 
+def tried_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
+    """Settings of drm_rollout, each run of one seed: solved by passes, of the hardest tests."""
+    yield "setting", "puzzles", "rate", *(f"{n}" for n in PASSES)
+    for row in (r for r in rows if r["run"]["stage"] == "tried" or _is_rollout(r["run"])):
+        family, rate = row["run"]["family"], f"{row['run']['learning_rate']:g}"
+        (*_, kind) = tests_of(family)
+        cells = (share([row], by_passes(kind, n)) for n in PASSES)
+        yield f"`{row['run']['method']}`", f"{TITLES[family]}, {KINDS[kind]}", rate, *cells
+
+
+def _is_rollout(run: Mapping[str, Any]) -> bool:
+    return (run["stage"], run["family"], run["method"]) == ("tuning", TRIED_ON, "drm_rollout")
+
+
 def tuning_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
     """Of every run of tuning the share solved, with its best number of passes."""
     rates = sorted({r["run"]["learning_rate"] for r in rows if r["run"]["stage"] == "tuning"})
     yield "puzzles", "method", *(f"{rate:g}" for rate in rates)
     for family, method in itertools.product(FAMILIES, METHODS):
-        found: Mapping[float, float] = tried(rows, family, method)
+        found: Mapping[float, float] = solved_by_rate(rows, family, method)
         if found:
             best = max(sorted(found), key=found.__getitem__)
             cells = {rate: f"{100 * solved:.1f}" for rate, solved in found.items()}

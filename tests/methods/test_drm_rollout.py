@@ -25,7 +25,7 @@ NETWORK = Transformer(hidden=16, heads=2, layers=1, prefix=2, swiglu_multiple=16
     VOCABULARY, ((4, 4),), "cpu"
 )
 PARAMS, CONSTANTS = jax.jit(lambda key: init_params(NETWORK, key))(jax.random.key(0))
-METHOD = DrmRollout(Recursion(cycles=2, inner_steps=1), rollout=4, from_target=0.0)
+METHOD = DrmRollout(Recursion(cycles=2, inner_steps=1), rollout=4, from_target=0.0, halts=False)
 rng = np.random.default_rng(0)
 ROWS = jax.random.normal(jax.random.key(2), (3, 16))
 EXAMPLES = {
