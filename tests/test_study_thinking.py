@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from drm_jax.commands.main import main
+from drm_jax.evaluate.sweep import choices_of
 from drm_jax.io.files import work_path
-from experiments.study import thinking, thinking_results
+from experiments.study import thinking
 from experiments.study.analysis import select
 from experiments.study.thinking import FAMILIES, METHODS, OPTIONS, OPTIONS_OF, Run
 
@@ -88,6 +89,8 @@ def test_a_table_of_rows():
 
 def all_rows():
     """Of every run: each method solves a share of its own, with more passes more of them."""
+    from experiments.study import thinking_results
+
     rng = np.random.default_rng(0)
 
     def bits(share, count):
@@ -107,7 +110,7 @@ def all_rows():
                     str(n): bits(0.1 + 0.15 * number + 0.05 * i, count)
                     for i, n in enumerate(thinking.PASSES)
                 }
-                choices = {c: depth["32"] for c in thinking.CHOICES if c != "rules"}
+                choices = dict.fromkeys(choices_of(FAMILIES[family][0]), depth["32"])
                 breadth = {str(n): choices for n in thinking.ROLLOUTS}
                 final[kind] = {"depth": depth, "breadth": breadth}
             rows.append({**final, "steps": 1000})
@@ -121,6 +124,9 @@ def all_rows():
 
 
 def test_the_second_part_of_the_results(tmp_path):
+    pytest.importorskip("matplotlib")
+    from experiments.study import thinking_results
+
     rows = all_rows()
     assert thinking_results.is_complete(rows)
     assert not thinking_results.is_complete(rows[:-1])

@@ -231,7 +231,7 @@ def _without_defaults(part: Any, own: Mapping[str, Any]) -> dict[str, Any]:
 def row_of(run: Run, workdir: epath.Path) -> dict[str, Any]:
     """What is kept of a run's training."""
     experiment = experiment_of(run)
-    lines = read_metrics(workdir)
+    lines, history = read_metrics(workdir), read_history(workdir)
     return {
         "run": {**vars(run), "key": run.key},
         "protocol": protocol_of(run),
@@ -243,18 +243,17 @@ def row_of(run: Run, workdir: epath.Path) -> dict[str, Any]:
             for x in lines
             if x["kind"] == "eval"
         ],
-        **made_with(workdir),
+        "seconds": seconds_of(history),
+        "made_with": made_with(history),
     }
 
 
-def made_with(workdir: epath.Path) -> dict[str, Any]:
-    """How long a run has trained, and with which libraries and devices it began."""
-    starts = read_history(workdir)
-    names = "time", "drm_jax", "jax", "python", "devices"
-    return {"seconds": _seconds(starts), "made_with": {k: starts[0].get(k) for k in names}}
+def made_with(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """When a run began, and with which libraries and devices."""
+    return {k: history[0].get(k) for k in ("time", "drm_jax", "jax", "python", "devices")}
 
 
-def _seconds(history: Iterable[Mapping[str, Any]]) -> float:
+def seconds_of(history: Iterable[Mapping[str, Any]]) -> float:
     """How long a run has trained, over all its starts that ended in order."""
     total, start = 0.0, None
     for line in history:

@@ -33,6 +33,7 @@ from scipy import stats
 from drm_jax.io.files import work_path, write_whole
 from drm_jax.puzzles.arc.leaks import leaks_from_digests
 from drm_jax.puzzles.arc.tasks import Task, grids, load_source
+from drm_jax.run.history import read_history
 from drm_jax.solve.output import copying, solves
 from drm_jax.solve.weights import find_source
 from drm_jax.words import counted
@@ -101,7 +102,7 @@ def make_row(run: Run) -> None:
         "seconds": round(state["seconds_used"], 1),
         "steps": json.loads((folder / "config.json").read_text(encoding="utf-8"))["train"]["steps"],
         "solved": {name: _solved(tasks, answer) for name, answer in answers.items()},
-        "made_with": made_with(work_path(folder))["made_with"],
+        "made_with": made_with(read_history(work_path(folder))),
     }
     ROWS.mkdir(exist_ok=True)
     write_whole(work_path(ROWS / f"{run.key}.json"), json.dumps(row) + "\n")

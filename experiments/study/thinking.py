@@ -47,10 +47,11 @@ from drm_jax.puzzles.family import Judge
 from drm_jax.puzzles.maze.family import Maze
 from drm_jax.puzzles.sudoku.family import Sudoku
 from drm_jax.run.evaluation import read_to_evaluate
+from drm_jax.run.history import read_history
 from drm_jax.run.setup import answerer, set_up_to_evaluate
 from drm_jax.run.start import restore_own
 from drm_jax.runtime.programs import keep_programs
-from experiments.study.__main__ import ROOT, made_with, trained
+from experiments.study.__main__ import ROOT, made_with, seconds_of, trained
 from experiments.study.protocol import flops_per_step
 from experiments.study.rows import make_missing, mean_and_range, parser_of, read_rows
 
@@ -139,14 +140,19 @@ class Run:
 def tuning_runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[Run]:
     """All methods at all rates, and beside the best one where it is at an end."""
     for family, method in itertools.product(FAMILIES, METHODS):
-        rates = {*RATES, *solved_by_rate(rows, family, method)}
-        best = best_rate(rows, family, method)
-        if best == max(rates) and best < MOST_RATE:
-            rates.add(2 * best)
-        if best == min(rates) and best > LEAST_RATE:
-            rates.add(best / 2)
-        for rate in sorted(rates):
+        for rate in rates_to_try(rows, family, method):
             yield Run("tuning", family, method, rate, 0)
+
+
+def rates_to_try(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> list[float]:
+    """Those of RATES, those that were tried, and the next one where the best is at an end."""
+    rates = {*RATES, *solved_by_rate(rows, family, method)}
+    best = best_rate(rows, family, method)
+    if best == max(rates) and best < MOST_RATE:
+        rates.add(2 * best)
+    if best == min(rates) and best > LEAST_RATE:
+        rates.add(best / 2)
+    return sorted(rates)
 
 
 def tried_runs() -> Iterator[Run]:
@@ -168,9 +174,7 @@ def final_runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[Run]:
 
 def is_tuned(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> bool:
     """Whether the best learning rate of a method is known."""
-    there = {row["run"]["key"] for row in rows}
-    runs = (run for run in tuning_runs(rows) if (run.family, run.method) == (family, method))
-    return all(run.key in there for run in runs)
+    return {*rates_to_try(rows, family, method)} <= {*solved_by_rate(rows, family, method)}
 
 
 def solved_by_rate(
@@ -179,9 +183,7 @@ def solved_by_rate(
     """By rate the share of tests that were solved in tuning, with the best number of passes."""
     wanted = {"stage": "tuning", "family": family, "method": method}
     found = [row for row in rows if wanted.items() <= row["run"].items()]
-    return {
-        row["run"]["learning_rate"]: max(solved(row, family, n) for n in PASSES) for row in found
-    }
+    return {row["run"]["learning_rate"]: max(solved(row, n) for n in PASSES) for row in found}
 
 
 def best_rate(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> float | None:
@@ -227,7 +229,8 @@ def make_row(run: Run) -> None:
     experiment = experiment_of(run)
     workdir = trained(experiment, RUNS / run.key)
     row: dict[str, Any] = {"run": {**vars(run), "key": run.key}, "steps": experiment.train.steps}
-    row |= made_with(workdir)
+    history = read_history(workdir)
+    row |= {"seconds": seconds_of(history), "made_with": made_with(history)}
     harder = {"search": SEARCH[run.family]} if run.family in SEARCH else {}
     for name, changes in {"own": {}, **harder}.items():
         row[name] = {"depth": by_passes(workdir, changes)}
@@ -286,9 +289,9 @@ def _bits(judge: Judge, accuracy_R: Any) -> str:
 
 
 # --- what they say --------------------------------------------------------------------------------
-def solved(row: Mapping[str, Any], family: str, passes: int, kind: str | None = None) -> float:
+def solved(row: Mapping[str, Any], passes: int) -> float:
     """The share of tests that a run solved; of both kinds of tests where there are two."""
-    kinds = [kind] if kind else [name for name in ("own", "search") if name in row]
+    kinds = [name for name in ("own", "search") if name in row]
     return statistics.fmean(_share(row[name]["depth"][str(passes)]) for name in kinds)
 
 

@@ -2,19 +2,18 @@
 
 import functools
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from drm_jax.evaluate.sweep import choices_of
 from drm_jax.puzzles.arc.tasks import load_source
 from experiments.study.analysis import Difference, Mean, Row, Units, mean, paired, select
 from experiments.study.figures import legend, panels, ticks
 from experiments.study.pages import rendered, table
 from experiments.study.thinking import (
-    CHOICES,
     FAMILIES,
     LATENT_NOISE,
     METHODS,
@@ -29,6 +28,8 @@ from experiments.study.thinking import (
     TESTS,
     TRIED_ON,
     arc_tasks,
+    best_rate,
+    solved,
     solved_by_rate,
 )
 
@@ -50,13 +51,12 @@ def is_complete(rows: Sequence[Row]) -> bool:
 
 def page(rows: Sequence[Row]) -> str:
     """Its text."""
-    shown = [(family, kind) for family in FAMILIES for kind in tests_of(family)]
-    titles = {of: f"{TITLES[of[0]]}, tests {KINDS[of[1]]}" for of in shown}
+    titles = titles_of_tests()
     return rendered(
         "thinking.md.jinja",
         teraflops=TERAFLOPS, tests=TESTS, rollout_passes=ROLLOUT_PASSES, latent_noise=LATENT_NOISE,
-        depth_tables=[(titles[of], table(depth_table(rows, *of))) for of in shown],
-        breadth_tables=[(titles[of], table(breadth_table(rows, *of))) for of in shown],
+        depth_tables=[(title, table(depth_table(rows, *of))) for of, title in titles.items()],
+        breadth_tables=[(title, table(breadth_table(rows, *of))) for of, title in titles.items()],
         options_table=table(options_table(rows)),
         tried_table=table(tried_table(rows)),
         tuning_table=table(tuning_table(rows)),
@@ -68,6 +68,15 @@ def tests_of(family: str) -> Iterator[str]:
     yield "own"
     if family in SEARCH:
         yield "search"
+
+
+def titles_of_tests() -> dict[tuple[str, str], str]:
+    """By family and kind."""
+    return {
+        (family, kind): f"{TITLES[family]}, tests {KINDS[kind]}"
+        for family in FAMILIES
+        for kind in tests_of(family)
+    }
 
 
 def by_passes(kind: str, passes: int) -> Solved:
@@ -85,18 +94,10 @@ def share(rows: Sequence[Row], solved: Solved) -> Mean:
 
 def passes_of(rows: Sequence[Row], family: str, method: str) -> int:
     """How many passes did best in tuning, at the rate that did best there; of equals the fewest."""
-    rates = solved_by_rate(rows, family, method)
-    best = max(sorted(rates), key=rates.__getitem__)
-    (row,) = (
-        row for row in select(rows, "tuning", family, method)
-        if row["run"]["learning_rate"] == best
-    )  # fmt: skip
-    kinds = list(tests_of(family))
-
-    def solved(passes: int) -> int:
-        return sum(by_passes(kind, passes)(row).count("1") for kind in kinds)
-
-    return max(PASSES, key=solved)
+    best = best_rate(rows, family, method)
+    tuned = select(rows, "tuning", family, method)
+    (row,) = (row for row in tuned if row["run"]["learning_rate"] == best)
+    return max(PASSES, key=lambda passes: solved(row, passes))
 
 
 def compare(
@@ -127,7 +128,7 @@ def _units(family: str, bits: str) -> Units:
 @functools.cache
 def _task_of_test() -> tuple[str, ...]:
     """The ids of the final ARC tasks, each once a test input, in the order of a row's tests."""
-    count = Counter({task.id: len(task.tests) for task in load_source("arc1/training")})
+    count = {task.id: len(task.tests) for task in load_source("arc1/training")}
     return tuple(itertools.chain(*([task] * count[task] for task in sorted(arc_tasks()[1]))))
 
 
@@ -160,8 +161,7 @@ def depth_table(rows: Sequence[Row], family: str, kind: str) -> Iterator[Sequenc
 
 def breadth_table(rows: Sequence[Row], family: str, kind: str) -> Iterator[Sequence[Any]]:
     """Solved by so many rollouts of 16 passes, by how one is chosen."""
-    (found, *_) = (select(rows, "final", family, method) for method in METHODS)
-    choices = [c for c in CHOICES if c in found[0][kind]["breadth"][str(ROLLOUTS[-1])]]
+    choices = choices_of(FAMILIES[family][0])
     yield "method", "1 rollout", *(f"{n}, {c}" for n in ROLLOUTS[1:] for c in choices)
     for method in METHODS:
         found = select(rows, "final", family, method)
@@ -209,8 +209,8 @@ def tuning_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
     for family, method in itertools.product(FAMILIES, METHODS):
         found: Mapping[float, float] = solved_by_rate(rows, family, method)
         if found:
-            best = max(sorted(found), key=found.__getitem__)
-            cells = {rate: f"{100 * solved:.1f}" for rate, solved in found.items()}
+            best = best_rate(rows, family, method)
+            cells = {rate: f"{100 * best_share:.1f}" for rate, best_share in found.items()}
             cells[best] = f"**{cells[best]}**"
             yield TITLES[family], f"`{method}`", *(cells.get(rate, "") for rate in rates)
 
@@ -218,11 +218,10 @@ def tuning_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
 # --- figures --------------------------------------------------------------------------------------
 def depth_figure(rows: Sequence[Row]) -> Figure:
     """The share of tests solved by passes, a panel for each kind of tests."""
-    shown = [(family, kind) for family in FAMILIES for kind in tests_of(family)]
-    titles = [f"{TITLES[family]}, {KINDS[kind]}" for family, kind in shown]
-    half = len(shown) // 2
-    figure, axes = panels(titles[:half], rows=2)
-    for axis, title, (family, kind) in zip(axes, titles, shown, strict=True):
+    titles = titles_of_tests()
+    half = len(titles) // 2
+    figure, axes = panels(list(titles.values())[:half], rows=2)
+    for axis, ((family, kind), title) in zip(axes, titles.items(), strict=True):
         axis.set_title(title)
         for number, method in enumerate(METHODS):
             found = select(rows, "final", family, method)
