@@ -137,7 +137,7 @@ def paired(firsts: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> str:
     difference_T = 100 * (np.mean(firsts, axis=0) - np.mean(others, axis=0))
     half = stats.t.ppf(0.975, len(difference_T) - 1) * stats.sem(difference_T)
     mean = float(difference_T.mean())
-    return f"{mean:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
+    return f"{round(mean, 1) + 0.0:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
 
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
@@ -152,7 +152,8 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
         names = ("minutes", *WEIGHTS, f"{WEIGHTS[0]} - {WEIGHTS[1]}, points [95%]")
         for column in names:
             table.add_column(column, justify="right")
-        unadapted = [solved_of(row, "step_0") for row in here if "step_0" in row["solved"]]
+        longest = [row for row in here if row["run"]["minutes"] == MINUTES[tasks][0]]
+        unadapted = [solved_of(row, "step_0") for row in longest if "step_0" in row["solved"]]
         if unadapted:
             table.add_row("0", _cell(unadapted), "-", "-")
         for minutes in sorted({row["run"]["minutes"] for row in here}):
