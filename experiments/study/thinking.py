@@ -4,7 +4,7 @@
     python -m experiments.study.thinking --only maze trm     those whose name holds all words
     python -m experiments.study.thinking --table             what the rows say
 
-    tried   settings of drm_rollout that were compared to choose its own; as in tuning
+    tried   other settings of drm and drm_rollout, on one family; as in tuning
     tuning  every method at three learning rates, and at more of them until the best one has worse
        |    neighbours; one seed, a quarter of the FLOPs, puzzles of their own
     final   every method at its rate, three seeds or more, on other puzzles, used once
@@ -18,7 +18,7 @@ finished one is scored with 1, 2, 4, … 32 passes, a final one also with 16 rol
 choose, and leaves a row in experiments/study/thinking_rows/: which tests were solved.
 
 Expected time: half an hour a final run on one core that multiplies matrices at 50 GFLOP/s, 9
-minutes each of the others; about 40 hours of one core in all. Run two at a time, on a core each.
+minutes each of the others; about 32 hours of one core in all. Run two at a time, on a core each.
 """
 
 import dataclasses
@@ -94,18 +94,18 @@ SEARCH: Mapping[str, Mapping[str, Any]] = {
 """Harder tests of a family, beside its own."""
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "drm": {},
-    "drm_all_masked": {"method.noise.all_masked": 0.25},
     "trm": {"method": "trm"},
     "diffusion": {"method": "diffusion"},
     "drm_rollout": {"method": "drm_rollout"},
 }
 TRIED_ON = "sudoku9"
 TRIED: Mapping[str, Mapping[str, Any]] = {
+    "drm_all_masked": {"method.noise.all_masked": 0.25},
     "drm_rollout_no_halts": {"method": "drm_rollout", "method.halts": False},
     "drm_rollout_8": {"method": "drm_rollout", "method.rollout": 8},
     "drm_rollout_confidence": {"method": "drm_rollout", "method.denoising.remask": "confidence"},
 }
-"""Beside `drm_rollout` as it is; tried at some of RATES."""
+"""Beside `drm` and `drm_rollout` as they are; tried at some of RATES."""
 OPTIONS_OF = "sudoku6"
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "drm_convolution": {"model.convolution": True},

@@ -189,17 +189,19 @@ def options_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
 
 
 def tried_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
-    """Settings of drm_rollout, each run of one seed: solved by passes, of the hardest tests."""
+    """Other settings, each run of one seed: solved by passes, of the hardest tests."""
     yield "setting", "puzzles", "rate", *(f"{n}" for n in PASSES)
-    for row in (r for r in rows if r["run"]["stage"] == "tried" or _is_rollout(r["run"])):
+    for row in (r for r in rows if r["run"]["stage"] == "tried" or _is_like(r["run"])):
         family, rate = row["run"]["family"], f"{row['run']['learning_rate']:g}"
         (*_, kind) = tests_of(family)
         cells = (share([row], by_passes(kind, n)) for n in PASSES)
         yield f"`{row['run']['method']}`", f"{TITLES[family]}, {KINDS[kind]}", rate, *cells
 
 
-def _is_rollout(run: Mapping[str, Any]) -> bool:
-    return (run["stage"], run["family"], run["method"]) == ("tuning", TRIED_ON, "drm_rollout")
+def _is_like(run: Mapping[str, Any]) -> bool:
+    """Whether a run of tuning is to be compared with those that were tried."""
+    of_methods = run["method"] in ("drm", "drm_rollout")
+    return (run["stage"], run["family"]) == ("tuning", TRIED_ON) and of_methods
 
 
 def tuning_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
