@@ -41,7 +41,8 @@ class Difference:
 
     def __str__(self) -> str:
         """In points of percent."""
-        value, low, high = (f"{100 * x:+.1f}" for x in (self.value, self.low, self.high))
+        shown = (round(100 * x, 1) + 0.0 for x in (self.value, self.low, self.high))  # no -0.0
+        value, low, high = (f"{x:+.1f}" for x in shown)
         return f"{value} [{low}, {high}]"
 
 

@@ -39,6 +39,7 @@ from drm_jax.solve.weights import find_source
 from drm_jax.words import counted
 from experiments.solve_small import development_tasks
 from experiments.study.__main__ import ROOT, made_with
+from experiments.study.analysis import Difference
 from experiments.study.rows import make_missing, parser_of, read_rows
 
 RUNS, ROWS = ROOT / "runs" / "study_solving", Path(__file__).parent / "solve_rows"
@@ -134,10 +135,10 @@ def solved_of(row: Mapping[str, Any], answer: str = "end") -> np.ndarray:
 
 def paired(firsts: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> str:
     """The difference of two means over seeds, in points, with its 95% interval over test inputs."""
-    difference_T = 100 * (np.mean(firsts, axis=0) - np.mean(others, axis=0))
+    difference_T = np.mean(firsts, axis=0) - np.mean(others, axis=0)
     half = stats.t.ppf(0.975, len(difference_T) - 1) * stats.sem(difference_T)
     mean = float(difference_T.mean())
-    return f"{round(mean, 1) + 0.0:+.1f} [{mean - half:+.1f}, {mean + half:+.1f}]"
+    return str(Difference(mean, mean - half, mean + half))
 
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
@@ -152,10 +153,13 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
         names = ("minutes", *WEIGHTS, f"{WEIGHTS[0]} - {WEIGHTS[1]}, points [95%]")
         for column in names:
             table.add_column(column, justify="right")
-        longest = [row for row in here if row["run"]["minutes"] == MINUTES[tasks][0]]
-        unadapted = [solved_of(row, "step_0") for row in longest if "step_0" in row["solved"]]
+        unadapted = {  # the same at all minutes
+            (row["run"]["weights"], row["run"]["seed"]): solved_of(row, "step_0")
+            for row in here
+            if "step_0" in row["solved"]
+        }
         if unadapted:
-            table.add_row("0", _cell(unadapted), "-", "-")
+            table.add_row("0", _cell(list(unadapted.values())), "-", "-")
         for minutes in sorted({row["run"]["minutes"] for row in here}):
             of_weights = [
                 [solved_of(row) for row in here

@@ -191,17 +191,17 @@ def options_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
 def tried_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
     """Other settings, each run of one seed: solved by passes, of the hardest tests."""
     yield "setting", "puzzles", "rate", *(f"{n}" for n in PASSES)
-    for row in (r for r in rows if r["run"]["stage"] == "tried" or _is_like(r["run"])):
+    for row in (r for r in rows if r["run"]["stage"] == "tried" or _is_baseline(r["run"])):
         family, rate = row["run"]["family"], f"{row['run']['learning_rate']:g}"
         (*_, kind) = tests_of(family)
         cells = (share([row], by_passes(kind, n)) for n in PASSES)
         yield f"`{row['run']['method']}`", f"{TITLES[family]}, {KINDS[kind]}", rate, *cells
 
 
-def _is_like(run: Mapping[str, Any]) -> bool:
-    """Whether a run of tuning is to be compared with those that were tried."""
-    of_methods = run["method"] in ("drm", "drm_rollout")
-    return (run["stage"], run["family"]) == ("tuning", TRIED_ON) and of_methods
+def _is_baseline(run: Mapping[str, Any]) -> bool:
+    """Whether a run of tuning is one that those of "tried" are compared with."""
+    tuned = (run["stage"], run["family"]) == ("tuning", TRIED_ON)
+    return tuned and run["method"] in ("drm", "drm_rollout")
 
 
 def tuning_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
