@@ -79,6 +79,8 @@ class Adaptation:
     answered: Answered
     rates: Rates = dataclasses.field(default_factory=Rates)
     _has_answered: bool = False
+    _saved: int | None = None
+    """The step of the newest checkpoint."""
 
     def run(self, rows_share: float, has_weights: bool) -> None:
         """From the beginning, or from where it was stopped, to the last answer.
@@ -87,22 +89,27 @@ class Adaptation:
           rows_share: see `adapt.Adapt.rows_first`.
           has_weights: whether it begins with trained weights.
         """
-        saved = self.worker.done if self.worker.resumed else None
+        self._saved = self.worker.done if self.worker.resumed else None
         if has_weights and not self.worker.resumed:
             self._answer(self._early_seconds(), "the weights as they are")
         self._train(rows_share)
-        is_new = self.worker.done != saved
-        if self.clock.allowed is None and is_new:
+        if self.clock.allowed is None:
             self._save()
         left = self.clock.left - spare(self.clock, self.rates)
         self._answer(left, self._words())
         has_time = self.clock.left > spare(self.clock, self.rates)
-        if self.clock.allowed is not None and is_new and _first_says(has_time):
+        if self.clock.allowed is not None and _first_says(has_time):
             self._save()
 
     def _save(self) -> None:
-        self.worker.save()
+        """Saves a checkpoint, unless this step has one, and waits until it is whole."""
+        self._begin_to_save()
         self.worker.finish()
+
+    def _begin_to_save(self) -> None:
+        if self.worker.done != self._saved:
+            self.worker.save()
+            self._saved = self.worker.done
 
     def _words(self) -> str:
         return f"{counted(self.worker.done, 'step')} of training"
@@ -152,7 +159,7 @@ class Adaptation:
         while (count := self._next()) > 0:
             self._advance(count)
             if _first_says(time.perf_counter() - saved > _SAVE_SECONDS):
-                worker.save()
+                self._begin_to_save()
                 saved = time.perf_counter()
             if worker.done in _early_steps(worker.experiment):
                 self._answer(self._early_seconds(), self._words())

@@ -26,6 +26,7 @@ from drm_jax.run.loop import train
 from drm_jax.run.setup import set_up
 from drm_jax.run.workdir import read_config
 from drm_jax.runtime.stop import StopTogether
+from drm_jax.solve import adaptation
 from drm_jax.solve import solve as module
 from drm_jax.solve.adapt import Adapt
 from drm_jax.solve.asked import load_asked, write_tasks
@@ -53,10 +54,13 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def adapted(trained, tmp_path_factory):
-    """Both tasks, one of which the weights know."""
+    """Both tasks, one of which the weights know, on a machine so slow that each part of training,
+    the last one too, ends with a checkpoint."""
     folder = work_path(tmp_path_factory.mktemp("solved") / "both")
     console = quiet()
-    outcome = solve(asked(NEW, KNOWN, weights=str(trained)), folder, console)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adaptation, "_SAVE_SECONDS", 0.0)
+        outcome = solve(asked(NEW, KNOWN, weights=str(trained)), folder, console)
     return folder, outcome, console.file.getvalue()
 
 
