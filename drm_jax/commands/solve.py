@@ -96,6 +96,7 @@ def _solve(argv: list[str]) -> int:
     import_jax()
     from drm_jax.io.files import work_path
     from drm_jax.parallel import processes
+    from drm_jax.runtime.allocator import keep_freed_memory
     from drm_jax.runtime.console import open_console
     from drm_jax.runtime.devices import prepare_devices
     from drm_jax.solve.request import Request
@@ -112,6 +113,7 @@ def _solve(argv: list[str]) -> int:
     if request.each and processes.count() > 1:
         raise UsageError("--each: is for one process: give each host tasks of its own with --only")
     folder = work_path(options.output or f"runs/solve_{_name(options.tasks[0])}", "--output")
+    keep_freed_memory()  # the networks of the package are narrow
     prepare_devices()
     console = open_console(silent=not processes.is_first())
     _print(console, solve(request, folder, console, started=STARTED, until_exit=True))

@@ -123,11 +123,15 @@ def _train(name: str, argv: list[str]) -> int:
     from drm_jax.parallel.mesh import parse_mesh_shape
     from drm_jax.run.dry_run import dry_run
     from drm_jax.run.loop import train
+    from drm_jax.runtime.allocator import NARROW, keep_freed_memory
     from drm_jax.runtime.console import open_console
     from drm_jax.runtime.devices import prepare_devices
 
     experiment, workdir = options.experiment, work_path(options.workdir)
     shape = parse_mesh_shape(options.mesh)
+    width = getattr(experiment.model, "hidden", None)  # a backbone of the user's own may lack it
+    if width is not None and width <= NARROW:
+        keep_freed_memory()
     prepare_devices()
     console = open_console(silent=not processes.is_first())
     if options.dry_run:
