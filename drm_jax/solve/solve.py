@@ -141,6 +141,7 @@ def solve(
         locked(folder, console) as held,
     ):
         state = _claimed(folder, request)
+        request = dataclasses.replace(request, adapt=request.adapt.on(jax.default_backend()))
         allowed = None if request.minutes is None else 60 * request.minutes
         clock = Clock(allowed, state.seconds_used, started)
         outcome = Outcome(folder, tasks, {}, state)
@@ -296,7 +297,7 @@ def _prepare(
     if not fitting:
         return None, None
     puzzles = puzzles_of(source, say) if source else None
-    adapt, known = request.adapt.on(jax.default_backend()), None
+    adapt, known = request.adapt, None
     if puzzles is not None:
         known = known_rows(fitting, adapt.num_augmentations, adapt.seed, puzzles.tasks, puzzles.ids)
     if known:
@@ -307,9 +308,7 @@ def _prepare(
             write_ids(folder, known)
     processes.exchange()
     ids = str(folder / IDS) if known else None
-    experiment = experiment_of(
-        dataclasses.replace(request, adapt=adapt), base, fitting, str(folder), ids
-    )
+    experiment = experiment_of(request, base, fitting, str(folder), ids)
     rows_share = rows_share_of(request, source)
     if (folder / "config.json").exists() and not request.each:  # an earlier start has planned it
         before = read_config(folder)

@@ -162,5 +162,6 @@ def test_a_request_says_what_it_wants():
         Request(("x",), minutes=1.0, steps=1)
     with pytest.raises(UsageError, match="rows_first"):
         Adapt(rows_first=1.5)
-    assert [Adapt().on(platform).num_augmentations for platform in ("cpu", "tpu")] == [15, 200]
-    assert Adapt(num_augmentations=4).on("cpu").num_augmentations == 4
+    assert Adapt().on("cpu") == Adapt(num_augmentations=15, rows_first=0)
+    assert Adapt().on("tpu") == Adapt(num_augmentations=200, rows_first=0.3)
+    assert Adapt(num_augmentations=4).on("cpu") == Adapt(num_augmentations=4, rows_first=0)

@@ -46,9 +46,9 @@ def asked(*ids: str, **changes) -> Request:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run whose weights are adapted."""
+    """A run whose weights are adapted, with Muon as those of the package."""
     workdir = work_path(tmp_path_factory.mktemp("trained") / "run")
-    train(with_changes(TINY, {"train.steps": 2}), workdir, quiet())
+    train(with_changes(TINY, {"train.steps": 2, "optimizer.matrices": "muon"}), workdir, quiet())
     return workdir
 
 
@@ -153,7 +153,7 @@ def test_the_rows_are_trained_first(trained, adapted):
     experiment = read_config(folder)
     assert (experiment.optimizer.rows_first, experiment.train.steps) == (2, 4)
     state = saved(folder, experiment, 4)
-    assert state.opt_state.count == 2  # the network's own steps
+    assert state.opt_state.matrices.count == 2  # the network's own steps
     assert state.step == 4
 
 
