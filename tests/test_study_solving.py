@@ -12,7 +12,7 @@ from experiments.study.solving import Run
 
 def made_row(weights: str, seed: int, solved: str, first: str = "0000"):
     """Of four tasks with one test input each."""
-    run = Run("held_out", weights, 20, seed)
+    run = Run("held_out_10", weights, 20, seed)
     answers = {"copies": "0000", "step_0": first, "end": solved}
     return {
         "run": {**vars(run), "key": run.key},
@@ -24,10 +24,13 @@ def made_row(weights: str, seed: int, solved: str, first: str = "0000"):
 
 
 def test_the_tasks_and_that_nothing_leaks():
-    held_out, development = map(solving.tasks_of, ("held_out", "development"))
-    assert (len(held_out), len(development)) == (43, 24)
+    names = ("held_out", "held_out_10", "development")
+    held_out, held_out_10, development = map(solving.tasks_of, names)
+    assert (len(held_out), len(held_out_10), len(development)) == (43, 34, 24)
     assert all(max(grid.shape) <= 9 for task in held_out for grid in grids(task))
-    assert solving.leaks("held_out") == solving.leaks("development") == []
+    for task in held_out_10:
+        assert max(max(grid.shape) for grid in grids(task)) == 10
+    assert [solving.leaks(name) for name in names] == [[], [], []]
 
 
 def test_a_leak_is_found(monkeypatch):
@@ -42,7 +45,7 @@ def test_a_table_pairs_by_test_input():
     rows += [made_row("nothing", seed, "1000") for seed in range(2)]
     (table,) = solving.tables(rows)
     cells = [list(column.cells) for column in table.columns]
-    assert table.title == "held_out: solved of 4 test inputs; copies of inputs: 0"
+    assert table.title == "held_out_10: solved of 4 test inputs; copies of inputs: 0"
     assert cells[0] == ["0", "20"]
     assert cells[1] == ["12.5% (1, 1, 0, 0)", "62.5% (2, 3)"]
     assert cells[2][1] == "25.0% (1, 1)"

@@ -69,11 +69,12 @@ FROM_NOTHING = Experiment(
     name="from_nothing",
     method=Diffusion(),
     model=Transformer(hidden=64, heads=2, prefix=2, swiglu_multiple=64),
-    optimizer=Optimizer(learning_rate=1e-3),
+    optimizer=Optimizer(learning_rate=1e-3, matrices="muon"),
     evaluate=Evaluate(denoise_steps=4),
 )
 """The network that is trained where no weights are named. In so short a time one pass is better
-than several: of 9 test inputs of development tasks diffusion solved 3, drm with 2 cycles 1."""
+than several: of 9 test inputs of development tasks diffusion solved 3, drm with 2 cycles 1. Of 29
+it solved 11 after 3,000 steps with Muon, with AdamATan2 4 after 3,600."""
 
 
 def experiment_of(
