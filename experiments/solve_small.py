@@ -14,8 +14,8 @@ It can be stopped at any time: rates are constant, and the averaged weights are 
 Expected time: 2 minutes for 1,000 steps on one core of an Intel Xeon with AMX, after 6 minutes in
 which the pairs are made.
 Expected memory: 1.5 GB.
-Expected result: loss 0.34 in the end. docs/weights.md has the scores, and how exactly the weights in
-the package were made.
+Expected result: loss 0.34 in the end. docs/weights.md has the scores, and how exactly the weights
+in the package were made.
 """
 
 from drm_jax.config import Evaluate, Experiment, Optimizer, Train
