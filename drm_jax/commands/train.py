@@ -129,8 +129,7 @@ def _train(name: str, argv: list[str]) -> int:
 
     experiment, workdir = options.experiment, work_path(options.workdir)
     shape = parse_mesh_shape(options.mesh)
-    width = getattr(experiment.model, "hidden", None)  # a backbone of the user's own may lack it
-    if width is not None and width <= NARROW:
+    if experiment.model.hidden <= NARROW:
         keep_freed_memory()
     prepare_devices()
     console = open_console(silent=not processes.is_first())

@@ -14,8 +14,7 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _NEVER_TRIM = 2**31 - 1
 
 NARROW = 128
-"""The largest width of a network for which it was measured to pay: at 256 a step takes as long as
-before, and twice the memory."""
+"""Up to this width of a network it pays: at 256 steps are no faster, and take twice the memory."""
 
 
 def keep_freed_memory() -> None:
@@ -36,7 +35,7 @@ def keep_freed_memory() -> None:
         return
     with contextlib.suppress(AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        # Blocks come from one heap, which only grows: of several, a thread would grow its own.
+        # All threads take blocks from one heap, which only grows.
         for parameter, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER_TRIM), (_ARENA_MAX, 1)):
             mallopt(parameter, value)
 

@@ -21,7 +21,7 @@ class Adapt:
     rows_first: _Share | Literal["auto"] = "auto"
     """The share of training, at its beginning, that trains the puzzle rows alone; all weights are
     trained after that. auto: 0.3 on an accelerator, as others found best for hours of adaptation;
-    0 on a CPU, where the time is short and all of it trains everything. Not used from nothing."""
+    0 on a CPU, where time is short and rows alone solve little. Not used from nothing."""
     learning_rate: Rate | None = None
     """Of the network; as the weights were trained with by default."""
     puzzle_learning_rate: Rate | None = None
@@ -42,8 +42,9 @@ class Adapt:
 
     def on(self, platform: str) -> "Adapt":
         """With what `auto` means on a platform."""
-        auto = {"num_augmentations": 15, "rows_first": 0.0}
-        if platform != "cpu":
+        if platform == "cpu":
+            auto = {"num_augmentations": 15, "rows_first": 0.0}
+        else:
             auto = {"num_augmentations": 200, "rows_first": 0.3}
         meant = {name: value for name, value in auto.items() if getattr(self, name) == "auto"}
         return dataclasses.replace(self, **meant)

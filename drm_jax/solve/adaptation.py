@@ -107,6 +107,7 @@ class Adaptation:
         self.worker.finish()
 
     def _begin_to_save(self) -> None:
+        """As `_save`, in the background."""
         if self.worker.done != self._saved:
             self.worker.save()
             self._saved = self.worker.done
@@ -155,12 +156,12 @@ class Adaptation:
             self._measure()
             if not worker.resumed:
                 self._plan(rows_share)
-        saved = time.perf_counter()
+        saved_at = time.perf_counter()
         while (count := self._next()) > 0:
             self._advance(count)
-            if _first_says(time.perf_counter() - saved > _SAVE_SECONDS):
+            if _first_says(time.perf_counter() - saved_at > _SAVE_SECONDS):
                 self._begin_to_save()
-                saved = time.perf_counter()
+                saved_at = time.perf_counter()
             if worker.done in _early_steps(worker.experiment):
                 self._answer(self._early_seconds(), self._words())
 

@@ -6,8 +6,8 @@
     python -m experiments.study.solving --leaks                 looks for answers trained on
 
 Tasks: `development`, the 24 training tasks that the weights in the package were not trained on
-(experiments/solve_small.py); `held_out_10`, the ARC-AGI-1 evaluation tasks whose largest grid has a
-side of 10, on which nothing was chosen. Each run is a `drm solve` of all of them together, in
+(experiments/solve_small.py); `held_out_10`, the ARC-AGI-1 evaluation tasks whose largest side
+is 10, on which nothing was chosen. Each run is a `drm solve` of all of them together, in
 runs/study_solving/NAME, and leaves a row in experiments/study/solve_rows/: which test inputs it
 solved with two attempts, at the end and by each earlier answer.
 
@@ -35,7 +35,7 @@ from scipy import stats
 
 from drm_jax.io.files import work_path, write_whole
 from drm_jax.puzzles.arc.leaks import leaks_from_digests
-from drm_jax.puzzles.arc.tasks import Task, grids, load_source
+from drm_jax.puzzles.arc.tasks import Task, largest_side, load_source
 from drm_jax.run.history import read_history
 from drm_jax.solve.output import copying, solves
 from drm_jax.solve.weights import find_source
@@ -57,7 +57,7 @@ _SOURCES = {
     "development": "arc1/training",
 }
 _SIDES = {"held_out_10": range(10, 11), "held_out": range(1, 10)}
-"""Of the largest grid of a task."""
+"""What the largest side of a task may be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +88,7 @@ def tasks_of(name: str) -> list[Task]:
     if name == "development":
         chosen = set(development_tasks())
         return [task for task in tasks if task.id in chosen]
-    sides = _SIDES[name]
-    return [task for task in tasks if max(max(grid.shape) for grid in grids(task)) in sides]
+    return [task for task in tasks if largest_side(task) in _SIDES[name]]
 
 
 def make_row(run: Run) -> None:
