@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from drm_jax.commands.main import main
+from drm_jax.evaluate.answers import Trajectory, pack
 from drm_jax.evaluate.sweep import choices_of
 from drm_jax.io.files import work_path
-from experiments.study import thinking
+from drm_jax.puzzles.arc.augment import IDENTITY_COLOURS
+from drm_jax.puzzles.sudoku import symmetries
+from experiments.study import paths, thinking
 from experiments.study.analysis import select
 from experiments.study.thinking import FAMILIES, METHODS, OPTIONS, OPTIONS_OF, Run
 
@@ -87,6 +90,66 @@ def test_a_table_of_rows():
     assert cells[-4:] == ["30.0 (20.0–40.0)", "", "", "100.0 (100.0–100.0)"]
 
 
+IDENTITY = {
+    "sudoku6": symmetries.identity(6),
+    "sudoku9": symmetries.identity(9),
+    "maze9": np.zeros(1, np.uint8),
+    "arc8": np.array([0, *IDENTITY_COLOURS], np.uint8),
+}
+
+
+def summary(family: str):
+    """What 32 passes have answered of three puzzles: the first is right from the tenth on, the
+    second is right after the fourth alone, of the third one cell is always wrong."""
+    data = FAMILIES[family][0]
+    (board,), first = data.boards, data.vocabulary.first
+    grid = np.zeros(board, np.uint8)
+    predicted_RxNxS = np.full((3, 32, grid.size), first, np.uint8)
+    predicted_RxNxS[0, :9, :2] += 1
+    predicted_RxNxS[1, np.arange(32) != 3, 0] += 1
+    predicted_RxNxS[2, :, 1] += 1
+    predicted_RxNxS[2, -1, 1] += 1
+    sure_N, nothing_NxS = np.array([-1.0] * 31 + [1.0]), np.zeros((32, grid.size), np.uint8)
+    return paths.summary(
+        [
+            pack(
+                Trajectory(
+                    task="t", test=0, question=grid, truth=grid, puzzle_id=1,
+                    augmentation_A=IDENTITY[family], levels_N=np.arange(32), board=board,
+                    q_halt_N=sure_N * (-1 if number == 2 else 1), predicted_NxS=predicted_NxS,
+                    masked_NxS=nothing_NxS.astype(bool), confidence_NxS=nothing_NxS,
+                )
+            )
+            for number, predicted_NxS in enumerate(predicted_RxNxS)
+        ],
+        data,
+    )  # fmt: skip
+
+
+def test_what_passes_answer():
+    found = summary("sudoku6")
+    third, cells = round(1 / 3, 4), 3 * 36
+    assert found["right"] == [0, 0, 0, third, 0, 0, 0, 0, 0, *[third] * 23]
+    assert found["wrong"][:4] == [round(4 / cells, 4)] * 3 + [round(3 / cells, 4)]
+    assert found["wrong"][9:] == [round(2 / cells, 4)] * 23
+    assert found["mended"][0] == 0.5
+    assert found["mended"][-1] == 0
+    assert found["spoiled"][0] == 0
+    assert found["spoiled"][3] == round(1 / (cells - 3), 4)
+    assert (found["lost"], found["wrong_cells"]) == (third, 1)
+    assert (found["sure_right"], found["sure_wrong"], found["moving"]) == (1, 0.5, 0.5)
+    shown = found["examples"]
+    assert list(shown) == ["recovers", "lost", "wrong"]
+    assert [shown[kind]["wrong_cells"][9] for kind in shown] == [0, 1, 1]
+    assert list(shown["lost"]["answers"]) == [str(n) for n in paths.SHOWN]
+    title, frames = paths.example_row("lost", shown["lost"], FAMILIES["sudoku6"][0])
+    assert title == "was right, and is lost"
+    assert [int(frame.conflicts_hxw.sum()) for frame in frames] == [0, 1, 1, 1, 0, 1, 1, 1, 0]
+    assert len(frames) == 2 + len(paths.SHOWN)
+    none_wrong = paths._share(np.ones(2, bool), np.zeros(2, bool))
+    assert none_wrong is None
+
+
 def all_rows():
     """Of every run: each method solves a share of its own, with more passes more of them."""
     from experiments.study import thinking_results
@@ -96,7 +159,7 @@ def all_rows():
     def bits(share, count):
         return "".join(map(str, (rng.random(count) < share).astype(int)))
 
-    rows = []
+    rows, summaries = [], {family: summary(family) for family in FAMILIES}
     counts = {"arc8": len(thinking_results._task_of_test())}
     for family, (number, method) in itertools.product(FAMILIES, enumerate(METHODS)):
         for rate in thinking.RATES:
@@ -112,7 +175,7 @@ def all_rows():
                 }
                 choices = dict.fromkeys(choices_of(FAMILIES[family][0]), depth["32"])
                 breadth = {str(n): choices for n in thinking.ROLLOUTS}
-                final[kind] = {"depth": depth, "breadth": breadth}
+                final[kind] = {"depth": depth, "breadth": breadth, "path": summaries[family]}
             rows.append({**final, "steps": 1000})
     for option, seed in itertools.product(("drm", *OPTIONS), thinking.SEEDS):
         like = next(
@@ -147,8 +210,10 @@ def test_the_second_part_of_the_results(tmp_path):
     assert thinking_results.rises([{"own": {"depth": rising}}], "own")
     assert not thinking_results.rises([row("maze9", "trm", 2e-3, 0.5)], "own")
     thinking_results.draw(rows, tmp_path)
-    (figure,) = tmp_path.iterdir()
-    assert f"images/results/{figure.name}" in text
+    drawn = [path.name for path in tmp_path.iterdir()]
+    assert len(drawn) == 1 + len(FAMILIES)
+    for name in drawn:
+        assert f"images/results/{name}" in text
 
 
 @pytest.mark.parametrize("family", ["sudoku6", "arc8"])
@@ -173,6 +238,10 @@ def test_a_row_is_what_drm_eval_says(family, tmp_path, monkeypatch):
     assert len(bits) == scores["test_inputs"]
     solved = scores["solved@2"] if family == "arc8" else round(8 * scores["exact"])
     assert bits.count("1") == solved
+    path = made["own"]["path"]
+    assert len(path["wrong"]) == 2
+    if family == "sudoku6":
+        assert path["right"][-1] == bits.count("1") / len(bits)
     assert {*made["own"]["breadth"]} == {"1", "2"}
     choices = {*made["own"]["breadth"]["2"]}
     assert choices == {*thinking.CHOICES} - ({"rules"} if family == "arc8" else set())

@@ -15,7 +15,8 @@ Four families: Sudoku of 6x6 (attention) and of 9x9 (token mixer), mazes of 9x9 
 ARC tasks of up to 8x8 (attention). All methods have the same block, the same puzzles, the same
 FLOPs. Each run is a `drm train` in runs/study_thinking/NAME, which goes on where it was stopped; a
 finished one is scored with 1, 2, 4, … 32 passes, a final one also with 16 rollouts by each way to
-choose, and leaves a row in experiments/study/thinking_rows/: which tests were solved.
+choose, and leaves a row in experiments/study/thinking_rows/: which tests were solved, and what the
+32 passes have answered.
 
 Expected time: half an hour a final run on one core that multiplies matrices at 50 GFLOP/s, 9
 minutes each of the others; about 32 hours of one core in all. Run two at a time, on a core each.
@@ -51,6 +52,7 @@ from drm_jax.run.history import read_history
 from drm_jax.run.setup import answerer, set_up_to_evaluate
 from drm_jax.run.start import restore_own
 from drm_jax.runtime.programs import keep_programs
+from experiments.study import paths
 from experiments.study.__main__ import ROOT, made_with, seconds_of, trained
 from experiments.study.protocol import flops_per_step
 from experiments.study.rows import make_missing, mean_and_range, parser_of, read_rows
@@ -233,22 +235,26 @@ def make_row(run: Run) -> None:
     row |= {"seconds": seconds_of(history), "made_with": made_with(history)}
     harder = {"search": SEARCH[run.family]} if run.family in SEARCH else {}
     for name, changes in {"own": {}, **harder}.items():
-        row[name] = {"depth": by_passes(workdir, changes)}
+        row[name] = by_passes(workdir, changes)
         if run.stage == "final":
             row[name]["breadth"] = by_rollouts(workdir, changes)
     ROWS.mkdir(exist_ok=True)
     write_whole(work_path(ROWS / f"{run.key}.json"), json.dumps(row, indent=1) + "\n")
 
 
-def by_passes(workdir: Any, changes: Mapping[str, Any]) -> dict[str, str]:
-    """Which tests are solved with so many passes: "1" or "0" of each."""
-    found = {}
+def by_passes(workdir: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Which tests are solved with so many passes, "1" or "0" of each; and what the passes answer
+    where there are most of them, see `paths`."""
+    depth: dict[str, str] = {}
     for passes in PASSES:
-        setup, state = _prepared(workdir, {**changes, "evaluate.denoise_steps": passes})
+        # No candidate is kept for its denoising but with the most passes, all of them.
+        kept = {"evaluate.trajectories": "all"} if passes == PASSES[-1] else {}
+        changed = {**changes, **kept, "evaluate.denoise_steps": passes}
+        setup, state = _prepared(workdir, changed)
         questions = setup.puzzles.questions(None)
         judged = answer_rollouts(setup.experiment, answerer(setup), state, setup.mesh, questions)
-        found[str(passes)] = _bits(judged.judge, judged.accuracy_R)
-    return found
+        depth[str(passes)] = _bits(judged.judge, judged.accuracy_R)
+    return {"depth": depth, "path": paths.summary(judged.trajectories, setup.experiment.data)}
 
 
 def by_rollouts(workdir: Any, changes: Mapping[str, Any]) -> dict[str, dict[str, str]]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from drm_jax.evaluate.sweep import choices_of
 from drm_jax.puzzles.arc.tasks import load_source
+from experiments.study import paths
 from experiments.study.analysis import Difference, Mean, Row, Units, mean, paired, select
 from experiments.study.figures import legend, panels, ticks
 from experiments.study.pages import rendered, table
@@ -37,6 +38,7 @@ TITLES = {
     "sudoku6": "Sudoku 6×6", "sudoku9": "Sudoku 9×9", "maze9": "mazes 9×9",
     "arc8": "ARC, up to 8×8",
 }  # fmt: skip
+GALLERY = "thinking_paths"
 KINDS = {"own": "as trained", "search": "that may need a search"}
 Solved = Callable[[Row], str]
 """Which tests a row's run has solved: "1" or "0" of each."""
@@ -57,6 +59,8 @@ def page(rows: Sequence[Row]) -> str:
         teraflops=TERAFLOPS, tests=TESTS, rollout_passes=ROLLOUT_PASSES, latent_noise=LATENT_NOISE,
         depth_tables=[(title, table(depth_table(rows, *of))) for of, title in titles.items()],
         breadth_tables=[(title, table(breadth_table(rows, *of))) for of, title in titles.items()],
+        errors_table=table(errors_table(rows)),
+        galleries=[(titles[of], f"{GALLERY}_{'_'.join(of)}.png") for of in examples_of(rows)],
         options_table=table(options_table(rows)),
         tried_table=table(tried_table(rows)),
         tuning_table=table(tuning_table(rows)),
@@ -171,6 +175,36 @@ def breadth_table(rows: Sequence[Row], family: str, kind: str) -> Iterator[Seque
         )  # fmt: skip
 
 
+def errors_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
+    """What 32 passes have answered; see `paths.summary`."""
+    passes = (1, 4, 16)
+    yield (
+        "puzzles", "method", *(f"wrong after {n}, mended" for n in passes),
+        *(f"right after {n}, spoiled" for n in passes), "was right, is lost",
+        "wrong: cells", "wrong: still changing", "wrong: says it is right",
+    )  # fmt: skip
+    for (family, kind), title in titles_of_tests().items():
+        for method in METHODS:
+            found = [row[kind]["path"] for row in select(rows, "final", family, method)]
+            by_pass = [[[of[name][n - 1] for of in found] for n in passes] for name in _BY_PASS]
+            of_all = [[of[name] for of in found] for name in ("lost", "moving", "sure_wrong")]
+            lost, moving, sure = map(_mean_of_known, of_all)
+            cells = [of["wrong_cells"] for of in found if of["wrong_cells"] is not None]
+            yield (
+                title, f"`{method}`", *map(_mean_of_known, itertools.chain(*by_pass)), lost,
+                f"{sum(cells) / len(cells):.1f}" if cells else "–", moving, sure,
+            )  # fmt: skip
+
+
+_BY_PASS = ("mended", "spoiled")
+
+
+def _mean_of_known(shares: Sequence[float | None]) -> str:
+    """In per cent; of no cells, or no puzzles, there is no share."""
+    known = [share for share in shares if share is not None]
+    return str(mean(known)) if known else "–"
+
+
 def options_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
     """The effect of each option on one family, at the passes and the rate of `drm`."""
     yield "option", "steps", *(f"{KINDS[kind]}, points" for kind in tests_of(OPTIONS_OF))
@@ -239,8 +273,21 @@ def depth_figure(rows: Sequence[Row]) -> Figure:
     return figure
 
 
+def examples_of(rows: Sequence[Row]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """By family and its hardest kind: examples of what `drm_rollout` answers, first seed."""
+    found = {}
+    for family in FAMILIES:
+        (*_, kind) = tests_of(family)
+        first = select(rows, "final", family, "drm_rollout")[0]
+        found[family, kind] = first[kind]["path"]["examples"]
+    return found
+
+
 def draw(rows: Sequence[Row], folder: Path) -> None:
     """Writes the figures to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    for of, examples in examples_of(rows).items():
+        picture = paths.gallery(examples, FAMILIES[of[0]][0])
+        (folder / f"{GALLERY}_{'_'.join(of)}.png").write_bytes(picture)
     path = folder / "thinking_depth.svg"
     depth_figure(rows).savefig(path, metadata={"Date": None}, bbox_inches="tight")
