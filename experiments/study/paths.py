@@ -14,6 +14,7 @@ from drm_jax.puzzles.family import PAD, Family
 SHOWN = (1, 2, 3, 4, 8, 16, 32)
 """Passes whose answers are shown of an example."""
 _EARLY = 8
+"""The pass at which an example that recovers has the most wrong cells."""
 KINDS = {"recovers": "recovers", "lost": "was right, and is lost", "wrong": "stays wrong"}
 """Examples: why each is shown."""
 
@@ -37,7 +38,7 @@ def summary(packed: Iterable[Packed], family: Family) -> dict[str, Any]:
       Of all candidates: `lost`, the share that was right after a pass and is not in the end. Of
       those wrong, and of those right in the end: `sure_wrong`, `sure_right`, the share whose
       halting score says that they are right. Of those wrong in the end: `moving`, the share whose
-      last pass changed an answer; `wrong_cells`, the mean number. And `examples`.
+      answer the last pass has changed; `wrong_cells`, their mean number. And `examples`.
     """
     all_R = [_answered(unpack(one), family) for one in packed]
     wrong_NxC = np.concatenate([one.wrong_NxC for one in all_R], axis=1)
@@ -83,7 +84,7 @@ def _share(part: np.ndarray, of: np.ndarray) -> float | None:
 
 # --- examples -------------------------------------------------------------------------------------
 def examples(all_R: Sequence[Answered], family: Family) -> dict[str, dict[str, Any]]:
-    """One of each of KINDS that there is, among candidates as the puzzle has them: of those that
+    """One of each of KINDS, if there is one, among candidates without augmentation: of those that
     are right in the end the one with the most wrong cells after pass 8, the first that was right
     and is lost, and of those that were never right the middle one by its wrong cells in the end.
 

@@ -243,11 +243,11 @@ def make_row(run: Run) -> None:
 
 
 def by_passes(workdir: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Which tests are solved with so many passes, "1" or "0" of each; and what the passes answer
-    where there are most of them, see `paths`."""
+    """`depth`, which tests are solved with so many passes, "1" or "0" of each; and `path`, what the
+    passes of the longest test have answered, see `paths.summary`."""
     depth: dict[str, str] = {}
     for passes in PASSES:
-        # No candidate is kept for its denoising but with the most passes, all of them.
+        # Only with the most passes is it kept how each candidate was denoised.
         kept = {"evaluate.trajectories": "all"} if passes == PASSES[-1] else {}
         changed = {**changes, **kept, "evaluate.denoise_steps": passes}
         setup, state = _prepared(workdir, changed)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,6 @@ TITLES = {
     "sudoku6": "Sudoku 6×6", "sudoku9": "Sudoku 9×9", "maze9": "mazes 9×9",
     "arc8": "ARC, up to 8×8",
 }  # fmt: skip
-GALLERY = "thinking_paths"
 KINDS = {"own": "as trained", "search": "that may need a search"}
 Solved = Callable[[Row], str]
 """Which tests a row's run has solved: "1" or "0" of each."""
@@ -60,7 +60,7 @@ def page(rows: Sequence[Row]) -> str:
         depth_tables=[(title, table(depth_table(rows, *of))) for of, title in titles.items()],
         breadth_tables=[(title, table(breadth_table(rows, *of))) for of, title in titles.items()],
         errors_table=table(errors_table(rows)),
-        galleries=[(titles[of], f"{GALLERY}_{'_'.join(of)}.png") for of in examples_of(rows)],
+        galleries=[(titles[of], gallery_name(*of)) for of in examples_of(rows)],
         options_table=table(options_table(rows)),
         tried_table=table(tried_table(rows)),
         tuning_table=table(tuning_table(rows)),
@@ -186,21 +186,20 @@ def errors_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
     for (family, kind), title in titles_of_tests().items():
         for method in METHODS:
             found = [row[kind]["path"] for row in select(rows, "final", family, method)]
-            by_pass = [[[of[name][n - 1] for of in found] for n in passes] for name in _BY_PASS]
-            of_all = [[of[name] for of in found] for name in ("lost", "moving", "sure_wrong")]
-            lost, moving, sure = map(_mean_of_known, of_all)
             cells = [of["wrong_cells"] for of in found if of["wrong_cells"] is not None]
             yield (
-                title, f"`{method}`", *map(_mean_of_known, itertools.chain(*by_pass)), lost,
-                f"{sum(cells) / len(cells):.1f}" if cells else "–", moving, sure,
+                title, f"`{method}`",
+                *(_mean_of_known([of["mended"][n - 1] for of in found]) for n in passes),
+                *(_mean_of_known([of["spoiled"][n - 1] for of in found]) for n in passes),
+                _mean_of_known([of["lost"] for of in found]),
+                f"{statistics.fmean(cells):.1f}" if cells else "–",
+                _mean_of_known([of["moving"] for of in found]),
+                _mean_of_known([of["sure_wrong"] for of in found]),
             )  # fmt: skip
 
 
-_BY_PASS = ("mended", "spoiled")
-
-
 def _mean_of_known(shares: Sequence[float | None]) -> str:
-    """In per cent; of no cells, or no puzzles, there is no share."""
+    """In per cent, over the rows that have one; a dash where none has."""
     known = [share for share in shares if share is not None]
     return str(mean(known)) if known else "–"
 
@@ -283,11 +282,16 @@ def examples_of(rows: Sequence[Row]) -> dict[tuple[str, str], Mapping[str, Any]]
     return found
 
 
+def gallery_name(family: str, kind: str) -> str:
+    """The file of its examples."""
+    return f"thinking_paths_{family}_{kind}.png"
+
+
 def draw(rows: Sequence[Row], folder: Path) -> None:
     """Writes the figures to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for of, examples in examples_of(rows).items():
-        picture = paths.gallery(examples, FAMILIES[of[0]][0])
-        (folder / f"{GALLERY}_{'_'.join(of)}.png").write_bytes(picture)
+    for (family, kind), examples in examples_of(rows).items():
+        picture = paths.gallery(examples, FAMILIES[family][0])
+        (folder / gallery_name(family, kind)).write_bytes(picture)
     path = folder / "thinking_depth.svg"
     depth_figure(rows).savefig(path, metadata={"Date": None}, bbox_inches="tight")
