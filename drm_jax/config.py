@@ -205,14 +205,17 @@ def make_part(part: str, name: str, like: Any = None) -> Any:
     Args:
       part: data, method or model.
       name: of a built-in one, or "package.module:name" of a frozen dataclass.
-      like: another one, whose options are kept where the new one has them too and takes the
-        value; not of a family of puzzles, whose options mean other things in another one.
+      like: another one, whose options are kept where they aren't at their default there, and the
+        new one has them too and takes the value; not of a family of puzzles, whose options mean
+        other things in another one.
 
     Raises:
       UsageError: there is no such one.
     """
     cls = _class_of(part, name)
-    return cls() if like is None or part == "data" else _like(cls, like)
+    if like is None or part == "data":
+        return cls()
+    return _like(cls(), like, type(like)())
 
 
 def part_name(part: str, value: Any) -> str:
@@ -243,16 +246,20 @@ def _class_of(part: str, name: str) -> type:
     return cls
 
 
-def _like(cls: type, other: Any) -> Any:
-    """A default instance of a dataclass with the options of another, where they are shared."""
-    made = cls()
-    kept = {}
-    for field in dataclasses.fields(cls):
-        mine, theirs = getattr(made, field.name), getattr(other, field.name, None)
+def _like(made: Any, other: Any, default: Any) -> Any:
+    """A dataclass with the options of another that aren't at their default there.
+
+    Args:
+      default: what `other` is by default.
+    """
+    kept, missing = {}, dataclasses.MISSING
+    for field in dataclasses.fields(made):
+        name, mine = field.name, getattr(made, field.name)
+        theirs, was = (getattr(of, name, missing) for of in (other, default))
         if dataclasses.is_dataclass(mine) and dataclasses.is_dataclass(theirs):
-            kept[field.name] = _like(type(mine), theirs)
-        elif hasattr(other, field.name) and _takes(cls, field.name, theirs):
-            kept[field.name] = theirs
+            kept[name] = _like(mine, theirs, was)
+        elif theirs is not missing and theirs != was and _takes(type(made), name, theirs):
+            kept[name] = theirs
     return dataclasses.replace(made, **kept)
 
 
@@ -269,8 +276,8 @@ def with_changes(experiment: Experiment, changes: Mapping[str, Any]) -> Experime
     """An experiment with other values of some fields, named as in "model.hidden".
 
     All changes are made at once, so that values may be given in any order. A name in place of a
-    part of many kinds ("method": "trm") stands for one with the options that it shares with the
-    part before; changes of its fields come on top.
+    part of many kinds ("method": "trm") stands for one that takes over what was set of the part
+    before (see `make_part`); changes of its fields come on top.
 
     Raises:
       UsageError: a value can't be, or they don't go together.

@@ -20,6 +20,7 @@ from drm_jax.methods.carried import Halting
 from drm_jax.methods.denoising import Denoising, Noise
 from drm_jax.methods.diffusion import Diffusion
 from drm_jax.methods.drm import Drm, RecursiveDenoising
+from drm_jax.methods.drm_rollout import DrmRollout
 from drm_jax.methods.method import Method
 from drm_jax.methods.sprm import Sprm
 from drm_jax.methods.trm import Trm
@@ -272,6 +273,13 @@ def test_changes_are_made_at_once(changes):
         if isinstance(value, str) and name in PARTS:
             found = part_name(name, found)
         assert found == value
+
+
+def test_another_method_has_its_own_defaults():
+    made = with_changes(Experiment("x"), {"method": "drm_rollout"}).method
+    assert made == DrmRollout()
+    made = with_changes(Experiment("x", method=Drm(Recursion(2, 1))), {"method": "drm_rollout"})
+    assert made.method == DrmRollout(Recursion(2, 1))
 
 
 def test_another_method_keeps_options_of_the_same_name():

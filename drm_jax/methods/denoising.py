@@ -74,9 +74,11 @@ class Noise:
 class Denoising:
     """How a test goes from step to step."""
 
-    # Whether z goes on from step to step. Not annotated, since it is no option here: even a
-    # ClassVar would decide where the option of a derived class stands among its fields.
+    # Whether z goes on from step to step, and for how many of them. Not annotated, since these are no
+    # options here: even a ClassVar would decide where the option of a derived class stands among
+    # its fields.
     carry_z = True
+    z_passes = None
     remask: Literal["uniform", "confidence"] = "uniform"
     """What is masked again after a step: random cells, or those the model is least sure of."""
     first_remask: Literal["full", "skip"] = "full"
@@ -90,6 +92,20 @@ class Denoising:
 
     def __post_init__(self):
         check_fields(self, "method.denoising")
+
+    def next_z(self, z: jax.Array, z_init: jax.Array, index: jax.Array) -> jax.Array:
+        """What the next pass has as z.
+
+        Args:
+          z: (B, T, D), as the pass leaves it.
+          z_init: broadcasts to z.
+          index: of the pass, from 0; () or (B, 1, 1).
+        """
+        if not self.carry_z:
+            return z_init
+        if self.z_passes is None:
+            return z
+        return jnp.where((index + 1) % self.z_passes == 0, z_init, z)
 
     def shares(self, noise: Noise) -> np.ndarray:
         """(1001,) float32: the share of cells that is masked again at each level."""
@@ -255,7 +271,7 @@ class DenoisingMethod(Method):
                 seen_BxS = shown(network, tokens_BxS, key_B, index)
             y = embedded(network, params, seen_BxS, rows_BxD)
             logits_BxSxV, q_Bx2, (_, z) = forward(network, params, x, y, z)
-            z = z if denoising.carry_z else z_init
+            z = denoising.next_z(z, z_init, index)
             given = passed(logits_BxSxV, q_Bx2, tokens_BxS)
             entering = given.predicted
             if denoising.outside == "pad":

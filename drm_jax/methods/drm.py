@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from drm_jax.fields import check, check_fields
+from drm_jax.fields import Count, added, check, check_fields
 from drm_jax.methods.denoising import (
     Denoising,
     DenoisingMethod,
@@ -52,6 +52,17 @@ class RecursiveDenoising(Denoising):
     carry_z: bool = True
     """z goes on from step to step, as published; if false, each begins with z_init, as in
     training."""
+    z_passes: Count | None = added(None)
+    """After so many steps z begins anew with z_init, so that a long test doesn't carry it further
+    than training does. None: never."""
+
+    def __post_init__(self):
+        check_fields(self, "method.denoising")
+        check(
+            self.carry_z or self.z_passes is None,
+            "method.denoising.z_passes",
+            "does nothing where z isn't carried: carry_z is false",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

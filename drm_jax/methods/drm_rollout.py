@@ -67,7 +67,8 @@ class Carry:
 class DrmRollout(DenoisingMethod):
     """Undo noise pass by pass, from the model's own answers."""
 
-    recursion: Recursion = Recursion()
+    recursion: Recursion = Recursion(cycles=1)
+    """One cycle by default: then all of a pass has gradient, which pays (docs/results.md)."""
     rollout: Annotated[int, Meta(ge=1, le=NUM_LEVELS)] = 4
     """Passes of a rollout: its path is that of a test of so many. A test may have more. An example
     has so many steps of training in a row, so that with more of them fewer examples are seen."""
@@ -78,7 +79,9 @@ class DrmRollout(DenoisingMethod):
     """A rollout also ends when the halting score says that its answer is right, so that more
     examples are seen, and more of those that it can't solve yet."""
     noise: Noise = Noise()
-    denoising: RecursiveDenoising = RecursiveDenoising(first_remask="skip")
+    denoising: RecursiveDenoising = RecursiveDenoising(z_passes=4)
+    """Part of training too. In a longer test z begins anew as often as a new rollout would, since z
+    that was carried further than in training spoils answers."""
 
     def __post_init__(self):
         check_fields(self, "method")
@@ -186,7 +189,8 @@ class DrmRollout(DenoisingMethod):
         left_B = leaves_slot(q_B, steps_B, batch["least_steps"], self.rollout)
         left_B |= place_B >= self.rollout
         sums = slot_sums(examples, weight_B, steps_B, left_B & scored_BxS.any(axis=-1))
-        z_after = widened(z_after) if self.denoising.carry_z else constants["z_init"]
+        index_Bx1x1 = carry.place[:, None, None]
+        z_after = self.denoising.next_z(widened(z_after), constants["z_init"], index_Bx1x1)
         carry = carry.replace(
             tokens=self._remasked(network, logits_BxSxV, carry),
             z=lax.stop_gradient(jnp.broadcast_to(z_after, carry.z.shape).astype(carry.z.dtype)),

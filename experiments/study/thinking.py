@@ -94,20 +94,58 @@ SEARCH: Mapping[str, Mapping[str, Any]] = {
     "sudoku9": {"data.test_logic": "search", "data.test_clues": 28},
 }
 """Harder tests of a family, beside its own."""
+_ROLLOUT = {"method": "drm_rollout", "method.recursion.cycles": 1}
+_LONG_Z = {**_ROLLOUT, "method.denoising.z_passes": None}
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "drm": {},
     "trm": {"method": "trm"},
     "diffusion": {"method": "diffusion"},
-    "drm_rollout": {"method": "drm_rollout"},
+    "drm_rollout": _ROLLOUT,
 }
-TRIED_ON = "sudoku9"
+"""What each changes: `drm` and `trm` have 2 cycles, the last of which has gradient, as published;
+`drm_rollout` has one, so that all of a pass has gradient."""
 TRIED: Mapping[str, Mapping[str, Any]] = {
-    "drm_all_masked": {"method.noise.all_masked": 0.25},
-    "drm_rollout_no_halts": {"method": "drm_rollout", "method.halts": False},
-    "drm_rollout_8": {"method": "drm_rollout", "method.rollout": 8},
-    "drm_rollout_confidence": {"method": "drm_rollout", "method.denoising.remask": "confidence"},
-}
-"""Beside `drm` and `drm_rollout` as they are; tried at some of RATES."""
+    "drm_rollout_two_cycles_no_halts": {
+        "method": "drm_rollout", "method.halts": False, "method.denoising.z_passes": None,
+    },
+    "drm_rollout_two_cycles": {"method": "drm_rollout", "method.denoising.z_passes": None},
+    "drm_rollout_full_gradient": {
+        "method": "drm_rollout", "method.recursion.grad_cycles": 2,
+        "method.denoising.z_passes": None,
+    },
+    "drm_rollout_long_z": _LONG_Z,
+    "drm_rollout_from_target": {**_LONG_Z, "method.from_target": 0.75},
+    "drm_rollout_8": {**_LONG_Z, "method.rollout": 8},
+    "drm_rollout_fresh_z": {**_LONG_Z, "method.denoising.carry_z": False},
+    "drm_rollout_skip": {**_LONG_Z, "method.denoising.first_remask": "skip"},
+    "drm_one_cycle": {"method.recursion.cycles": 1},
+    "trm_one_cycle": {"method": "trm", "method.recursion.cycles": 1},
+}  # fmt: skip
+"""What led to the setting of `drm_rollout` in METHODS, in the order in which it was tried; and the
+published methods with one cycle."""
+TRIED_AT = (
+    ("drm_rollout_two_cycles_no_halts", "sudoku9", (1e-3, 2e-3, 4e-3, 8e-3)),
+    ("drm_rollout_two_cycles_no_halts", "maze9", (2e-3,)),
+    ("drm_rollout_two_cycles", "sudoku9", (1e-3, 2e-3, 4e-3)),
+    ("drm_rollout_two_cycles", "maze9", (1e-3,)),
+    ("drm_rollout_two_cycles", "arc8", (2e-3,)),
+    ("drm_rollout_full_gradient", "sudoku9", (4e-3,)),
+    ("drm_rollout_full_gradient", "maze9", (4e-3,)),
+    ("drm_rollout_long_z", "sudoku6", (4e-3,)),
+    ("drm_rollout_long_z", "sudoku9", (4e-3,)),
+    ("drm_rollout_long_z", "maze9", (2e-3, 4e-3)),
+    ("drm_rollout_long_z", "arc8", (2e-3, 4e-3)),
+    ("drm_rollout_from_target", "maze9", (4e-3,)),
+    ("drm_rollout_8", "sudoku6", (4e-3,)),
+    ("drm_rollout_8", "sudoku9", (4e-3,)),
+    ("drm_rollout_8", "maze9", (4e-3,)),
+    ("drm_rollout_fresh_z", "sudoku6", (4e-3,)),
+    ("drm_rollout_fresh_z", "maze9", (4e-3,)),
+    ("drm_rollout_skip", "maze9", (4e-3,)),
+    ("drm_one_cycle", "maze9", (2e-3,)),
+    ("trm_one_cycle", "maze9", (4e-3,)),
+)
+"""Setting, family, learning rates."""
 OPTIONS_OF = "sudoku6"
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "drm_convolution": {"model.convolution": True},
@@ -158,9 +196,9 @@ def rates_to_try(rows: Sequence[Mapping[str, Any]], family: str, method: str) ->
 
 
 def tried_runs() -> Iterator[Run]:
-    """Each setting at the two higher rates."""
-    for name, rate in itertools.product(TRIED, RATES[1:]):
-        yield Run("tried", TRIED_ON, name, rate, 0)
+    for setting, family, rates in TRIED_AT:
+        for rate in rates:
+            yield Run("tried", family, setting, rate, 0)
 
 
 def final_runs(rows: Sequence[Mapping[str, Any]]) -> Iterator[Run]:

@@ -28,7 +28,7 @@ from experiments.study.thinking import (
     SEEDS,
     TERAFLOPS,
     TESTS,
-    TRIED_ON,
+    TRIED_AT,
     arc_tasks,
     best_rate,
     solved,
@@ -233,7 +233,7 @@ def tried_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
 
 def _is_baseline(run: Mapping[str, Any]) -> bool:
     """Whether a run of tuning is one that those of "tried" are compared with."""
-    tuned = (run["stage"], run["family"]) == ("tuning", TRIED_ON)
+    tuned = run["stage"] == "tuning" and run["family"] in {family for _, family, _ in TRIED_AT}
     return tuned and run["method"] in ("drm", "drm_rollout")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from drm_jax.corruption.schedules import level_ratios
+from drm_jax.errors import UsageError
 from drm_jax.methods.denoising import Denoising, Noise, shown
 from drm_jax.methods.drm import Drm, RecursiveDenoising
 from drm_jax.model.backbone import init_params
@@ -94,6 +95,19 @@ def test_z_may_begin_each_step_as_in_training():
     logits, *_ = forward_from(result.step_tokens[2])
     np.testing.assert_array_equal(logits.argmax(-1), result.step_predicted[2])
     assert (run().step_predicted != result.step_predicted).any()
+
+
+def test_z_may_begin_anew_after_some_steps():
+    result = run(z_passes=3)
+    z = jnp.broadcast_to(CONSTANTS["z_init"], (3, 17, 16))
+    for step in range(4):
+        if step == 3:
+            z = jnp.broadcast_to(CONSTANTS["z_init"], z.shape)
+        logits, _, (_, z) = forward_from(result.step_tokens[step], z)
+        np.testing.assert_array_equal(logits.argmax(-1), result.step_predicted[step])
+    assert (run().step_predicted[3] != result.step_predicted[3]).any()
+    with pytest.raises(UsageError, match=r"method\.denoising\.z_passes: does nothing where z"):
+        run(z_passes=3, carry_z=False)
 
 
 def test_what_is_outside_enters_the_next_step_as_padding():

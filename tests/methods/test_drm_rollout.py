@@ -54,19 +54,20 @@ def step(method, carry, batch):
 
 
 @pytest.mark.parametrize(
-    ("remask", "carry_z", "replace"),
+    ("remask", "carries", "replace"),
     [
-        ("uniform", True, "mask"),
-        ("uniform", False, "mask"),
-        ("confidence", True, "mask"),
-        ("confidence", False, "mask"),
-        ("uniform", True, "symbols"),
-        ("confidence", False, "symbols"),
+        ("uniform", {}, "mask"),
+        ("uniform", {"carry_z": False}, "mask"),
+        ("uniform", {"z_passes": 2}, "mask"),
+        ("confidence", {}, "mask"),
+        ("confidence", {"carry_z": False}, "mask"),
+        ("uniform", {}, "symbols"),
+        ("confidence", {"carry_z": False}, "symbols"),
     ],
 )
-def test_a_rollout_in_training_is_a_test(remask, carry_z, replace):
+def test_a_rollout_in_training_is_a_test(remask, carries, replace):
     """With the weights held still, each slot sees the tokens that a test of its key sees."""
-    denoising = RecursiveDenoising(remask, carry_z=carry_z)
+    denoising = RecursiveDenoising(remask, **carries)
     method = dataclasses.replace(METHOD, noise=Noise(replace=replace), denoising=denoising)
     first = arriving(1)
     answered = method.answer(

@@ -1,0 +1,27 @@
+"""Mazes of 9x9, by drm_rollout: trained on its own answers, along the path of a test.
+
+    drm train experiments/maze_demo_rollout.py
+    drm eval runs/maze_demo_rollout --curve depth           the score by passes
+
+Puzzles, network and steps are those of maze_demo.py. One cycle a pass, so that all of a pass has
+gradient, and the learning rate are from the tuning of experiments/study/thinking.py.
+
+Expected time: see the rows of docs/benchmarks.md.
+Expected memory: 1.3 GB.
+Expected result: not run yet.
+"""
+
+from maze_demo import experiment as published
+
+from drm_jax.config import Experiment, with_changes
+
+
+def experiment() -> Experiment:
+    changes = {
+        "name": "maze_demo_rollout",
+        "method": "drm_rollout",
+        "method.recursion.cycles": 1,
+        "method.noise.all_masked": 0.0,
+        "optimizer.learning_rate": 4e-3,
+    }
+    return with_changes(published(), changes)
