@@ -33,7 +33,14 @@ BOARDS = {"sudoku_trm_mlp", "sudoku_trm_att", "sudoku_drm", "maze_trm", "maze_dr
 
 
 def test_all_are_found():
-    others = {"debug", "demo", "maze_demo", "sudoku_demo"}
+    others = {
+        "debug",
+        "demo",
+        "maze_demo",
+        "maze_demo_rollout",
+        "sudoku_demo",
+        "sudoku_demo_rollout",
+    }
     assert PAPER | BOARDS | others <= {path.stem for path in FILES}
 
 

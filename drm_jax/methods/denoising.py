@@ -74,9 +74,9 @@ class Noise:
 class Denoising:
     """How a test goes from step to step."""
 
-    # Whether z goes on from step to step, and for how many of them. Not annotated, since these are no
-    # options here: even a ClassVar would decide where the option of a derived class stands among
-    # its fields.
+    # Whether z goes on from step to step, and for how many of them. Not annotated, since these
+    # are no options here: even a ClassVar would decide where the option of a derived class stands
+    # among its fields.
     carry_z = True
     z_passes = None
     remask: Literal["uniform", "confidence"] = "uniform"

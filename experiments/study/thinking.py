@@ -4,7 +4,7 @@
     python -m experiments.study.thinking --only maze trm     those whose name holds all words
     python -m experiments.study.thinking --table             what the rows say
 
-    tried   other settings of drm and drm_rollout, on one family; as in tuning
+    tried   other settings of drm_rollout, drm and trm; as in tuning
     tuning  every method at three learning rates, and at more of them until the best one has worse
        |    neighbours; one seed, a quarter of the FLOPs, puzzles of their own
     final   every method at its rate, three seeds or more, on other puzzles, used once
@@ -119,10 +119,12 @@ TRIED: Mapping[str, Mapping[str, Any]] = {
     "drm_rollout_fresh_z": {**_LONG_Z, "method.denoising.carry_z": False},
     "drm_rollout_skip": {**_LONG_Z, "method.denoising.first_remask": "skip"},
     "drm_one_cycle": {"method.recursion.cycles": 1},
+    "drm_all_masked": {"method.noise.all_masked": 0.5},
     "trm_one_cycle": {"method": "trm", "method.recursion.cycles": 1},
 }  # fmt: skip
 """What led to the setting of `drm_rollout` in METHODS, in the order in which it was tried; and the
-published methods with one cycle."""
+published methods with one cycle, and drm with targets that are
+masked whole."""
 TRIED_AT = (
     ("drm_rollout_two_cycles_no_halts", "sudoku9", (1e-3, 2e-3, 4e-3, 8e-3)),
     ("drm_rollout_two_cycles_no_halts", "maze9", (2e-3,)),
@@ -143,6 +145,7 @@ TRIED_AT = (
     ("drm_rollout_fresh_z", "maze9", (4e-3,)),
     ("drm_rollout_skip", "maze9", (4e-3,)),
     ("drm_one_cycle", "maze9", (2e-3,)),
+    ("drm_all_masked", "maze9", (2e-3, 4e-3)),
     ("trm_one_cycle", "maze9", (4e-3,)),
 )
 """Setting, family, learning rates."""
