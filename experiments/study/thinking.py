@@ -6,20 +6,20 @@
 
     tried   other settings of drm_rollout, drm and trm; as in tuning
     tuning  every method at three learning rates, and at more of them until the best one has worse
-       |    neighbours; one seed, a quarter of the FLOPs, puzzles of their own
+       |    neighbours; one seed, fewer FLOPs, puzzles of their own
     final   every method at its rate, three seeds or more, on other puzzles, used once
     options of the network, the noise and the optimiser, on one family: `drm` at its rate without
-            and with each, a quarter of the FLOPs, the puzzles of the final runs
+            and with each, the FLOPs of tuning, the puzzles of the final runs
 
 Four families: Sudoku of 6x6 (attention) and of 9x9 (token mixer), mazes of 9x9 (token mixer),
 ARC tasks of up to 8x8 (attention). All methods have the same block, the same puzzles, the same
 FLOPs. Each run is a `drm train` in runs/study_thinking/NAME, which goes on where it was stopped; a
-finished one is scored with 1, 2, 4, … 32 passes, a final one also with 16 rollouts by each way to
-choose, and leaves a row in experiments/study/thinking_rows/: which tests were solved, and what the
-32 passes have answered.
+finished one is scored with 1, 2, 4, … 32 passes, a final one on the hardest tests also with 16
+rollouts by each way to choose, and leaves a row in experiments/study/thinking_rows/: which tests
+were solved, and what the 32 passes have answered.
 
-Expected time: half an hour a final run on one core that multiplies matrices at 50 GFLOP/s, 9
-minutes each of the others; about 32 hours of one core in all. Run two at a time, on a core each.
+Expected time: about 18 minutes a final run on one core that multiplies matrices at 50 GFLOP/s, 6
+minutes each of the others; about 25 hours of one core in all. Run two at a time, on a core each.
 """
 
 import dataclasses
@@ -58,13 +58,13 @@ from experiments.study.protocol import flops_per_step
 from experiments.study.rows import make_missing, mean_and_range, parser_of, read_rows
 
 RUNS, ROWS = ROOT / "runs" / "study_thinking", Path(__file__).parent / "thinking_rows"
-TERAFLOPS = {"tried": 15.0, "tuning": 15.0, "options": 15.0, "final": 60.0}
+TERAFLOPS = {"tried": 15.0, "tuning": 15.0, "options": 15.0, "final": 40.0}
 """10^12 FLOPs of training of each run."""
 RATES = (1e-3, 2e-3, 4e-3)
 LEAST_RATE, MOST_RATE = 1.25e-4, 3.2e-2
 SEEDS = (0, 1, 2)
 PASSES = (1, 2, 4, 8, 16, 32)
-ROLLOUTS, ROLLOUT_PASSES = (1, 4, 16), 16
+ROLLOUTS, ROLLOUT_PASSES = (1, 4, 16), 8
 LATENT_NOISE = 0.2
 """Of methods that draw nothing at a test, where rollouts are wanted."""
 CHOICES = ("votes", "halting", "rules", "oracle")
@@ -235,6 +235,11 @@ def best_rate(rows: Sequence[Mapping[str, Any]], family: str, method: str) -> fl
     return max(sorted(found), key=found.__getitem__) if found else None
 
 
+def tests_of(family: str) -> dict[str, Mapping[str, Any]]:
+    """The kinds of tests of a family, the hardest one last, and what each changes."""
+    return {"own": {}, **({"search": SEARCH[family]} if family in SEARCH else {})}
+
+
 @functools.cache
 def arc_tasks() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Ids for tuning and for the final runs: every second task of up to 8x8, by size."""
@@ -274,11 +279,10 @@ def make_row(run: Run) -> None:
     row: dict[str, Any] = {"run": {**vars(run), "key": run.key}, "steps": experiment.train.steps}
     history = read_history(workdir)
     row |= {"seconds": seconds_of(history), "made_with": made_with(history)}
-    harder = {"search": SEARCH[run.family]} if run.family in SEARCH else {}
-    for name, changes in {"own": {}, **harder}.items():
-        row[name] = by_passes(workdir, changes)
-        if run.stage == "final":
-            row[name]["breadth"] = by_rollouts(workdir, changes)
+    for kind, changes in tests_of(run.family).items():
+        row[kind] = by_passes(workdir, changes)
+    if run.stage == "final":
+        row[kind]["breadth"] = by_rollouts(workdir, changes)  # of the hardest tests
     ROWS.mkdir(exist_ok=True)
     write_whole(work_path(ROWS / f"{run.key}.json"), json.dumps(row, indent=1) + "\n")
 
@@ -354,16 +358,16 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
         if not of:
             continue
         table = Table(title=f"{stage}, {family}, {kind} tests: solved, %")
-        final = stage == "final"
+        wide = "breadth" in of[0][kind]
         names = ["method", "rate", "seeds", *[f"{n} passes" for n in PASSES]]
-        for name in names + ([f"16 rollouts, {choice}" for choice in CHOICES] if final else []):
+        for name in names + ([f"16 rollouts, {choice}" for choice in CHOICES] if wide else []):
             table.add_column(name, justify="left" if name == "method" else "right")
         for (method, rate), group in itertools.groupby(
             sorted(of, key=_method_and_rate), _method_and_rate
         ):
             found = list(group)
             cells = [_cell([_share(r[kind]["depth"][str(n)]) for r in found]) for n in PASSES]
-            if final:
+            if wide:
                 last = [r[kind]["breadth"][str(ROLLOUTS[-1])] for r in found]
                 cells += [
                     _cell([_share(of[c]) for of in last]) if c in last[0] else "" for c in CHOICES

@@ -24,7 +24,6 @@ from experiments.study.thinking import (
     PASSES,
     ROLLOUT_PASSES,
     ROLLOUTS,
-    SEARCH,
     SEEDS,
     TERAFLOPS,
     TESTS,
@@ -33,6 +32,7 @@ from experiments.study.thinking import (
     best_rate,
     solved,
     solved_by_rate,
+    tests_of,
 )
 
 TITLES = {
@@ -54,11 +54,12 @@ def is_complete(rows: Sequence[Row]) -> bool:
 def page(rows: Sequence[Row]) -> str:
     """Its text."""
     titles = titles_of_tests()
+    hardest = {(f, kind): titles[f, kind] for f in FAMILIES for kind in [hardest_of(f)]}
     return rendered(
         "thinking.md.jinja",
         teraflops=TERAFLOPS, tests=TESTS, rollout_passes=ROLLOUT_PASSES, latent_noise=LATENT_NOISE,
         depth_tables=[(title, table(depth_table(rows, *of))) for of, title in titles.items()],
-        breadth_tables=[(title, table(breadth_table(rows, *of))) for of, title in titles.items()],
+        breadth_tables=[(title, table(breadth_table(rows, *of))) for of, title in hardest.items()],
         errors_table=table(errors_table(rows)),
         galleries=[(titles[of], gallery_name(*of)) for of in examples_of(rows)],
         options_table=table(options_table(rows)),
@@ -67,11 +68,9 @@ def page(rows: Sequence[Row]) -> str:
     )  # fmt: skip
 
 
-def tests_of(family: str) -> Iterator[str]:
-    """The kinds of tests of a family."""
-    yield "own"
-    if family in SEARCH:
-        yield "search"
+def hardest_of(family: str) -> str:
+    """The kind of its hardest tests."""
+    return [*tests_of(family)][-1]
 
 
 def titles_of_tests() -> dict[tuple[str, str], str]:
@@ -164,7 +163,7 @@ def depth_table(rows: Sequence[Row], family: str, kind: str) -> Iterator[Sequenc
 
 
 def breadth_table(rows: Sequence[Row], family: str, kind: str) -> Iterator[Sequence[Any]]:
-    """Solved by so many rollouts of 16 passes, by how one is chosen."""
+    """Solved by so many rollouts, by how one is chosen."""
     choices = choices_of(FAMILIES[family][0])
     yield "method", "1 rollout", *(f"{n}, {c}" for n in ROLLOUTS[1:] for c in choices)
     for method in METHODS:
@@ -226,7 +225,7 @@ def tried_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
     yield "setting", "puzzles", "rate", *(f"{n}" for n in PASSES)
     for row in (r for r in rows if r["run"]["stage"] == "tried" or _is_baseline(r["run"])):
         family, rate = row["run"]["family"], f"{row['run']['learning_rate']:g}"
-        (*_, kind) = tests_of(family)
+        kind = hardest_of(family)
         cells = (share([row], by_passes(kind, n)) for n in PASSES)
         yield f"`{row['run']['method']}`", f"{TITLES[family]}, {KINDS[kind]}", rate, *cells
 
@@ -276,7 +275,7 @@ def examples_of(rows: Sequence[Row]) -> dict[tuple[str, str], Mapping[str, Any]]
     """By family and its hardest kind: examples of what `drm_rollout` answers, first seed."""
     found = {}
     for family in FAMILIES:
-        (*_, kind) = tests_of(family)
+        kind = hardest_of(family)
         first = select(rows, "final", family, "drm_rollout")[0]
         found[family, kind] = first[kind]["path"]["examples"]
     return found
