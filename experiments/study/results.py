@@ -39,7 +39,7 @@ def write_results(
 def page(rows: Sequence[Row], stage: str, of_thinking: Sequence[Row] = ()) -> str:
     """The text of results.md: its first part, and the second one if all of its rows are there."""
     first = _first_part(rows, stage)
-    if not thinking_results.is_complete(of_thinking):
+    if not of_thinking:
         return first
     return f"{first}\n{thinking_results.page(of_thinking)}"
 

@@ -27,7 +27,7 @@ from experiments.study.thinking import (
     SEEDS,
     TERAFLOPS,
     TESTS,
-    TRIED_AT,
+    TRIED,
     arc_tasks,
     best_rate,
     solved,
@@ -52,20 +52,31 @@ def is_complete(rows: Sequence[Row]) -> bool:
 
 
 def page(rows: Sequence[Row]) -> str:
-    """Its text."""
-    titles = titles_of_tests()
-    hardest = {(f, kind): titles[f, kind] for f in FAMILIES for kind in [hardest_of(f)]}
+    """Its text; what needs the final runs is left out while one of them is missing."""
+    complete = is_complete(rows)
     return rendered(
         "thinking.md.jinja",
-        teraflops=TERAFLOPS, tests=TESTS, rollout_passes=ROLLOUT_PASSES, latent_noise=LATENT_NOISE,
-        depth_tables=[(title, table(depth_table(rows, *of))) for of, title in titles.items()],
-        breadth_tables=[(title, table(breadth_table(rows, *of))) for of, title in hardest.items()],
-        errors_table=table(errors_table(rows)),
-        galleries=[(titles[of], gallery_name(*of)) for of in examples_of(rows)],
-        options_table=table(options_table(rows)),
-        tried_table=table(tried_table(rows)),
-        tuning_table=table(tuning_table(rows)),
+        complete=complete, teraflops=TERAFLOPS, tests=TESTS,
+        tuned_table=table(tuned_table(rows)), tried_table=table(tried_table(rows)),
+        tuning_table=table(tuning_table(rows)), **(_of_final_runs(rows) if complete else {}),
     )  # fmt: skip
+
+
+def _of_final_runs(rows: Sequence[Row]) -> dict[str, Any]:
+    """What the page says of them."""
+    titles = titles_of_tests()
+    hardest = {(f, kind): titles[f, kind] for f in FAMILIES for kind in [hardest_of(f)]}
+    return {
+        "rollout_passes": ROLLOUT_PASSES,
+        "latent_noise": LATENT_NOISE,
+        "depth_tables": [(title, table(depth_table(rows, *of))) for of, title in titles.items()],
+        "breadth_tables": [
+            (title, table(breadth_table(rows, *of))) for of, title in hardest.items()
+        ],
+        "errors_table": table(errors_table(rows)),
+        "galleries": [(titles[of], gallery_name(*of)) for of in examples_of(rows)],
+        "options_table": table(options_table(rows)),
+    }
 
 
 def hardest_of(family: str) -> str:
@@ -220,20 +231,31 @@ def options_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
         )  # fmt: skip
 
 
+def tuned_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
+    """Of each method the run of tuning that did best: solved by passes."""
+    yield "puzzles", "method", "rate", *(f"{n}" for n in PASSES)
+    for (family, kind), title in titles_of_tests().items():
+        for method in METHODS:
+            rate = best_rate(rows, family, method)
+            found = select(rows, "tuning", family, method)
+            best = [row for row in found if row["run"]["learning_rate"] == rate]
+            if best:
+                cells = (share(best, by_passes(kind, n)) for n in PASSES)
+                yield title, f"`{method}`", f"{rate:g}", *cells
+
+
 def tried_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
-    """Other settings, each run of one seed: solved by passes, of the hardest tests."""
+    """Each run of TRIED, and what came of them: solved by passes, of the hardest tests."""
     yield "setting", "puzzles", "rate", *(f"{n}" for n in PASSES)
-    for row in (r for r in rows if r["run"]["stage"] == "tried" or _is_baseline(r["run"])):
-        family, rate = row["run"]["family"], f"{row['run']['learning_rate']:g}"
+    for family, setting in itertools.product(FAMILIES, (*TRIED, "drm_rollout")):
         kind = hardest_of(family)
-        cells = (share([row], by_passes(kind, n)) for n in PASSES)
-        yield f"`{row['run']['method']}`", f"{TITLES[family]}, {KINDS[kind]}", rate, *cells
-
-
-def _is_baseline(run: Mapping[str, Any]) -> bool:
-    """Whether a run of tuning is one that those of "tried" are compared with."""
-    tuned = run["stage"] == "tuning" and run["family"] in {family for _, family, _ in TRIED_AT}
-    return tuned and run["method"] in ("drm", "drm_rollout")
+        found = select(rows, "tried" if setting in TRIED else "tuning", family, setting)
+        for row in sorted(found, key=lambda row: row["run"]["learning_rate"]):
+            cells = (share([row], by_passes(kind, n)) for n in PASSES)
+            yield (
+                f"`{setting}`", f"{TITLES[family]}, {KINDS[kind]}",
+                f"{row['run']['learning_rate']:g}", *cells,
+            )  # fmt: skip
 
 
 def tuning_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
