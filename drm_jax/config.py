@@ -215,7 +215,8 @@ def make_part(part: str, name: str, like: Any = None) -> Any:
     cls = _class_of(part, name)
     if like is None or part == "data":
         return cls()
-    return _like(cls(), like, type(like)())
+    needed = _needed_fields(type(like))
+    return _like(cls(), like, None if needed else type(like)())
 
 
 def part_name(part: str, value: Any) -> str:
@@ -250,7 +251,8 @@ def _like(made: Any, other: Any, default: Any) -> Any:
     """A dataclass with the options of another that aren't at their default there.
 
     Args:
-      default: what `other` is by default.
+      default: what `other` is by default; None if it has fields that must be given: all that it
+        has is taken over then.
     """
     kept, missing = {}, dataclasses.MISSING
     for field in dataclasses.fields(made):
@@ -261,6 +263,13 @@ def _like(made: Any, other: Any, default: Any) -> Any:
         elif theirs is not missing and theirs != was and _takes(type(made), name, theirs):
             kept[name] = theirs
     return dataclasses.replace(made, **kept)
+
+
+def _needed_fields(cls: type) -> set[str]:
+    """The names of a dataclass's fields that have no default."""
+    none = dataclasses.MISSING
+    fields = dataclasses.fields(cls)
+    return {f.name for f in fields if f.default is none and f.default_factory is none}
 
 
 def _takes(cls: type, name: str, value: Any) -> bool:
@@ -352,9 +361,7 @@ def _build(cls: type, value: Any, where: str) -> Any:
     if unknown:
         name = unknown[0] if unknown[0].isprintable() else repr(unknown[0])
         raise UsageError(f"{where}{name}: unknown field; known are {', '.join(hints)}")
-    needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING
-              and f.default_factory is dataclasses.MISSING}  # fmt: skip
-    missing = sorted(needed - set(value))
+    missing = sorted(_needed_fields(cls) - set(value))
     if missing:
         raise UsageError(f"{where}{missing[0]}: is missing")
     return cls(**{k: _built_value(hints[k], k, v, where) for k, v in value.items()})

@@ -49,6 +49,14 @@ class Own(Method):
         check(self.rate != 7, "method.rate", "is not to be 7")
 
 
+@dataclasses.dataclass(frozen=True)
+class Given(Method):
+    """A method of a user's own whose options must be given."""
+
+    recursion: Recursion
+    rollout: int
+
+
 # --- JSON ---------------------------------------------------------------------------------------
 PARTS = {
     "data": [Arc(train=("a", "b"), only=("c",)), Arc(canvas="fit", windows=(4, 9))],
@@ -280,6 +288,8 @@ def test_another_method_has_its_own_defaults():
     assert made == DrmRollout()
     made = with_changes(Experiment("x", method=Drm(Recursion(2, 1))), {"method": "drm_rollout"})
     assert made.method == DrmRollout(Recursion(2, 1))
+    given = Experiment("x", method=Given(Recursion(), rollout=4))
+    assert with_changes(given, {"method": "drm_rollout"}).method == DrmRollout(Recursion())
 
 
 def test_another_method_keeps_options_of_the_same_name():
