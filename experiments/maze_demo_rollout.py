@@ -6,9 +6,10 @@
 Puzzles, network and steps are those of maze_demo.py. One cycle a pass, so that all of a pass has
 gradient, and the learning rate are from the tuning of experiments/study/thinking.py.
 
-Expected time: see the rows of docs/benchmarks.md.
-Expected memory: 1.3 GB.
-Expected result: not run yet.
+Expected time: 7 minutes on one core of an AMD EPYC, 53 GFLOP/s.
+Expected memory: 1.4 GB.
+Expected result: 94% of the 1,000 tests solved, 28% after 1,000 steps, 72% after 1,500 (seed 0); 94%
+with 8 to 32 passes. docs/benchmarks.md has more.
 """
 
 from maze_demo import experiment as published

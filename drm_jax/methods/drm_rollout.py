@@ -71,7 +71,8 @@ class DrmRollout(DenoisingMethod):
     """One cycle by default: then all of a pass has gradient, which pays (docs/results.md)."""
     rollout: Annotated[int, Meta(ge=1, le=NUM_LEVELS)] = 4
     """Passes of a rollout: its path is that of a test of so many. A test may have more. An example
-    has so many steps of training in a row, so that with more of them fewer examples are seen."""
+    has so many steps of training in a row, so that with more of them fewer examples are seen. z
+    begins anew after `denoising.z_passes`: change that too."""
     from_target: Share = 0.25
     """Share of rollouts that begin within the path, from the target with a part masked, as `noise`
     has it; the others begin all masked."""
