@@ -54,15 +54,7 @@ class RecursiveDenoising(Denoising):
     training."""
     z_passes: Count | None = added(None)
     """After so many steps z begins anew with z_init, so that a long test doesn't carry it further
-    than training does. None: never."""
-
-    def __post_init__(self):
-        check_fields(self, "method.denoising")
-        check(
-            self.carry_z or self.z_passes is None,
-            "method.denoising.z_passes",
-            "does nothing where z isn't carried: carry_z is false",
-        )
+    than training does. None: never. Does nothing where z isn't carried."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from drm_jax.corruption.schedules import level_ratios
-from drm_jax.errors import UsageError
 from drm_jax.methods.denoising import Denoising, Noise, shown
 from drm_jax.methods.drm import Drm, RecursiveDenoising
 from drm_jax.model.backbone import init_params
@@ -106,8 +105,8 @@ def test_z_may_begin_anew_after_some_steps():
         logits, _, (_, z) = forward_from(result.step_tokens[step], z)
         np.testing.assert_array_equal(logits.argmax(-1), result.step_predicted[step])
     assert (run().step_predicted[3] != result.step_predicted[3]).any()
-    with pytest.raises(UsageError, match=r"method\.denoising\.z_passes: does nothing where z"):
-        run(z_passes=3, carry_z=False)
+    alone = run(z_passes=3, carry_z=False)
+    np.testing.assert_array_equal(alone.step_predicted, run(carry_z=False).step_predicted)
 
 
 def test_what_is_outside_enters_the_next_step_as_padding():
