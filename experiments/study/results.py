@@ -37,7 +37,7 @@ def write_results(
 
 
 def page(rows: Sequence[Row], stage: str, of_thinking: Sequence[Row] = ()) -> str:
-    """The text of results.md: its first part, and the second one if all of its rows are there."""
+    """The text of results.md: its first part, and the second one if it has rows."""
     first = _first_part(rows, stage)
     if not of_thinking:
         return first

@@ -95,7 +95,8 @@ SEARCH: Mapping[str, Mapping[str, Any]] = {
 }
 """Harder tests of a family, beside its own."""
 _ROLLOUT = {"method": "drm_rollout", "method.recursion.cycles": 1}
-_LONG_Z = {**_ROLLOUT, "method.denoising.z_passes": None}
+_TWO_CYCLES = {"method": "drm_rollout", "method.denoising.z_passes": None}
+_LONG_Z = {**_TWO_CYCLES, "method.recursion.cycles": 1}
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "drm": {},
     "trm": {"method": "trm"},
@@ -105,14 +106,9 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 """What each changes: `drm` and `trm` have 2 cycles, the last of which has gradient, as published;
 `drm_rollout` has one, so that all of a pass has gradient."""
 TRIED: Mapping[str, Mapping[str, Any]] = {
-    "drm_rollout_two_cycles_no_halts": {
-        "method": "drm_rollout", "method.halts": False, "method.denoising.z_passes": None,
-    },
-    "drm_rollout_two_cycles": {"method": "drm_rollout", "method.denoising.z_passes": None},
-    "drm_rollout_full_gradient": {
-        "method": "drm_rollout", "method.recursion.grad_cycles": 2,
-        "method.denoising.z_passes": None,
-    },
+    "drm_rollout_two_cycles_no_halts": {**_TWO_CYCLES, "method.halts": False},
+    "drm_rollout_two_cycles": _TWO_CYCLES,
+    "drm_rollout_full_gradient": {**_TWO_CYCLES, "method.recursion.grad_cycles": 2},
     "drm_rollout_long_z": _LONG_Z,
     "drm_rollout_from_target": {**_LONG_Z, "method.from_target": 0.75},
     "drm_rollout_8": {**_LONG_Z, "method.rollout": 8},
@@ -121,10 +117,9 @@ TRIED: Mapping[str, Mapping[str, Any]] = {
     "drm_one_cycle": {"method.recursion.cycles": 1},
     "drm_all_masked": {"method.noise.all_masked": 0.5},
     "trm_one_cycle": {"method": "trm", "method.recursion.cycles": 1},
-}  # fmt: skip
-"""What led to the setting of `drm_rollout` in METHODS, in the order in which it was tried; and the
-published methods with one cycle, and drm with targets that are
-masked whole."""
+}
+"""What led to the setting of `drm_rollout` in METHODS, in the order in which it was tried; the
+published methods with one cycle; and `drm` with half of the targets masked whole."""
 TRIED_AT = (
     ("drm_rollout_two_cycles_no_halts", "sudoku9", (1e-3, 2e-3, 4e-3, 8e-3)),
     ("drm_rollout_two_cycles_no_halts", "maze9", (2e-3,)),
@@ -358,16 +353,18 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
         if not of:
             continue
         table = Table(title=f"{stage}, {family}, {kind} tests: solved, %")
-        wide = "breadth" in of[0][kind]
+        has_breadth = "breadth" in of[0][kind]
         names = ["method", "rate", "seeds", *[f"{n} passes" for n in PASSES]]
-        for name in names + ([f"16 rollouts, {choice}" for choice in CHOICES] if wide else []):
+        for name in names + (
+            [f"16 rollouts, {choice}" for choice in CHOICES] if has_breadth else []
+        ):
             table.add_column(name, justify="left" if name == "method" else "right")
         for (method, rate), group in itertools.groupby(
             sorted(of, key=_method_and_rate), _method_and_rate
         ):
             found = list(group)
             cells = [_cell([_share(r[kind]["depth"][str(n)]) for r in found]) for n in PASSES]
-            if wide:
+            if has_breadth:
                 last = [r[kind]["breadth"][str(ROLLOUTS[-1])] for r in found]
                 cells += [
                     _cell([_share(of[c]) for of in last]) if c in last[0] else "" for c in CHOICES

@@ -65,14 +65,12 @@ def page(rows: Sequence[Row]) -> str:
 def _of_final_runs(rows: Sequence[Row]) -> dict[str, Any]:
     """What the page says of them."""
     titles = titles_of_tests()
-    hardest = {(f, kind): titles[f, kind] for f in FAMILIES for kind in [hardest_of(f)]}
+    hardest = [(family, hardest_of(family)) for family in FAMILIES]
     return {
         "rollout_passes": ROLLOUT_PASSES,
         "latent_noise": LATENT_NOISE,
         "depth_tables": [(title, table(depth_table(rows, *of))) for of, title in titles.items()],
-        "breadth_tables": [
-            (title, table(breadth_table(rows, *of))) for of, title in hardest.items()
-        ],
+        "breadth_tables": [(titles[of], table(breadth_table(rows, *of))) for of in hardest],
         "errors_table": table(errors_table(rows)),
         "galleries": [(titles[of], gallery_name(*of)) for of in examples_of(rows)],
         "options_table": table(options_table(rows)),
@@ -245,7 +243,8 @@ def tuned_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
 
 
 def tried_table(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
-    """Each run of TRIED, and what came of them: solved by passes, of the hardest tests."""
+    """Each run of a setting that was tried, and of `drm_rollout`: solved by passes, of the hardest
+    tests."""
     yield "setting", "puzzles", "rate", *(f"{n}" for n in PASSES)
     for family, setting in itertools.product(FAMILIES, (*TRIED, "drm_rollout")):
         kind = hardest_of(family)
